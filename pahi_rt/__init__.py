@@ -1,0 +1,1 @@
+"""pahi-rt: one-step text-to-image with learned noise priors, without PyTorch at run time."""

@@ -1,0 +1,56 @@
+"""What can go wrong, and what the user can do about it.
+
+    PahiError                what + fix; the CLI prints both and exits 1
+    |- BundleError           missing, corrupt, tampered or too new
+    |- PromptError           a prompt or a list of prompts cannot be used
+    |- NoiseError            a seed outside 0 .. 2**64 - 1
+    |- RuntimeUnavailable    a runtime cannot be loaded on this machine
+    |- OutputError           a result cannot be written
+    '- ParityError           an exported graph does not agree with PyTorch
+
+Anything else that leaves this library is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class PahiError(Exception):
+    """A problem the user can mend.
+
+        try:
+            picture = Pipeline.load("emoji")("a red apple")
+        except PahiError as error:
+            print(error.what, error.fix)
+    """
+
+    def __init__(self, what: str, *, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} (fix: {self.fix})"
+
+
+class BundleError(PahiError):
+    """A bundle is missing, corrupt, tampered with, or newer than this version reads."""
+
+
+class PromptError(PahiError):
+    """A prompt, or a file of prompts, cannot be used."""
+
+
+class NoiseError(PahiError):
+    """A seed or a shape from which no noise can be drawn."""
+
+
+class RuntimeUnavailable(PahiError):
+    """The runtime that was asked for cannot be loaded on this machine."""
+
+
+class OutputError(PahiError):
+    """A result cannot be written where it was asked for."""
+
+
+class ParityError(PahiError):
+    """An exported graph does not agree with the PyTorch model that it came from."""

@@ -1,0 +1,1 @@
+"""Training: generators, noise priors, scorers. Needs the `train` extra (torch, diffusers, transformers)."""

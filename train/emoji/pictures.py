@@ -1,0 +1,25 @@
+"""Grids of pictures, so that a person can look at what a stage does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def to_image(pictures: torch.Tensor, columns: int) -> Image.Image:
+    """Float pictures [N, 3, H, W] in [0, 1] as one grid, row by row, rounded (not floored) to bytes."""
+    count, channels, height, width = pictures.shape
+    rows = -(-count // columns)
+    sheet = torch.ones(rows * columns, channels, height, width)
+    sheet[:count] = pictures.detach().clamp(0, 1)
+    grid = sheet.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    pixels = grid.reshape(rows * height, columns * width, channels)
+    return Image.fromarray((pixels * 255).round().numpy().astype(np.uint8))
+
+
+def save_grid(pictures: torch.Tensor, columns: int, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_image(pictures, columns).save(path)

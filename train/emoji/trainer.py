@@ -1,0 +1,175 @@
+"""The loop that the autoencoder, the generator and the decoder share.
+
+One process per core, each with one thread, gradients averaged every step: two OpenMP threads fall to a
+sixth of their speed when anything else runs. Random numbers depend on (seed, step, rank) alone, so that
+a run that was killed and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int
+    batch: int
+    """Samples of one step over all workers."""
+    learning_rate: float
+    warmup: int = 200
+    decay: float = 0.3
+    """Share of the steps, at the end, over which the rate falls linearly to zero."""
+    ema: float = 0.995
+    save_every: int = 200
+    sample_every: int = 1000
+
+    def rate(self, step: int) -> float:
+        falling = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process of a stage: its rank among `world`."""
+
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+
+    def generator(self, step: int) -> torch.Generator:
+        """Random numbers of one step of one worker."""
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 64 + self.rank)
+
+
+class Trainer:
+    """Adam over `modules`, with an exponential moving average of the weights and exact resumption."""
+
+    def __init__(self, folder: Path, modules: nn.ModuleDict, schedule: Schedule, worker: Worker) -> None:
+        self.folder, self.modules, self.schedule, self.worker = folder, modules, schedule, worker
+        self.parameters = [p for p in modules.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), foreach=True)
+        self.ema = copy.deepcopy(modules).eval().requires_grad_(False)
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def run(self, loss: Callable[[int, torch.Generator], Losses], sample: Callable[[int], None]) -> None:
+        """Train to the end of the schedule; `loss` gives named terms that are summed."""
+        started, first = time.perf_counter(), self.step
+        for self.step in range(first, self.schedule.steps):
+            losses = loss(self.step, self.worker.generator(self.step))
+            sum(losses.values(), torch.zeros(())).backward()
+            self._update()
+            if self.worker.rank == 0:
+                rate = (self.step + 1 - first) * self.schedule.batch / (time.perf_counter() - started)
+                self._report(losses, rate, sample)
+
+    def _update(self) -> None:
+        average_gradients(self.parameters, self.worker.world)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        # A short memory at first, or the average would keep the initial weights for long.
+        keep = min(self.schedule.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.modules.parameters()), 1 - keep)
+
+    def _report(self, losses: Losses, rate: float, sample: Callable[[int], None]) -> None:
+        done = self.step + 1
+        last = done == self.schedule.steps
+        if done % 50 == 0 or last:
+            row = {"step": done, **{k: round(v.item(), 5) for k, v in losses.items()}, "samples_per_s": round(rate, 1)}
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            left = (self.schedule.steps - done) * self.schedule.batch / rate / 60
+            print(f"{self.folder.name} {json.dumps(row)} {left:.0f} min left", flush=True)
+        if done % self.schedule.save_every == 0 or last:
+            self._save(done)
+        if done % self.schedule.sample_every == 0 or last:
+            sample(done)
+
+    def _save(self, done: int) -> None:
+        state = {
+            "step": done,
+            "modules": self.modules.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_atomically(state, self.folder / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True)
+        self.step = state["step"]
+        self.modules.load_state_dict(state["modules"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
+    """Mean of the workers' gradients, in place; parameters without one count as zero."""
+    if world == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    parts = flat.split([g.numel() for g in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:
+    """Run `stage(worker, *arguments)` in one single-threaded process per worker."""
+    torch.multiprocessing.spawn(_enter, (stage, workers, seed, _free_port(), arguments), nprocs=workers)
+
+
+def _enter(rank: int, stage: Callable[..., None], world: int, seed: int, port: int, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    if world > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        stage(Worker(rank, world, seed), *arguments)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def save_atomically(state: Any, path: Path) -> None:
+    """`torch.save` to a temporary name, then rename: a kill leaves the old file or the new one."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def batches(length: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Index tensors that cover `range(length)` once in random order."""
+    yield from torch.randperm(length, generator=generator).split(size)
