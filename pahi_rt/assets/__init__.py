@@ -1,0 +1,1 @@
+"""The bundles that travel inside the package, one folder each."""

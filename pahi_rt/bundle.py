@@ -1,0 +1,249 @@
+"""A bundle: the folder that export writes and every runtime reads, and nothing else is shared.
+
+    pahi.json        the manifest: what the bundle is, with size and sha256 of every other file
+    one-step.onnx    a graph for each number of steps; several may share one weights file
+    weights.bin      external data, memory mapped by the runtime
+    tokenizer.json   Hugging Face tokenizers format
+
+A file is checked when it is about to be used: its place, its size, its sha256, and that it is no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickletools
+import re
+import stat
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from pahi_rt.errors import BundleError
+from pahi_rt.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Card,
+    Component,
+    Engine,
+    FileRecord,
+    Graph,
+    ImageSpec,
+    Manifest,
+    Parity,
+    TensorSpec,
+    TokenizerSpec,
+    check_manifest,
+    is_pickle_name,
+    read_manifest,
+    write_json,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "Bundle",
+    "Card",
+    "Component",
+    "Engine",
+    "FileRecord",
+    "Graph",
+    "ImageSpec",
+    "Manifest",
+    "Parity",
+    "TensorSpec",
+    "TokenizerSpec",
+    "built_in",
+    "file_record",
+    "open_bundle",
+    "verify",
+    "write_manifest",
+]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NOT_WEIGHTS = {".json", ".md", ".onnx", ".png", ".txt"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose manifest has been read; `open_bundle` makes it."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file, which is what the manifest says at this moment. Raises BundleError."""
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleError(f"{self.path} lists no file {name!r}", fix=_mend(self.path))
+        path = self.path / name
+        try:
+            _check_place(self, path)
+            _check_content(path, record, _mend(self.path))
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror or error}", fix=_mend(self.path)) from error
+        return path
+
+    def graph(self, steps: int) -> Graph:
+        """The graph that takes `steps` denoising steps. Raises BundleError that names those there are."""
+        if steps not in self.manifest.graphs:
+            known = sorted(self.manifest.graphs)
+            listed = " or ".join(map(str, known)) or "none"
+            fix = f"use --steps {known[0]}" if known else _mend(self.path)
+            raise BundleError(f"bundle {self.manifest.name!r} has no graph of {steps} steps, only {listed}", fix=fix)
+        return self.manifest.graphs[steps]
+
+    def weights(self) -> list[Path]:
+        """The files that a graph may read its weights from, checked as `file` does."""
+        engines = {engine.file for engine in self.manifest.engines}
+        names = (name for name in self.manifest.files if PurePosixPath(name).suffix not in _NOT_WEIGHTS)
+        return [self.file(name) for name in names if name not in engines]
+
+
+def open_bundle(name_or_path: str | Path) -> Bundle:
+    """Find a bundle and read its manifest.
+
+    `name_or_path` is the name of a built-in bundle ("emoji"), a folder, a .zip of one, or the id of a
+    Hugging Face repository ("owner/name"), tried in this order; zips and repositories are unpacked once
+    into the user's cache. Raises BundleError.
+    """
+    folder = _locate(name_or_path)
+    _check_inside(folder, folder / MANIFEST)
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder} is not a bundle: it has no readable {MANIFEST}", fix=_choices()) from error
+    bundle = Bundle(folder, read_manifest(raw, str(folder / MANIFEST)))
+    for path in folder.rglob("*"):
+        if is_pickle_name(path.name):
+            raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=f"remove {path}")
+    return bundle
+
+
+def built_in() -> list[str]:
+    """The names of the bundles that travel inside the package, sorted."""
+    return sorted(folder.name for folder in _assets().iterdir() if (folder / MANIFEST).is_file())
+
+
+def verify(bundle: Bundle) -> None:
+    """Check every listed file. Raises BundleError at the first that is not what the manifest says."""
+    for name in bundle.manifest.files:
+        bundle.file(name)
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and sha256 of a file, as a manifest lists them."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return FileRecord(digest.hexdigest(), path.stat().st_size)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder`/pahi.json, whole or not at all. Raises BundleError for what could not be read back."""
+    check_manifest(manifest)
+    content = write_json(manifest)
+    read_manifest(content, MANIFEST)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        ready = Path(scratch) / MANIFEST
+        ready.write_bytes(content)
+        os.replace(ready, folder / MANIFEST)
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    name = str(name_or_path)
+    if isinstance(name_or_path, str) and name in built_in():
+        return _assets() / name
+    path = _existing(name)
+    if path is not None and path.is_dir():
+        return path
+    if path is not None:
+        from pahi_rt.archive import unpack
+
+        return unpack(path)
+    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
+        from pahi_rt.archive import download
+
+        return download(name)
+    raise BundleError(f"there is no bundle {name[:200]!r}", fix=_choices())
+
+
+def _existing(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if name and (path.is_dir() or path.is_file()) else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL byte
+        return None
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("pahi_rt.assets")))
+
+
+def _choices() -> str:
+    names = ", ".join(built_in()) or "none here"
+    return f"name a built-in bundle ({names}), a folder or .zip that holds {MANIFEST}, or a hub id owner/name"
+
+
+def _mend(folder: Path) -> str:
+    if folder.parent == _assets():
+        return "pip install --force-reinstall --no-deps pahi-rt"
+    return f"remove {folder} and export, unpack or download the bundle again"
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not _real(path).is_relative_to(_real(folder)):
+        raise BundleError(f"{path} is a link that leaves the bundle", fix=f"copy real files: cp -rL {folder} NEW")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links before Python 3.13
+
+
+def _check_place(bundle: Bundle, path: Path) -> None:
+    _check_inside(bundle.path, path)
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BundleError(f"{path} is not a file", fix=_mend(bundle.path))
+    links = found.st_nlink
+    # Installers may hard-link a package's files to their cache, so the built-in bundles are let off.
+    if links > 1 and bundle.path.parent != _assets() and links > _links_inside(bundle, path):
+        fix = f"copy real files: cp -r --no-preserve=links {bundle.path} NEW"
+        raise BundleError(f"{path} is a hard link that leaves the bundle", fix=fix)
+
+
+def _links_inside(bundle: Bundle, path: Path) -> int:
+    paths = {_real(bundle.path / name) for name in bundle.manifest.files}
+    return sum(other.samefile(path) for other in paths if other.exists())
+
+
+def _check_content(path: Path, expected: FileRecord, fix: str) -> None:
+    size = path.stat().st_size
+    if size != expected.size:
+        raise BundleError(f"{path} has {size} bytes instead of {expected.size}", fix=fix)
+    if file_record(path).sha256 != expected.sha256:
+        raise BundleError(f"{path} has been changed: its sha256 is not the manifest's", fix=fix)
+    if is_pickle(path):
+        raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=fix)
+
+
+def is_pickle(path: Path) -> bool:
+    """By name, or by the first bytes: a bare pickle, or the zip of one that PyTorch writes."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if is_pickle_name(path.name):
+        return True
+    if head.startswith(b"PK\x03\x04"):
+        return b".pkl" in head
+    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and _has_opcodes(head)
+
+
+def _has_opcodes(head: bytes) -> bool:
+    # Weights may begin with the same two bytes by chance, but hardly go on as a valid program.
+    try:
+        return len(list(islice(pickletools.genops(head), 6))) > 1
+    except ValueError:
+        return False

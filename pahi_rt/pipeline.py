@@ -1,0 +1,171 @@
+"""Prompt to picture: tokenize -> draw_noise -> run -> to_images, and the Pipeline that strings them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import SupportsFloat, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.errors import BundleError, NoiseError
+from pahi_rt.noise import RECIPE, draw_noise, request_seeds
+from pahi_rt.runtimes import Runtime, load
+from pahi_rt.tokenizer import Encoded, Tokenizer
+
+
+@dataclass(frozen=True)
+class Result:
+    image: Image.Image
+    prompt: str
+    seed: int
+    truncated: bool
+    """The prompt was longer than the model reads, and cut."""
+    tokenize_ms: float
+    """This prompt's share of the time to tokenize all prompts."""
+    run_ms: float
+    """This picture's share of its batch: noise, graph and conversion to an image."""
+
+
+class Pipeline:
+    """A bundle, loaded once and ready to draw.
+
+        pipeline = Pipeline.load("emoji")
+        pipeline("a red apple", seed=1)                    # a PIL image
+        pipeline(["a red apple", "a grinning cat"])        # a list of them
+        pipeline("a red apple", count=4)                   # seeds 0, 1, 2, 3
+
+    The same prompt, seed and bundle give the same picture. `batch_size` pictures go through the graph at
+    once: one is as fast as many on a CPU, and repeats to the bit.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        tokenizer: Tokenizer | None = None,
+        *,
+        steps: int = 1,
+        batch_size: int = 1,
+    ) -> None:
+        _check_recipe(bundle)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.bundle = bundle
+        self.runtime = runtime
+        self.tokenizer = tokenizer or load_tokenizer(bundle)
+        self.steps = steps
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | Bundle = "emoji",
+        *,
+        steps: int = 1,
+        runtime: str = "auto",
+        threads: int | None = None,
+        batch_size: int = 1,
+    ) -> Pipeline:
+        """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        _check_recipe(opened)
+        loaded = load(opened, steps=steps, name=runtime, threads=threads)
+        return cls(opened, loaded, steps=steps, batch_size=batch_size)
+
+    def stream(
+        self, prompts: Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float = 1.0
+    ) -> Iterator[Result]:
+        """Draw `count` pictures of each prompt, one after the other, from the seeds seed, seed + 1, ...
+
+        Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies the learned
+        prior, 0 leaves the noise standard Gaussian. Everything is checked at the call, before the first
+        picture. Raises PromptError, NoiseError.
+        """
+        seeds = request_seeds(seed, count)
+        check_strength(prior_strength)
+        encoded, tokenize_ms = tokenize(self.tokenizer, prompts)
+        return self._draw(list(prompts), encoded, seeds, prior_strength, tokenize_ms)
+
+    @overload
+    def __call__(self, prompt: str, *, seed: int = 0, prior_strength: float = 1.0) -> Image.Image: ...  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match is meant
+
+    @overload
+    def __call__(
+        self, prompt: str | Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float = 1.0
+    ) -> list[Image.Image]: ...
+
+    def __call__(
+        self, prompt: str | Sequence[str], *, seed: int = 0, count: int | None = None, prior_strength: float = 1.0
+    ) -> Image.Image | list[Image.Image]:
+        """A picture of a prompt; a list for several prompts or with `count`. Arguments as for `stream`."""
+        alone = isinstance(prompt, str)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        how_many = 1 if count is None else count
+        results = self.stream(prompts, seed=seed, count=how_many, prior_strength=prior_strength)
+        images = [result.image for result in results]
+        return images[0] if alone and count is None else images
+
+    def _draw(
+        self, prompts: list[str], encoded: Encoded, seeds: range, prior_strength: float, tokenize_ms: float
+    ) -> Iterator[Result]:
+        jobs = ((index, seed) for index in range(len(prompts)) for seed in seeds)
+        while batch := list(islice(jobs, self.batch_size)):
+            started = time.perf_counter()
+            noise = draw_noise([seed for _, seed in batch], self.bundle.manifest.image.latent_shape)
+            rows = encoded.input_ids[[index for index, _ in batch]]
+            images = to_images(run(self.runtime, rows, noise, prior_strength))
+            run_ms = _milliseconds_since(started) / len(batch)
+            for (index, seed), image in zip(batch, images, strict=True):
+                yield Result(image, prompts[index], seed, encoded.truncated[index], tokenize_ms, run_ms)
+
+
+def load_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's own tokenizer. Raises BundleError."""
+    spec = bundle.manifest.tokenizer
+    return Tokenizer(bundle.file(spec.file), spec.max_length, spec.pad_id)
+
+
+def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Encoded, float]:
+    """Token ids of all prompts, and the milliseconds it took for each. Raises PromptError."""
+    started = time.perf_counter()
+    encoded = tokenizer.encode(prompts)
+    return encoded, _milliseconds_since(started) / len(prompts)
+
+
+def run(
+    runtime: Runtime, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: float
+) -> NDArray[np.uint8]:
+    """input_ids [B, T] and noise [B, C, h, w] -> pictures [B, H, W, 3]."""
+    return runtime.run(input_ids, noise, np.full(len(noise), prior_strength, np.float32))
+
+
+def to_images(pictures: NDArray[np.uint8]) -> list[Image.Image]:
+    """Pictures [B, H, W, 3] as PIL images."""
+    return [Image.fromarray(picture) for picture in pictures]
+
+
+def check_strength(prior_strength: float) -> None:
+    """Raises NoiseError for what is no number from 0 to 1."""
+    given: object = prior_strength
+    if isinstance(given, bool) or not isinstance(given, SupportsFloat) or not 0 <= float(given) <= 1:
+        raise NoiseError(f"no prior strength: {str(prior_strength)[:40]}", fix="use a number from 0 to 1")
+
+
+def _check_recipe(bundle: Bundle) -> None:
+    recipe = bundle.manifest.noise_recipe
+    if recipe != RECIPE:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} needs the noise recipe {recipe!r}; this version has {RECIPE!r}",
+            fix="pip install --upgrade pahi-rt",
+        )
+
+
+def _milliseconds_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

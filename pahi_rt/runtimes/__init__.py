@@ -1,0 +1,40 @@
+"""Runtimes: what runs a bundle's graph on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NAMES = ("auto", "onnxruntime")
+
+
+class Runtime(Protocol):
+    """One graph, loaded and ready; `run` may be called from several threads."""
+
+    def run(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
+        ...
+
+    def describe(self) -> dict[str, str | int]:
+        """runtime, version, device, precision, threads (0: the runtime's own choice)."""
+        ...
+
+
+def load(bundle: Bundle, steps: int = 1, name: str = "auto", threads: int | None = None) -> Runtime:
+    """Load the graph of `steps` denoising steps; a runtime that is asked for by name is never replaced.
+
+    Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph.
+    """
+    if name not in NAMES:
+        raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
+    from pahi_rt.runtimes.onnxruntime import OnnxRuntime
+
+    return OnnxRuntime(bundle, steps=steps, threads=threads)

@@ -1,0 +1,89 @@
+"""Prompts to token ids, with the tokenizer that the bundle brings (CLIP's byte-pair encoding)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pahi_rt.errors import BundleError, PromptError
+
+_LONGEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Encoded:
+    input_ids: NDArray[np.int64]
+    """[B, T]: start token, the prompt's tokens, end token, padding."""
+    truncated: list[bool]
+    """[B]: whether the prompt was longer than T."""
+
+
+class Tokenizer:
+    """A tokenizer.json together with the length and the padding that the model was trained with.
+
+    `max_length` (T) counts the start and the end token. Raises BundleError for a file it cannot read.
+    """
+
+    def __init__(self, path: Path, max_length: int, pad_id: int) -> None:
+        from tokenizers import Tokenizer as Rust
+
+        try:
+            self._rust = Rust.from_file(str(path))
+        except Exception as error:  # what tokenizers raises for every reason
+            fix = "pip install --upgrade tokenizers, or export the bundle again"
+            raise BundleError(f"{path} is no tokenizer: {error}", fix=fix) from error
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        self._special = self._rust.num_special_tokens_to_add(False)
+        self._max_length = max_length
+        self._pad_id = pad_id
+        if not 1 <= self._special < max_length:
+            raise BundleError(f"{path} adds no end token to a prompt", fix="export the bundle again")
+
+    def encode(self, prompts: Sequence[str]) -> Encoded:
+        """Token ids [B, T]; a longer prompt is cut to T with the end token last. Raises PromptError."""
+        check_prompts(prompts)
+        rows = [encoding.ids for encoding in map(self._rust.encode, prompts)]
+        for index, row in enumerate(rows):
+            if len(row) <= self._special:
+                raise PromptError(f"{_name(index, prompts)} holds nothing that can be read", fix="write some words")
+        ids = np.full((len(rows), self._max_length), self._pad_id, np.int64)
+        for target, row in zip(ids, rows, strict=True):
+            target[: len(row)] = self._cut(row)
+        return Encoded(ids, [len(row) > self._max_length for row in rows])
+
+    def _cut(self, row: list[int]) -> list[int]:
+        return row if len(row) <= self._max_length else [*row[: self._max_length - 1], row[-1]]
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raises PromptError for an empty list, or a prompt that is no text, blank, or not valid Unicode."""
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        raise PromptError("prompts must be a list of strings", fix='pass ["a red apple"]')
+    if not prompts:
+        raise PromptError("there is no prompt", fix="give at least one, such as 'a red apple'")
+    for index, prompt in enumerate(prompts):
+        _check_prompt(prompt, _name(index, prompts))
+
+
+def _check_prompt(prompt: object, name: str) -> None:
+    if not isinstance(prompt, str):
+        raise PromptError(f"{name} is no text but {type(prompt).__name__}", fix="pass strings")
+    if not prompt.strip():
+        raise PromptError(f"{name} is empty", fix="describe a picture, such as 'a red apple'")
+    if len(prompt) > _LONGEST:
+        raise PromptError(f"{name} has {len(prompt)} characters", fix="shorten it; a few words are enough")
+    if "\0" in prompt:
+        raise PromptError(f"{name} holds a NUL byte", fix="remove it; is the file binary?")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{name} is not valid UTF-8", fix="save or type it as UTF-8") from error
+
+
+def _name(index: int, prompts: Sequence[str]) -> str:
+    return "the prompt" if len(prompts) == 1 else f"prompt {index + 1}"

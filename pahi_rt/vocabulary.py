@@ -1,0 +1,81 @@
+"""The words that a small model was trained on, so that a user learns what it cannot draw.
+
+The file: {"words": ["apple", ...], "concepts": [{"label": "red apple", "emoji": "...", "category": "food"}, ...],
+"styles": ["noto", ...]}.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.errors import BundleError
+
+_WORD_OR_SIGNS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]+")
+_VARIATION_SELECTOR = "\ufe0f"
+_MOST = 10
+
+
+@dataclass(frozen=True)
+class Concept:
+    label: str
+    emoji: str
+    category: str
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    words: frozenset[str]
+    """Lower case."""
+    concepts: tuple[Concept, ...]
+    """What the model can draw."""
+    styles: tuple[str, ...]
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Vocabulary | None:
+        """The vocabulary of a bundle, None if it has none. Raises BundleError."""
+        name = bundle.manifest.vocabulary
+        if name is None:
+            return None
+        path = bundle.file(name)
+        try:
+            return _parse(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"{path} is no vocabulary: {error}", fix="export the bundle again") from error
+
+    def unknown(self, prompt: str) -> dict[str, list[str]]:
+        """The prompt's unknown words, in order (ten at most) -> up to three known ones that come nearest."""
+        found: dict[str, list[str]] = {}
+        for word in _WORD_OR_SIGNS.findall(prompt.lower()):
+            if len(found) < _MOST and not self._knows(word):
+                found[word] = self._nearest(word)
+        return found
+
+    def _knows(self, word: str) -> bool:
+        return word in self.words or not (word[0].isalnum() or _is_picture(word))
+
+    def _nearest(self, word: str) -> list[str]:
+        if not _is_picture(word):
+            return difflib.get_close_matches(word, sorted(self.words), n=3)
+        drawn = [(_bare(concept.emoji), concept.label) for concept in self.concepts]
+        inside = [(emoji, label) for emoji, label in drawn if emoji and emoji in _bare(word)]
+        return [label for _, label in sorted(inside, key=lambda pair: -len(pair[0]))][:3]
+
+
+def _is_picture(signs: str) -> bool:
+    return any(unicodedata.category(sign) == "So" for sign in signs)
+
+
+def _bare(emoji: str) -> str:
+    return emoji.replace(_VARIATION_SELECTOR, "")
+
+
+def _parse(data: Any) -> Vocabulary:
+    concepts = tuple(Concept(c["label"], c["emoji"], c["category"]) for c in data["concepts"])
+    words = frozenset(str(word).lower() for word in data["words"])
+    return Vocabulary(words, concepts, tuple(str(style) for style in data["styles"]))

@@ -1,0 +1,47 @@
+"""Fixtures for all tests: the contract bundle, and a cache of their own so that no test touches the user's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's bundles are unpacked."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "pahi-rt" / "bundles"
+
+
+@pytest.fixture(scope="session")
+def contract() -> Path:
+    """The committed bundle: 24 tokens, latents 4x4x4, pictures 32x32; its two-step graph takes prior_strength."""
+    return DATA / "contract"
+
+
+@pytest.fixture
+def folder(contract: Path, tmp_path: Path) -> Path:
+    """A copy of the contract bundle that a test may damage."""
+    return Path(shutil.copytree(contract, tmp_path / "copy"))
+
+
+@pytest.fixture
+def edit(folder: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """Change the copy's pahi.json with a function that is given its content."""
+
+    def apply(change: Callable[[dict[str, Any]], object]) -> Path:
+        path = folder / "pahi.json"
+        data = json.loads(path.read_text())
+        change(data)
+        path.write_text(json.dumps(data))
+        return folder
+
+    return apply

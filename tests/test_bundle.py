@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pahi_rt import bundle as b
+from pahi_rt.errors import BundleError
+
+Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
+
+
+def replace_file(edit: Edit, name: str, content: bytes) -> Path:
+    """A file with new content that the manifest vouches for."""
+
+    def change(data: dict[str, Any]) -> None:
+        path.write_bytes(content)
+        data["files"][name] = b.file_record(path).to_dict()
+
+    path = edit(lambda data: None) / name
+    return edit(change)
+
+
+def test_open_and_verify(contract: Path) -> None:
+    bundle = b.open_bundle(contract)
+    assert bundle.path == contract
+    assert bundle.manifest.name == "contract"
+    assert bundle.manifest.image == b.ImageSpec(32, 32, (4, 4, 4))
+    assert sorted(bundle.manifest.graphs) == [1, 2]
+    assert bundle.graph(2).inputs[2] == b.TensorSpec("prior_strength", "float32", ("batch",))
+    assert bundle.file("tokenizer.json") == contract / "tokenizer.json"
+    assert bundle.weights() == [contract / "weights.bin"]
+    b.verify(bundle)
+
+
+def test_a_text_path_works_as_well(contract: Path) -> None:
+    assert b.open_bundle(str(contract)).manifest == b.open_bundle(contract).manifest
+
+
+@pytest.mark.parametrize("name", b.built_in())
+def test_built_in_bundles_are_intact(name: str) -> None:
+    bundle = b.open_bundle(name)
+    assert bundle.manifest.name == name
+    b.verify(bundle)
+
+
+def test_the_manifest_survives_a_round_trip(contract: Path, tmp_path: Path) -> None:
+    manifest = b.open_bundle(contract).manifest
+    b.write_manifest(tmp_path, manifest)
+    assert os.listdir(tmp_path) == ["pahi.json"]
+    assert (tmp_path / "pahi.json").read_bytes() == (contract / "pahi.json").read_bytes()
+    assert b.Manifest.from_dict(manifest.to_dict() | {"engines": [], "parity": []}).graphs == manifest.graphs
+
+
+def test_a_manifest_that_cannot_be_read_back_is_not_written(contract: Path, folder: Path) -> None:
+    manifest = b.open_bundle(contract).manifest
+    infinite = dataclasses.replace(manifest.parity[0], psnr_db=float("inf"))
+    for bad in (
+        dataclasses.replace(manifest, parity=(infinite,)),
+        dataclasses.replace(manifest, files={}),
+        dataclasses.replace(manifest, format_version=2),
+    ):
+        with pytest.raises(BundleError):
+            b.write_manifest(folder, bad)
+    assert (folder / "pahi.json").read_bytes() == (contract / "pahi.json").read_bytes()
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(contract))
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "~nobody-here/x", "a\0b", "x" * 5000, "https://example.org/x.zip"])
+def test_no_such_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match="there is no bundle") as caught:
+        b.open_bundle(name)
+    assert "pahi.json" in caught.value.fix
+
+
+def test_a_folder_without_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle"):
+        b.open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"format_version": ' + b"9" * 5000 + b"}"]
+)
+def test_a_manifest_that_is_not_json(folder: Path, content: bytes) -> None:
+    (folder / "pahi.json").write_bytes(content)
+    with pytest.raises(BundleError, match="not valid JSON"):
+        b.open_bundle(folder)
+
+
+def test_a_truncated_manifest(folder: Path) -> None:
+    content = (folder / "pahi.json").read_bytes()
+    (folder / "pahi.json").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match="not valid JSON"):
+        b.open_bundle(folder)
+
+
+def test_a_newer_format_asks_for_an_upgrade(edit: Edit) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["format_version"] = 2
+        data["something_new"] = True
+
+    with pytest.raises(BundleError, match="format 2; this version reads up to 1") as caught:
+        b.open_bundle(edit(change))
+    assert caught.value.fix == "pip install --upgrade pahi-rt"
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.0, True, None])
+def test_no_usable_format_version(edit: Edit, version: object) -> None:
+    with pytest.raises(BundleError, match="format_version"):
+        b.open_bundle(edit(lambda data: data.update(format_version=version)))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda d: d.update(extra=1), "unknown key 'extra'"),
+        (lambda d: d.pop("noise_recipe"), "missing key 'noise_recipe'"),
+        (lambda d: d.update(name=3), "name: expected a value of type str, found '3'"),
+        (lambda d: d.update(generator=None), "generator: expected an object"),
+        (lambda d: d["image"].update(height="32"), "image: height"),
+        (lambda d: d["image"].update(height=True), "image: height"),
+        (lambda d: d["image"].update(height=0), "sizes make no sense"),
+        (lambda d: d["image"].update(latent_shape=[4, 4]), "latent_shape: expected a list of 3"),
+        (lambda d: d["tokenizer"].update(max_length=1), "sizes make no sense"),
+        (lambda d: d["graphs"].update({"one": d["graphs"]["1"]}), "positive number, found 'one'"),
+        (lambda d: d["graphs"].update({"01": d["graphs"]["1"]}), "positive number, found '01'"),
+        (lambda d: d["graphs"]["1"]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),
+        (lambda d: d["graphs"]["1"]["inputs"][0].update(shape=[1.5]), r"shape\[0\]: expected int or str"),
+        (lambda d: d["graphs"]["1"].update(file="other.onnx"), "'other.onnx' is used but not listed"),
+        (lambda d: d["parity"][0].update(psnr_db=10**400), "psnr_db: expected a finite number"),
+        (lambda d: d["parity"][0].update(psnr_db=float("nan")), "psnr_db: expected a finite number"),
+        (lambda d: d["card"]["measured"].update(x=None), "measured: x: expected float or str"),
+        (lambda d: d["files"]["weights.bin"].update(size=-1), "weights.bin: no usable size"),
+        (lambda d: d["files"]["weights.bin"].update(sha256="0" * 63), "weights.bin: no usable size"),
+        (lambda d: d["files"].update({"pahi.json": d["files"]["weights.bin"]}), "'pahi.json' is not a path"),
+        (lambda d: d["files"].update({"model.pt": d["files"]["weights.bin"]}), "model.pt is a pickle"),
+        (lambda d: d["files"].update({"MODEL.PKL": d["files"]["weights.bin"]}), "MODEL.PKL is a pickle"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(edit: Edit, change: Callable[[dict[str, Any]], object], what: str) -> None:
+    with pytest.raises(BundleError, match=what) as caught:
+        b.open_bundle(edit(change))
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../weights.bin",
+        "a/../../weights.bin",
+        "..",
+        ".",
+        "a//b",
+        "a/",
+        "",
+        "C:/x",
+        "..\\x",
+        "a\nb",
+        "\ud800",
+    ],
+)
+def test_names_that_would_leave_the_bundle(edit: Edit, name: str) -> None:
+    with pytest.raises(BundleError, match="not a path inside the bundle"):
+        b.open_bundle(edit(lambda data: data["files"].update({name: data["files"]["weights.bin"]})))
+
+
+def test_a_file_that_is_not_listed_is_not_given_out(folder: Path) -> None:
+    (folder / "other.txt").write_text("x")
+    with pytest.raises(BundleError, match="lists no file 'other.txt'"):
+        b.open_bundle(folder).file("other.txt")
+
+
+def test_a_missing_file(folder: Path) -> None:
+    bundle = b.open_bundle(folder)
+    (folder / "weights.bin").unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        bundle.weights()
+
+
+def test_a_folder_in_place_of_a_file(folder: Path) -> None:
+    (folder / "weights.bin").unlink()
+    (folder / "weights.bin").mkdir()
+    with pytest.raises(BundleError, match="not a file"):
+        b.open_bundle(folder).weights()
+
+
+def test_a_truncated_file(folder: Path) -> None:
+    os.truncate(folder / "weights.bin", 100)
+    with pytest.raises(BundleError, match="has 100 bytes instead of 12336") as caught:
+        b.open_bundle(folder).weights()
+    assert str(folder) in caught.value.fix
+
+
+def test_a_tampered_file(folder: Path) -> None:
+    content = bytearray((folder / "weights.bin").read_bytes())
+    content[10] ^= 1
+    (folder / "weights.bin").write_bytes(content)
+    bundle = b.open_bundle(folder)
+    for check in (bundle.weights, lambda: b.verify(bundle), lambda: bundle.file("weights.bin")):
+        with pytest.raises(BundleError, match="sha256"):
+            check()
+
+
+def test_files_are_checked_when_they_are_used(folder: Path) -> None:
+    bundle = b.open_bundle(folder)
+    bundle.file("one-step.onnx")
+    (folder / "one-step.onnx").write_bytes(b"x" * (folder / "one-step.onnx").stat().st_size)
+    with pytest.raises(BundleError, match="sha256"):
+        bundle.file("one-step.onnx")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "pahi.json"])
+def test_a_symbolic_link_that_leaves_the_bundle(folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.move(folder / name, tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(BundleError, match="link that leaves the bundle"):
+        b.open_bundle(folder).weights()
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "pahi.json"])
+def test_a_loop_of_links(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to(name)
+    with pytest.raises(BundleError):
+        b.open_bundle(folder).weights()
+
+
+def test_a_linked_folder_that_leaves_the_bundle(folder: Path, tmp_path: Path, edit: Edit) -> None:
+    (tmp_path / "outside").mkdir()
+    shutil.copy(folder / "weights.bin", tmp_path / "outside")
+    (folder / "inside").symlink_to(tmp_path / "outside")
+    edit(lambda data: data["files"].update({"inside/weights.bin": data["files"]["weights.bin"]}))
+    with pytest.raises(BundleError, match="link that leaves the bundle"):
+        b.open_bundle(folder).file("inside/weights.bin")
+
+
+def test_a_hard_link_that_leaves_the_bundle(folder: Path, tmp_path: Path) -> None:
+    os.link(folder / "weights.bin", tmp_path / "weights.bin")
+    with pytest.raises(BundleError, match="hard link that leaves the bundle"):
+        b.open_bundle(folder).weights()
+
+
+def test_links_inside_the_bundle_are_fine(folder: Path, edit: Edit, tmp_path: Path) -> None:
+    os.link(folder / "weights.bin", folder / "hard.bin")
+    (folder / "soft.bin").symlink_to("weights.bin")
+    record = b.file_record(folder / "weights.bin").to_dict()
+    edit(lambda data: data["files"].update({"hard.bin": record, "soft.bin": record}))
+    (tmp_path / "elsewhere").symlink_to(folder)
+    assert len(b.open_bundle(tmp_path / "elsewhere").weights()) == 3
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_pickle_under_another_name(edit: Edit, protocol: int) -> None:
+    folder = replace_file(edit, "weights.bin", pickle.dumps({"weight": [1.0, 2.0], "n": 3}, protocol))
+    with pytest.raises(BundleError, match="is a pickle"):
+        b.open_bundle(folder).weights()
+
+
+def test_a_torch_checkpoint_under_another_name(edit: Edit, tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "checkpoint", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+    folder = replace_file(edit, "weights.bin", (tmp_path / "checkpoint").read_bytes())
+    with pytest.raises(BundleError, match="is a pickle"):
+        b.open_bundle(folder).weights()
+
+
+def test_a_pickle_that_lies_beside(folder: Path) -> None:
+    (folder / "extra").mkdir()
+    (folder / "extra" / "optimizer.pt").write_bytes(b"x")
+    with pytest.raises(BundleError, match="optimizer.pt is a pickle"):
+        b.open_bundle(folder)
+
+
+@pytest.mark.parametrize("head", [b"\x80\x02\x00\x3c\x01\x02", b"\x80\x04\xff\xff", b"PK\x03\x04\x00", b"\x80", b""])
+def test_weights_that_begin_like_a_pickle_by_chance(edit: Edit, head: bytes) -> None:
+    folder = replace_file(edit, "weights.bin", head + bytes(100))
+    assert b.open_bundle(folder).weights() == [folder / "weights.bin"]
+
+
+def test_an_unknown_number_of_steps(contract: Path) -> None:
+    with pytest.raises(BundleError, match="no graph of 4 steps, only 1 or 2") as caught:
+        b.open_bundle(contract).graph(4)
+    assert caught.value.fix == "use --steps 1"
+
+
+def test_a_bundle_without_graphs(edit: Edit) -> None:
+    bundle = b.open_bundle(edit(lambda data: data.update(graphs={})))
+    with pytest.raises(BundleError, match="only none"):
+        bundle.graph(1)
+
+
+def test_engines_are_not_weights(edit: Edit) -> None:
+    def change(data: dict[str, Any]) -> None:
+        engine = {"file": "engines/sm86.plan", "runtime": "tensorrt", "runtime_version": "11.0"}
+        engine |= {"compute_capability": "8.6", "shape_profile": "1", "graph_sha256": "0" * 64}
+        data["engines"] = [engine]
+        data["files"]["engines/sm86.plan"] = {"sha256": "0" * 64, "size": 1}
+
+    bundle = b.open_bundle(edit(change))
+    assert bundle.manifest.engines[0].compute_capability == "8.6"
+    assert [path.name for path in bundle.weights()] == ["weights.bin"]
+
+
+def test_file_record(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    expected = b.FileRecord("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3)
+    assert b.file_record(tmp_path / "x") == expected
+
+
+def test_the_committed_manifest_is_plain_json(contract: Path) -> None:
+    data = json.loads((contract / "pahi.json").read_text())
+    assert list(data["graphs"]) == ["1", "2"]
+    assert data["prior"] is None

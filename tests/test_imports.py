@@ -1,0 +1,49 @@
+"""Each in an interpreter of its own, for what another test has imported must not count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pahi_rt.bundle import built_in
+
+ROOT = Path(__file__).parents[1]
+CONTRACT = str(Path(__file__).parent / "data" / "contract")
+
+DRAW = """
+import sys
+for name in ("torch", "torchvision", "diffusers", "transformers", "onnx"):
+    sys.modules[name] = None
+from pahi_rt import Pipeline
+image = Pipeline.load(sys.argv[1])("a red apple", seed=1)
+assert len(image.getcolors(1 << 20)) > 1, "an empty picture"
+print(*image.size)
+"""
+
+LIGHT = """
+import sys
+import pahi_rt
+heavy = {"numpy", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "torch", "typer", "rich"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("bundle", [CONTRACT, *built_in()], ids=lambda bundle: Path(bundle).name)
+def test_a_picture_is_drawn_without_torch(bundle: str) -> None:
+    width, height = map(int, run(DRAW, bundle).split())
+    assert min(width, height) >= 32
+
+
+def test_import_is_light() -> None:
+    assert run(LIGHT) == ""

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.output import Destination, Recipe, contact_sheet, encode_png, read_recipe, slug
+
+RECIPE = Recipe(("a red apple",), 7, 1, 1, "emoji", "ab" * 32, "0.1.0")
+
+
+def solid(colour: str, size: tuple[int, int] = (8, 6)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def failing(code: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("a red apple", "a-red-apple"),
+        ("  A  Red/Apple!.png ", "a-red-apple-png"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("ein Bär, 猫", "ein-bär-猫"),
+        ("😀 ❤️", "picture"),
+        ("x" * 10_000, "x" * 48),
+        ("a" * 47 + " b", "a" * 47),
+        ("a\nb", "a-b"),
+    ],
+)
+def test_slug(prompt: str, name: str) -> None:
+    assert slug(prompt) == name
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        replace(RECIPE, prompts=("猫 with “quotes”\nand a line",), seed=2**64 - 1),
+        replace(RECIPE, prompts=("a", "b\tc", "d" * 10_000), count=3),
+        replace(RECIPE, prompts=("ünïcode, latin-1 only",)),
+    ],
+)
+def test_a_png_carries_its_recipe(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(encode_png(solid("red"), recipe))
+    assert read_recipe(path) == recipe
+    with Image.open(path) as image:
+        assert image.text["prompt"] == recipe.prompts[0]
+        assert image.tobytes() == solid("red").tobytes()
+
+
+def test_a_png_is_the_same_each_time() -> None:
+    assert encode_png(solid("red"), RECIPE) == encode_png(solid("red"), RECIPE)
+
+
+def png_with(**text: str) -> bytes:
+    info, buffer = PngInfo(), io.BytesIO()
+    for key, value in text.items():
+        info.add_text(key, value)
+    solid("red").save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture at all",
+        encode_png(solid("red"), RECIPE)[:20],
+        png_with(),
+        png_with(parameters="a cat, 30 steps"),
+        png_with(**{**RECIPE.to_text(), "seed": "seven"}),
+        png_with(**{**RECIPE.to_text(), "prompts": "{}"}),
+        png_with(**{**RECIPE.to_text(), "prompts": "[1]"}),
+    ],
+)
+def test_files_that_do_not_say_how_they_were_made(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(PahiError, match=r"x\.png does not say how it was made"):
+        read_recipe(path)
+
+
+def test_a_jpeg_and_a_missing_file(tmp_path: Path) -> None:
+    solid("red").save(tmp_path / "x.png", "JPEG")
+    with pytest.raises(PahiError, match="does not say"):
+        read_recipe(tmp_path / "x.png")
+    with pytest.raises(PahiError, match="cannot be read: No such file"):
+        read_recipe(tmp_path / "missing.png")
+    with pytest.raises(PahiError, match="cannot be read: Is a directory"):
+        read_recipe(tmp_path)
+
+
+def test_contact_sheet() -> None:
+    sheet = contact_sheet([solid(colour) for colour in ("red", "green", "blue")], columns=2)
+    assert sheet.size == (8 + 4 + 8, 6 + 4 + 6)
+    assert [sheet.getpixel(place) for place in ((0, 0), (12, 0), (0, 10), (12, 10), (9, 0))] == [
+        (255, 0, 0),
+        (0, 128, 0),
+        (0, 0, 255),
+        (255, 255, 255),
+        (255, 255, 255),
+    ]
+    assert contact_sheet([solid("red")], columns=1).size == (8, 6)
+
+
+def test_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [Destination().save(b"1", "cat") for _ in range(3)] == [Path("cat.png"), Path("cat-2.png"), Path("cat-3.png")]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ["cat.png", "cat-2.png", "cat-3.png"], b"1"
+    )
+
+
+def test_a_file_is_numbered_too(tmp_path: Path) -> None:
+    wanted = tmp_path / "v1.0.png"
+    wanted.write_bytes(b"old")
+    assert Destination(wanted).save(b"new", "ignored") == tmp_path / "v1.0-2.png"
+    assert wanted.read_bytes() == b"old"
+
+
+def test_force_overwrites_what_was_there_but_not_this_run(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"old")
+    (tmp_path / "cat-2.png").write_bytes(b"old")
+    destination = Destination(tmp_path, force=True)
+    assert [destination.save(content, "cat").name for content in (b"a", b"b")] == ["cat.png", "cat-2.png"]
+    assert [(tmp_path / name).read_bytes() for name in ("cat.png", "cat-2.png")] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard-links", "no-hard-links"])
+def test_many_at_once_lose_nothing(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    contents = [bytes([value]) * 1000 for value in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda content: Destination(tmp_path).save(content, "cat"), contents))
+    assert [path.read_bytes() for path in paths] == contents
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert Destination(tmp_path).save(b"", "cat").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_folder_is_made_when_the_first_picture_is_ready(tmp_path: Path) -> None:
+    destination = Destination(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    assert destination.save(b"", "cat") == tmp_path / "new" / "folder" / "cat.png"
+
+
+def test_a_folder_may_look_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "pictures.png").mkdir()
+    assert Destination(tmp_path / "pictures.png").save(b"", "cat").parent == tmp_path / "pictures.png"
+
+
+@pytest.mark.parametrize(
+    ("target", "what", "fix"),
+    [
+        ("cat.jpg", "would be no PNG", "cat.png"),
+        ("missing/cat.png", "there is no folder", "mkdir -p"),
+        ("file/cat.png", "there is no folder", "mkdir -p"),
+        ("file", "is not a folder", "choose another place"),
+        ("file/deeper", "is not a folder", "choose another place"),
+    ],
+)
+def test_places_that_cannot_be_written(target: str, what: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=what) as caught:
+        Destination(tmp_path / target)
+    assert fix in caught.value.fix
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(OutputError, match="cannot be written by you"):
+        Destination(tmp_path / "deeper")
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_full_disk_leaves_nothing(force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    monkeypatch.setattr(os, "replace", failing(errno.ENOSPC))
+    with pytest.raises(OutputError, match=r"cat\.png cannot be written: No space left"):
+        Destination(tmp_path, force=force).save(b"content", "cat")
+    assert not list(tmp_path.iterdir())
