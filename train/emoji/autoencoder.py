@@ -13,7 +13,7 @@ from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.render import composite
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
 
-SCHEDULE = Schedule(steps=2400, batch=64, learning_rate=2e-3, sample_every=400)
+SCHEDULE = Schedule(steps=1800, batch=64, learning_rate=2e-3, warmup=100, sample_every=300)
 CROP = 64
 WHOLE = 0.9
 """Share of the steps after which whole pictures replace crops."""
@@ -52,9 +52,7 @@ def moment_loss(latents: torch.Tensor) -> torch.Tensor:
     return latents.mean((0, 2, 3)).square().mean() + (latents.std((0, 2, 3)) - 1).square().mean()
 
 
-def draw_batch(
-    pictures: torch.Tensor, count: int, crop: int, generator: torch.Generator
-) -> torch.Tensor:
+def draw_batch(pictures: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
     """Random pictures on random pastel backgrounds, mirrored, recoloured, cropped: float [count, 3, crop, crop]."""
     chosen = pictures[torch.randint(len(pictures), (count,), generator=generator)]
     batch = composite(chosen, 1 - 0.35 * torch.rand(count, 3, generator=generator))
@@ -83,7 +81,9 @@ def train(worker: Worker, folder: Path, pictures: torch.Tensor, schedule: Schedu
 
     def sample(step: int) -> None:
         shown = composite(pictures[:: max(1, len(pictures) // 32)][:32], torch.full((32, 3), 1.0))
-        save_grid(torch.stack([shown, reconstruct(trainer.ema["vae"], shown)], 1).flatten(0, 1), 16, folder / f"{step}.png")
+        save_grid(
+            torch.stack([shown, reconstruct(trainer.ema["vae"], shown)], 1).flatten(0, 1), 16, folder / f"{step}.png"
+        )
 
     trainer.run(loss, sample)
 

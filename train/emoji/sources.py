@@ -148,7 +148,9 @@ class _IconSet:
     def svg(self, emoji: str) -> str:
         code = "-".join(f"{ord(char):x}" for char in emoji)
         if code not in self.names:
-            raise PahiError(f"{self.tarball.name} has no picture of {emoji} ({code})", fix="remove it from concepts.txt")
+            raise PahiError(
+                f"{self.tarball.name} has no picture of {emoji} ({code})", fix="remove it from concepts.txt"
+            )
         icon = self.sheet["icons"][self.names[code]]
         width = icon.get("width", self.sheet.get("width", 16))
         height = icon.get("height", self.sheet.get("height", 16))

@@ -1,8 +1,9 @@
 """The loop that the autoencoder, the generator and the decoder share.
 
-One process per core, each with one thread, gradients averaged every step: two OpenMP threads fall to a
-sixth of their speed when anything else runs. Random numbers depend on (seed, step, rank) alone, so that
-a run that was killed and resumed ends with the weights of one that was not.
+One process per core, each with one thread, which average their weights every SYNC steps: two OpenMP threads
+fall to a sixth of their speed when anything else runs, and averaging gradients at every step costs a sixth of
+the time. Random numbers depend on (seed, step, rank) alone, so that a run that was killed and resumed ends with
+the weights of one that was not.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import torch.distributed as dist
 from torch import nn
 
 Losses = dict[str, torch.Tensor]
+SYNC = 10
+"""Steps between two averagings of weights and Adam moments; checkpoints fall on them."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +73,37 @@ class Trainer:
     def run(self, loss: Callable[[int, torch.Generator], Losses], sample: Callable[[int], None]) -> None:
         """Train to the end of the schedule; `loss` gives named terms that are summed."""
         started, first = time.perf_counter(), self.step
-        for self.step in range(first, self.schedule.steps):
+        while self.step < self.schedule.steps:
             losses = loss(self.step, self.worker.generator(self.step))
             sum(losses.values(), torch.zeros(())).backward()
             self._update()
             if self.worker.rank == 0:
                 rate = (self.step + 1 - first) * self.schedule.batch / (time.perf_counter() - started)
                 self._report(losses, rate, sample)
+            self.step += 1
 
     def _update(self) -> None:
-        average_gradients(self.parameters, self.worker.world)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.worker.world > 1 and ((self.step + 1) % SYNC == 0 or self.step + 1 == self.schedule.steps):
+            self._average()
         # A short memory at first, or the average would keep the initial weights for long.
         keep = min(self.schedule.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.modules.parameters()), 1 - keep)
+
+    def _average(self) -> None:
+        """Set weights and moments to their mean over the workers."""
+        moments = [m for state in self.optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
+        tensors = [*(p.data for p in self.parameters), *moments]
+        flat = torch.cat([t.flatten() for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.worker.world
+        parts = flat.split([t.numel() for t in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
     def _report(self, losses: Losses, rate: float, sample: Callable[[int], None]) -> None:
         done = self.step + 1
@@ -122,21 +137,6 @@ class Trainer:
         self.modules.load_state_dict(state["modules"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Mean of the workers' gradients, in place; parameters without one count as zero."""
-    if world == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= world
-    parts = flat.split([g.numel() for g in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
 def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:

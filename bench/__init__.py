@@ -1,0 +1,1 @@
+"""Measurements of bundles on this machine, through the public API."""

@@ -1,0 +1,67 @@
+"""Training batches: the caption and the noise together ask for exactly the target they are paired with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pahi_rt.train.emoji import coupling, generator, tokenizer
+from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.sources import STYLES, Concept
+from pahi_rt.train.emoji.targets import Targets
+
+VARIANTS = 5
+
+
+@pytest.fixture
+def sampler(concepts: list[Concept], tmp_path: Path) -> generator.Sampler:
+    captions = Captions(concepts)
+    words = tokenizer.train(captions.words() * 5, tmp_path)
+    size = (len(concepts), len(STYLES), VARIANTS)
+    # Each latent is filled with its own number, so that a test can tell which one was drawn.
+    numbers = torch.arange(size[0] * size[1] * size[2]).view(*size, 1, 1, 1)
+    values = torch.randn(*size, coupling.COUNT, generator=torch.Generator().manual_seed(3))
+    return generator.Sampler(Targets(numbers.expand(*size, *generator.LATENT_SHAPE).half(), values), captions, words)
+
+
+def test_noise_asks_for_its_target(sampler: generator.Sampler) -> None:
+    batch = sampler.draw(256, torch.Generator().manual_seed(0))
+    number = batch.latents[:, 0, 0, 0].long()
+    styles = number // VARIANTS % len(STYLES)
+    read = coupling.read(batch.noise)
+    wanted = sampler.targets.values.flatten(0, 2)[number]
+    fixed = [*range(coupling.TINT.start, coupling.TINT.stop), coupling.MIRROR]
+    assert torch.allclose(read[:, fixed], wanted[:, fixed], atol=1e-4)
+    texts = [sampler.words.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
+    named = torch.tensor([any(style in text for style in STYLES) for text in texts])
+    assert named.float().mean() == pytest.approx(generator.STYLED, abs=0.1)
+    # A caption that names the style leaves the noise's own style free; any other is decided by the noise.
+    assert torch.equal(coupling.style_of(read)[~named], styles[~named])
+    assert not torch.equal(coupling.style_of(read)[named], styles[named])
+    assert all(list(STYLES)[style] in text for style, text, say in zip(styles, texts, named, strict=True) if say)
+
+
+def test_batches_depend_on_the_generator_alone(sampler: generator.Sampler) -> None:
+    first, again, other = (sampler.draw(8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.noise, again.noise)
+    assert torch.equal(first.input_ids, again.input_ids)
+    assert not torch.equal(first.noise, other.noise)
+
+
+def test_the_style_functional_reaches_the_lowest_resolution() -> None:
+    """What pass_low_frequencies is for: a small mean of the noise arrives enlarged, on a linear path."""
+    unet = generator.build_unet()
+    sample = torch.zeros(1, *generator.LATENT_SHAPE)
+    sample[:, 1] = 1 / 16
+    lifted = unet.conv_in(sample)
+    lifted = unet.down_blocks[0].downsamplers[0].conv(lifted)
+    lifted = unet.down_blocks[1].resnets[0].conv_shortcut(lifted)
+    inner = (
+        lifted[0, 1, 2:-2, 2:-2]
+        - unet.down_blocks[1]
+        .resnets[0]
+        .conv_shortcut(unet.down_blocks[0].downsamplers[0].conv(unet.conv_in(torch.zeros_like(sample))))[
+            0, 1, 2:-2, 2:-2
+        ]
+    )
+    assert torch.allclose(inner, torch.full_like(inner, 0.5), atol=1e-4)

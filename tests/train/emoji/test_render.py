@@ -1,0 +1,32 @@
+import torch
+
+from pahi_rt.train.emoji import coupling, render
+from pahi_rt.train.emoji.sources import Concept
+from pahi_rt.train.emoji.targets import apply_attributes
+
+
+def test_drawings_keep_their_margin_and_place(concepts: list[Concept]) -> None:
+    picture = render.rasterise(concepts[0].svg["noto"])
+    assert picture.shape == (128, 128, 4)
+    assert picture[64, 20].tolist() == [255, 0, 0, 255]  # the left half is red
+    assert picture[64, 100, 3] == 0
+    assert picture[64, 1, 3] == 0  # the margin
+
+
+def test_rotation_and_scale(concepts: list[Concept]) -> None:
+    svg = concepts[0].svg["noto"]
+    assert render.rasterise(svg, rotation=180)[64, 100].tolist() == [255, 0, 0, 255]
+    assert render.rasterise(svg, scale=0.5)[64, 20, 3] == 0
+
+
+def test_attributes_mirror_and_tint(concepts: list[Concept]) -> None:
+    pictures = render.render_all(concepts[:1])[0, :1].expand(2, -1, -1, -1)
+    values = torch.zeros(2, coupling.COUNT)
+    values[:, coupling.MIRROR] = torch.tensor([-1.0, 1.0])
+    values[1, coupling.TINT] = torch.tensor([2.0, 0.0])
+    plain, turned = apply_attributes(pictures, values)
+    red = torch.tensor([1.0, 0.0, 0.0])
+    assert torch.equal(plain[:, 64, 20], red)
+    assert torch.equal(turned[:, 64, 107], red)
+    assert plain[:, 5, 120].tolist() == [0.9700000286102295] * 3
+    assert turned[0, 5, 5] > turned[1, 5, 5] + 0.1  # warm

@@ -1,0 +1,164 @@
+"""python -m pahi_rt.train.emoji STAGE: one stage of the recipe, or `all`.
+
+    data         fetch the emoji sets from npm, draw every concept in every style
+    tokenizer    byte-pair tokeniser of the captions
+    autoencoder  pictures <-> latents
+    generator    latents from captions and noise, in one step and two
+    decoder      sharpen the decoder on the generator's own latents
+    package      diffusers folder, measurements, bundle
+    install      copy what `package` made into the source tree: the embedded default
+
+A stage that was stopped goes on where it was; a finished one says so and does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.emoji import autoencoder, decoder, generator, package, render, sources, targets, tokenizer
+from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.trainer import Schedule, save_atomically, spawn
+from pahi_rt.train.generators import load_generator
+
+
+class Recipe:
+    """The working folder of a run, and the stages over it."""
+
+    def __init__(self, folder: Path, workers: int, seed: int, steps: int | None) -> None:
+        self.folder, self.workers, self.seed, self.steps = folder, workers, seed, steps
+
+    def concepts(self) -> list[sources.Concept]:
+        return sources.load_concepts(self.folder / "data" / "packages")
+
+    def pictures(self) -> torch.Tensor:
+        """uint8 [concepts, styles, 4, 128, 128]."""
+        return self._load("data/pictures.pt", "data")
+
+    def data(self) -> None:
+        path = self.folder / "data" / "pictures.pt"
+        if not path.exists():
+            save_atomically(render.render_all(self.concepts()), path)
+        print(f"data: {len(self.pictures())} concepts x {len(sources.STYLES)} styles in {path}")
+
+    def tokenizer(self) -> None:
+        captions, rng = Captions(self.concepts()), random.Random(self.seed)
+        styles = (None, *sources.STYLES)
+        texts = (
+            captions.draw(c, s, rng).text for _ in range(60) for c in range(len(captions.concepts)) for s in styles
+        )
+        words = tokenizer.train(texts, self.folder / "tokenizer")
+        print(f"tokenizer: {len(words)} entries in {self.folder / 'tokenizer'}")
+
+    def autoencoder(self) -> None:
+        pictures = self.pictures().flatten(0, 1)
+        self._train(autoencoder.train, "autoencoder", autoencoder.SCHEDULE, pictures)
+
+    def targets(self) -> targets.Targets:
+        path = self.folder / "generator" / "targets.pt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pictures, vae = self.pictures(), autoencoder.load(self.folder / "autoencoder")
+            targets.save(list(_counted(targets.make(vae, pictures, self.seed), len(pictures))), path)
+        return targets.load(path)
+
+    def generator(self) -> None:
+        vae = autoencoder.load(self.folder / "autoencoder")
+        words = tokenizer.load(self.folder / "tokenizer")
+        arguments = (self.targets(), Captions(self.concepts()), words, vae)
+        self._train(generator.train, "generator", generator.SCHEDULE, *arguments)
+
+    def decoder(self) -> None:
+        vae = autoencoder.load(self.folder / "autoencoder")
+        words = tokenizer.load(self.folder / "tokenizer")
+        modules = generator.load(self.folder / "generator", words)
+        self._train(decoder.train, "decoder", decoder.SCHEDULE, vae, modules, self.concepts(), self.pictures(), words)
+
+    def package(self) -> None:
+        from pahi_rt.export import export_bundle
+
+        words, concepts = tokenizer.load(self.folder / "tokenizer"), self.concepts()
+        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", words)
+        pipeline = package.save_pipeline(vae, modules, words, self.folder / "pipeline")
+        model = load_generator(pipeline)
+        report = package.measure(model, words, concepts, self.pictures(), seeds=4)
+        package.write_json(report, self.folder / "emoji-generator.json")
+        print(json.dumps(report, indent=1))
+        extra = {
+            "vocabulary.json": package.write_json(package.vocabulary(concepts), self.folder / "vocabulary.json"),
+            "preview.png": package.write_preview(model, words, self.folder / "preview.png"),
+        }
+        export_bundle(
+            pipeline,
+            self.folder / "bundle",
+            name="emoji",
+            card=package.card(report),
+            extra_files=extra,
+            vocabulary="vocabulary.json",
+            storage="float16",
+            overwrite=True,
+        )
+
+    def install(self) -> None:
+        root = Path(__file__).resolve().parents[2]
+        for source, place in (("bundle", "pahi_rt/assets/emoji"), ("pipeline", "train/emoji/weights")):
+            shutil.rmtree(root / place, ignore_errors=True)
+            shutil.copytree(self.folder / source, root / place)
+        shutil.copy(self.folder / "emoji-generator.json", root / "bench" / "results" / "emoji-generator.json")
+        print(f"install: pahi_rt/assets/emoji, train/emoji/weights and bench/results/emoji-generator.json in {root}")
+
+    def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
+        schedule = replace(schedule, steps=self.steps or schedule.steps)
+        # The schedule is the last argument of every training stage.
+        spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
+
+    def _load(self, name: str, stage: str) -> torch.Tensor:
+        path = self.folder / name
+        if not path.exists():
+            raise PahiError(f"{path} is not there", fix=f"python -m pahi_rt.train.emoji {stage}")
+        return torch.load(path, weights_only=True)
+
+
+def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.Targets]:
+    for number, part in enumerate(parts, 1):
+        print(
+            f"\rtargets: {number}/{length} concepts", end="" if number < length else "\n", file=sys.stderr, flush=True
+        )
+        yield part
+
+
+STAGES = ("data", "tokenizer", "autoencoder", "generator", "decoder", "package")
+"""What `all` runs; `install` changes the source tree and is asked for by name."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="pahi_rt.train.emoji", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("stage", choices=(*STAGES, "install", "all"))
+    parser.add_argument("--work", type=Path, default=Path("runs/emoji"), help="working folder (default: runs/emoji)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="length of a training stage, other than the recipe's")
+    args = parser.parse_args()
+    recipe = Recipe(args.work, args.workers, args.seed, args.steps)
+    try:
+        for stage in STAGES if args.stage == "all" else (args.stage,):
+            getattr(recipe, stage)()
+    except PahiError as error:
+        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

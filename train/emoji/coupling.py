@@ -1,0 +1,75 @@
+"""What the noise decides, and how a training target is given the noise that asks for it.
+
+A prompt leaves things open: the drawing style, which way the animal looks, the background. Each is read
+from the noise by a fixed linear functional of unit norm, so that its value is N(0, 1) under Gaussian noise.
+Training pairs every target with noise whose functionals ask for just that target (as reflow and
+semi-discrete optimal transport do): each (noise, caption) has one answer, and regression need not blur.
+"""
+
+from __future__ import annotations
+
+import torch
+
+CHANNELS, HEIGHT, WIDTH = 4, 16, 16
+STYLE, TINT, MIRROR, CHOICE = slice(0, 3), slice(3, 5), 5, 6
+"""Positions of the attributes among the functionals; CHOICE picks among the meanings of an ambiguous caption."""
+COUNT = 7
+
+
+def functionals() -> torch.Tensor:
+    """Orthonormal rows [COUNT, C*h*w]: low-frequency Haar patterns, which strided convolutions can read."""
+    ones = torch.ones(HEIGHT, WIDTH)
+    left = torch.where(torch.arange(WIDTH) < WIDTH // 2, 1.0, -1.0).expand(HEIGHT, WIDTH)
+    top = left.T
+    patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top), (0, left), (1, top))
+    rows = torch.zeros(COUNT, CHANNELS, HEIGHT, WIDTH)
+    for row, (channel, pattern) in zip(rows, patterns, strict=True):
+        row[channel] = pattern
+    return rows.flatten(1) / (HEIGHT * WIDTH) ** 0.5
+
+
+def read(noise: torch.Tensor) -> torch.Tensor:
+    """Values of the functionals, [B, COUNT], for noise [B, C, h, w]."""
+    return noise.flatten(1) @ functionals().T
+
+
+def write(noise: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The same noise with its functionals set to `values` [B, COUNT]; everything orthogonal to them is kept."""
+    change = (values - read(noise)) @ functionals()
+    return noise + change.view_as(noise)
+
+
+def style_of(values: torch.Tensor) -> torch.Tensor:
+    """Index of the drawing style, [B]."""
+    return values[:, STYLE].argmax(1)
+
+
+def with_style(values: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+    """Swap the largest style value to the wanted place: stays Gaussian when styles are drawn evenly."""
+    values = values.clone()
+    rows = torch.arange(len(values))
+    largest = style_of(values)
+    values[rows, largest], values[rows, style] = values[rows, style], values[rows, largest]
+    return values
+
+
+def mirrored(values: torch.Tensor) -> torch.Tensor:
+    """Whether the drawing is mirrored, bool [B]."""
+    return values[:, MIRROR] > 0
+
+
+def background(values: torch.Tensor) -> torch.Tensor:
+    """Pastel colour [B, 3] in [0, 1]: near white in the middle of the two tint values, saturated outwards."""
+    warm, green = torch.tanh(0.8 * values[:, TINT]).unbind(1)
+    offsets = torch.stack([warm, -0.5 * warm + 0.866 * green, -0.5 * warm - 0.866 * green], 1)
+    return 0.97 + 0.16 * (offsets - offsets.max(1, keepdim=True).values)
+
+
+def choice_value(index: torch.Tensor, count: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] places it within."""
+    return torch.special.ndtri(((index + uniform) / count).clamp(1e-6, 1 - 1e-6))
+
+
+def choice_of(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """Inverse of `choice_value`: which of `count` meanings the noise chooses, [B]."""
+    return (torch.special.ndtr(values[:, CHOICE]) * count).long().clamp(max=count - 1)

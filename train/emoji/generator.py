@@ -1,0 +1,215 @@
+"""Stage `generator`: text encoder and UNet learn to draw clean latents from noise in one step.
+
+Direct regression of x0 (`prediction_type="sample"`) at the scheduler's first timestep, on targets coupled to
+the noise (coupling.py); in the last part also at the second step's timestep, on the generator's own output,
+so that two deterministic Euler steps refine what one step drew.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, EulerDiscreteScheduler, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from pahi_rt.train.emoji import coupling, tokenizer
+from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.pictures import save_grid
+from pahi_rt.train.emoji.sources import STYLES
+from pahi_rt.train.emoji.targets import Targets
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
+from pahi_rt.train.generators import Schedule as Sampling
+from pahi_rt.train.generators import euler_schedule, sample_latents
+
+LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
+SCHEDULE = Schedule(steps=8000, batch=48, learning_rate=1.5e-3, warmup=300)
+SECOND_STEP = 0.6
+"""Share of the steps after which the second timestep is trained too."""
+STYLED = 0.35
+"""Share of the captions that name the drawing style."""
+PREVIEW = (
+    "grinning cat", "dog face", "noto style fox", "twemoji style fox", "fluent style fox", "panda", "penguin",
+    "smiling face with sunglasses", "rose", "skull", "red heart", "red apple", "hamburger", "rocket", "octopus",
+    "guitar",
+)  # fmt: skip
+
+
+def build_scheduler() -> EulerDiscreteScheduler:
+    """SD-Turbo's noise schedule; the network predicts the clean latents themselves."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="trailing",
+        prediction_type="sample",
+    )
+
+
+def build_text_encoder(words: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=192,
+            intermediate_size=768,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=tokenizer.POSITIONS,
+            hidden_act="gelu",
+            projection_dim=192,
+            pad_token_id=words.pad_token_id,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+        )
+    )
+
+
+def build_unet() -> UNet2DConditionModel:
+    unet = UNet2DConditionModel(
+        sample_size=coupling.WIDTH,
+        in_channels=coupling.CHANNELS,
+        out_channels=coupling.CHANNELS,
+        layers_per_block=1,
+        block_out_channels=(48, 96, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=192,
+        attention_head_dim=(2, 4, 8),
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+    pass_low_frequencies(unet)
+    return unet.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def pass_low_frequencies(unet: UNet2DConditionModel, gain: float = 8.0) -> None:
+    """Start the first channels as averages of the noise on their way to the lowest resolution.
+
+    A functional is a mean of 256 values and so a sixteenth of the noise's size: unless it is lifted out, the
+    style is learned very late.
+    """
+    box = torch.full((3, 3), 1 / 9)
+    _route(unet.conv_in.weight, box * gain)
+    for block in unet.down_blocks:
+        if block.resnets[0].conv_shortcut is not None:
+            _route(block.resnets[0].conv_shortcut.weight, torch.ones(1, 1))
+        if block.downsamplers is not None:
+            _route(block.downsamplers[0].conv.weight, box)
+
+
+def _route(weight: torch.Tensor, kernel: torch.Tensor) -> None:
+    for channel in range(coupling.CHANNELS):
+        weight[channel] = 0
+        weight[channel, channel] = kernel
+
+
+@dataclass(frozen=True)
+class Batch:
+    input_ids: torch.Tensor
+    noise: torch.Tensor
+    latents: torch.Tensor
+
+
+class Sampler:
+    """Draws batches: caption, noise, and the one target that both ask for."""
+
+    def __init__(self, targets: Targets, captions: Captions, words: CLIPTokenizer) -> None:
+        self.targets, self.captions, self.words = targets, captions, words
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        concepts, styles, variants = (
+            torch.randint(size, (count,), generator=generator) for size in self.targets.latents.shape[:3]
+        )
+        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        named = [rng.random() < STYLED for _ in range(count)]
+        names = list(STYLES)
+        drawn = [
+            self.captions.draw(concept, names[style] if say else None, rng)
+            for concept, style, say in zip(concepts.tolist(), styles.tolist(), named, strict=True)
+        ]
+        noise = torch.randn(count, *self.targets.latents.shape[3:], generator=generator)
+        values = self.targets.values[concepts, styles, variants].clone()
+        free = coupling.read(noise)[:, coupling.STYLE]
+        values[:, coupling.STYLE] = free
+        values = torch.where(torch.tensor(named)[:, None], values, coupling.with_style(values, styles))
+        place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])
+        number = torch.tensor([len(d.meanings) for d in drawn])
+        values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=generator))
+        latents = self.targets.latents[concepts, styles, variants].float()
+        return Batch(tokens(self.words, [d.text for d in drawn]), coupling.write(noise, values), latents)
+
+
+def tokens(words: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    """Input ids [B, POSITIONS]."""
+    return words(
+        texts, padding="max_length", truncation=True, max_length=tokenizer.POSITIONS, return_tensors="pt"
+    ).input_ids
+
+
+def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """The UNet with everything but the scaled latents and the step's index held fixed."""
+
+    def denoise(latents: torch.Tensor, step: int) -> torch.Tensor:
+        timestep = torch.tensor(schedule.timesteps[step])
+        return unet(latents.contiguous(memory_format=torch.channels_last), timestep, text, return_dict=False)[0]
+
+    return denoise
+
+
+def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
+    """A sample of noise level sigma at the size that the UNet reads."""
+    return sample / (sigma**2 + 1) ** 0.5
+
+
+def train(
+    worker: Worker, folder: Path, targets: Targets, captions: Captions, words: CLIPTokenizer,
+    vae: AutoencoderTiny, schedule: Schedule,
+) -> None:  # fmt: skip
+    """Leaves checkpoint.pt, metrics.jsonl and sample grids (PREVIEW x 6 seeds) in `folder`."""
+    modules = nn.ModuleDict({"text_encoder": build_text_encoder(words), "unet": build_unet()}).train()
+    trainer = Trainer(folder, modules, schedule, worker)
+    sampler = Sampler(targets, captions, words)
+    two = euler_schedule(build_scheduler(), 2)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        batch = sampler.draw(schedule.batch // worker.world, generator)
+        text = modules["text_encoder"](batch.input_ids).last_hidden_state
+        first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
+        terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=0.3)}
+        if step >= SECOND_STEP * schedule.steps:
+            few = slice(len(text) // 3)
+            # Between its own drawing, which it meets when it samples, and the real latents.
+            share = torch.rand(len(text[few]), 1, 1, 1, generator=generator)
+            start = torch.lerp(batch.latents[few], first[few].detach(), share)
+            noisy = start + (batch.noise[few] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
+            second = denoiser(modules["unet"], text[few], two)(scale(noisy, two.sigmas[1]), 1)
+            terms["two"] = F.smooth_l1_loss(second, batch.latents[few], beta=0.3) / 3
+        return terms
+
+    def sample(step: int) -> None:
+        save_grid(preview(trainer.ema, vae, words, steps=1), 12, folder / f"{step}.png")
+
+    trainer.run(loss, sample)
+
+
+@torch.no_grad()
+def preview(modules: nn.ModuleDict, vae: AutoencoderTiny, words: CLIPTokenizer, steps: int) -> torch.Tensor:
+    """PREVIEW prompts x 6 seeds as float pictures."""
+    text = modules["text_encoder"](tokens(words, list(PREVIEW))).last_hidden_state.repeat_interleave(6, 0)
+    noise = torch.randn(6, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).repeat(len(PREVIEW), 1, 1, 1)
+    schedule = euler_schedule(build_scheduler(), steps)
+    latents = sample_latents(denoiser(modules["unet"], text, schedule), noise, schedule)
+    return (vae.decoder(latents) + 1) / 2
+
+
+def load(folder: Path, words: CLIPTokenizer) -> nn.ModuleDict:
+    """The trained text encoder and UNet (moving average of the weights), frozen."""
+    modules = nn.ModuleDict({"text_encoder": build_text_encoder(words), "unet": build_unet()})
+    modules.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["ema"])
+    return modules.eval().requires_grad_(False)

@@ -1,0 +1,56 @@
+"""Latents of every concept in every style, under random mirrorings and tints: what the generator regresses to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny
+
+from pahi_rt.train.emoji import coupling
+from pahi_rt.train.emoji.render import composite
+from pahi_rt.train.emoji.trainer import save_atomically
+
+VARIANTS = 16
+
+
+@dataclass(frozen=True)
+class Targets:
+    latents: torch.Tensor
+    """float16 [concepts, styles, VARIANTS, C, h, w]."""
+    values: torch.Tensor
+    """float32 [concepts, styles, VARIANTS, COUNT]: functionals that ask for each variant; the style's and the
+    choice's entries are free."""
+
+
+def apply_attributes(pictures: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Mirror and tint as the functionals say: uint8 RGBA [B, 4, H, W], [B, COUNT] -> float [B, 3, H, W] in [0, 1]."""
+    turned = torch.where(coupling.mirrored(values)[:, None, None, None], pictures.flip(-1), pictures)
+    return composite(turned, coupling.background(values))
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
+    """Latents of float pictures [N, 3, H, W] in [0, 1]."""
+    return torch.cat([vae.encoder(part * 2 - 1) for part in pictures.split(32)])
+
+
+def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Targets]:
+    """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    for concept in pictures:
+        values = torch.randn(len(concept), VARIANTS, coupling.COUNT, generator=generator)
+        shown = concept.repeat_interleave(VARIANTS, 0)
+        latents = encode(vae, apply_attributes(shown, values.flatten(0, 1)))
+        yield Targets(latents.unflatten(0, (len(concept), VARIANTS)).half(), values)
+
+
+def save(parts: list[Targets], path: Path) -> None:
+    latents, values = (torch.stack([getattr(part, name) for part in parts]) for name in ("latents", "values"))
+    save_atomically({"latents": latents, "values": values}, path)
+
+
+def load(path: Path) -> Targets:
+    return Targets(**torch.load(path, weights_only=True))
