@@ -121,7 +121,11 @@ def test_contact_sheet() -> None:
 
 def test_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert [Destination().save(b"1", "cat") for _ in range(3)] == [Path("cat.png"), Path("cat-2.png"), Path("cat-3.png")]
+    assert [Destination().save(b"1", "cat") for _ in range(3)] == [
+        Path("cat.png"),
+        Path("cat-2.png"),
+        Path("cat-3.png"),
+    ]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
         ["cat.png", "cat-2.png", "cat-3.png"], b"1"
     )

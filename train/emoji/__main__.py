@@ -3,6 +3,7 @@
     data         fetch the emoji sets from npm, draw every concept in every style
     tokenizer    byte-pair tokeniser of the captions
     autoencoder  pictures <-> latents
+    text         the text encoder learns a sketch of each concept
     generator    latents from captions and noise, in one step and two
     decoder      sharpen the decoder on the generator's own latents
     package      diffusers folder, measurements, bundle
@@ -25,7 +26,7 @@ from pathlib import Path
 import torch
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.emoji import autoencoder, decoder, generator, package, render, sources, targets, tokenizer
+from pahi_rt.train.emoji import autoencoder, decoder, generator, package, render, sources, targets, text, tokenizer
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.trainer import Schedule, save_atomically, spawn
 from pahi_rt.train.generators import load_generator
@@ -71,10 +72,15 @@ class Recipe:
             targets.save(list(_counted(targets.make(vae, pictures, self.seed), len(pictures))), path)
         return targets.load(path)
 
+    def text(self) -> None:
+        vae, words = autoencoder.load(self.folder / "autoencoder"), tokenizer.load(self.folder / "tokenizer")
+        latents = text.plain_latents(self.pictures(), vae)
+        self._train(text.train, "text", text.SCHEDULE, latents, Captions(self.concepts()), words)
+
     def generator(self) -> None:
         vae = autoencoder.load(self.folder / "autoencoder")
         words = tokenizer.load(self.folder / "tokenizer")
-        arguments = (self.targets(), Captions(self.concepts()), words, vae)
+        arguments = (self.targets(), Captions(self.concepts()), words, text.load(self.folder / "text", words), vae)
         self._train(generator.train, "generator", generator.SCHEDULE, *arguments)
 
     def decoder(self) -> None:
@@ -136,7 +142,7 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
         yield part
 
 
-STAGES = ("data", "tokenizer", "autoencoder", "generator", "decoder", "package")
+STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package")
 """What `all` runs; `install` changes the source tree and is asked for by name."""
 
 

@@ -1,7 +1,7 @@
 """What the noise decides, and how a training target is given the noise that asks for it.
 
-A prompt leaves things open: the drawing style, which way the animal looks, the background. Each is read
-from the noise by a fixed linear functional of unit norm, so that its value is N(0, 1) under Gaussian noise.
+A prompt leaves things open: the drawing style, the background, which of several hearts. Each is read from
+the noise by a fixed linear functional of unit norm, so that its value is N(0, 1) under Gaussian noise.
 Training pairs every target with noise whose functionals ask for just that target (as reflow and
 semi-discrete optimal transport do): each (noise, caption) has one answer, and regression need not blur.
 """
@@ -11,17 +11,16 @@ from __future__ import annotations
 import torch
 
 CHANNELS, HEIGHT, WIDTH = 4, 16, 16
-STYLE, TINT, MIRROR, CHOICE = slice(0, 3), slice(3, 5), 5, 6
+STYLE, TINT, CHOICE = slice(0, 3), slice(3, 5), 5
 """Positions of the attributes among the functionals; CHOICE picks among the meanings of an ambiguous caption."""
-COUNT = 7
+COUNT = 6
 
 
 def functionals() -> torch.Tensor:
     """Orthonormal rows [COUNT, C*h*w]: low-frequency Haar patterns, which strided convolutions can read."""
     ones = torch.ones(HEIGHT, WIDTH)
-    left = torch.where(torch.arange(WIDTH) < WIDTH // 2, 1.0, -1.0).expand(HEIGHT, WIDTH)
-    top = left.T
-    patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top), (0, left), (1, top))
+    top = torch.where(torch.arange(HEIGHT) < HEIGHT // 2, 1.0, -1.0)[:, None].expand(HEIGHT, WIDTH)
+    patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top), (1, top))
     rows = torch.zeros(COUNT, CHANNELS, HEIGHT, WIDTH)
     for row, (channel, pattern) in zip(rows, patterns, strict=True):
         row[channel] = pattern
@@ -51,11 +50,6 @@ def with_style(values: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
     largest = style_of(values)
     values[rows, largest], values[rows, style] = values[rows, style], values[rows, largest]
     return values
-
-
-def mirrored(values: torch.Tensor) -> torch.Tensor:
-    """Whether the drawing is mirrored, bool [B]."""
-    return values[:, MIRROR] > 0
 
 
 def background(values: torch.Tensor) -> torch.Tensor:

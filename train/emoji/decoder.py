@@ -19,6 +19,7 @@ from pahi_rt.train.emoji.autoencoder import reconstruction_loss
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.emoji.targets import apply_attributes, encode
+from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
 from pahi_rt.train.generators import Schedule as Sampling
 from pahi_rt.train.generators import euler_schedule, sample_latents
@@ -55,7 +56,7 @@ def draw(
     noise = torch.randn(count, *generator.LATENT_SHAPE, generator=randoms)
     values = coupling.read(noise)
     wanted = apply_attributes(pictures[chosen, coupling.style_of(values)], values)
-    text = modules["text_encoder"](generator.tokens(words, [concepts[c].label for c in chosen])).last_hidden_state
+    text = modules["text_encoder"](tokens(words, [concepts[c].label for c in chosen])).last_hidden_state
     return sample_latents(generator.denoiser(modules["unet"], text, sampling), noise, sampling), wanted
 
 

@@ -1,7 +1,7 @@
 """How good the generator is: does it draw the prompt's concept, in the style that the noise asks for, and sharply?
 
-Every picture is compared with all training pictures, drawn with the mirroring and tint that its noise asks
-for; the nearest one says what was drawn. Twice, independently: between latents, and between pixels.
+Every picture is compared with all training pictures, drawn on the tint that its noise asks for; the nearest
+one says what was drawn. Twice, independently: between latents, and between pixels.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling
 from pahi_rt.train.emoji.autoencoder import psnr, reconstruct
-from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser, tokens
+from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
+from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.generators import Generator, decode_latents, sample_latents
 
 HELD_OUT = 10_000_019
@@ -92,7 +93,7 @@ def sharpness(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def autoencoder_psnr(model: Generator, pictures: torch.Tensor) -> float:
-    """PSNR in dB of encode-decode over all pictures, each mirrored and tinted at random."""
+    """PSNR in dB of encode-decode over all pictures, each tinted at random."""
     flat = pictures.flatten(0, 1)
     values = torch.randn(len(flat), coupling.COUNT, generator=torch.Generator().manual_seed(HELD_OUT))
     real = apply_attributes(flat, values)
@@ -105,15 +106,14 @@ def explained_variance(
     """Share of the pixels' variance over seeds of one prompt that each attribute of the noise explains.
 
     Adjusted R^2 of a linear regression of all pixels on the attribute, pooled over prompts; `all` uses
-    every attribute and the products of style and mirroring.
+    every attribute together.
     """
     noise = noises(seeds)
     values = coupling.read(noise)
     style = F.one_hot(coupling.style_of(values), 3).float()
-    mirror = coupling.mirrored(values).float()[:, None]
     tint = coupling.background(values)
-    attributes = {"style": style, "mirror": mirror, "tint": tint}
-    attributes["all"] = torch.cat([style, tint, style * mirror], 1)
+    attributes = {"style": style, "tint": tint}
+    attributes["all"] = torch.cat([style, tint], 1)
     left, total = dict.fromkeys(attributes, 0.0), 0.0
     for label in labels:
         drawn = decode(model, draw_latents(model, words, [label] * seeds, noise, steps)).flatten(1)

@@ -1,4 +1,4 @@
-"""Stage `generator`: text encoder and UNet learn to draw clean latents from noise in one step.
+"""Stage `generator`: the UNet, and the text encoder with it, learn to draw clean latents from noise in one step.
 
 Direct regression of x0 (`prediction_type="sample"`) at the scheduler's first timestep, on targets coupled to
 the noise (coupling.py); in the last part also at the second step's timestep, on the generator's own output,
@@ -16,21 +16,26 @@ import torch
 from diffusers import AutoencoderTiny, EulerDiscreteScheduler, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from pahi_rt.train.emoji import coupling, tokenizer
+from pahi_rt.train.emoji import coupling
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.sources import STYLES
 from pahi_rt.train.emoji.targets import Targets
+from pahi_rt.train.emoji.text import build as build_text_encoder
+from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
 from pahi_rt.train.generators import Schedule as Sampling
 from pahi_rt.train.generators import euler_schedule, sample_latents
 
 LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-SCHEDULE = Schedule(steps=8000, batch=48, learning_rate=1.5e-3, warmup=300)
-SECOND_STEP = 0.6
+SCHEDULE = Schedule(steps=4600, batch=48, learning_rate=1e-3, warmup=200, decay=0.4, sample_every=500)
+SECOND_STEP = 0.7
 """Share of the steps after which the second timestep is trained too."""
+LIFT, LIFTED = 6.0, 0.5
+"""The style's functionals start LIFT times too large and come down to their true size over this share of the steps:
+what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
 STYLED = 0.35
 """Share of the captions that name the drawing style."""
 PREVIEW = (
@@ -48,24 +53,6 @@ def build_scheduler() -> EulerDiscreteScheduler:
         beta_schedule="scaled_linear",
         timestep_spacing="trailing",
         prediction_type="sample",
-    )
-
-
-def build_text_encoder(words: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(words),
-            hidden_size=192,
-            intermediate_size=768,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            max_position_embeddings=tokenizer.POSITIONS,
-            hidden_act="gelu",
-            projection_dim=192,
-            pad_token_id=words.pad_token_id,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-        )
     )
 
 
@@ -122,7 +109,8 @@ class Sampler:
     def __init__(self, targets: Targets, captions: Captions, words: CLIPTokenizer) -> None:
         self.targets, self.captions, self.words = targets, captions, words
 
-    def draw(self, count: int, generator: torch.Generator) -> Batch:
+    def draw(self, count: int, generator: torch.Generator, lift: float = 1.0) -> Batch:
+        """`lift` enlarges the style's functionals; 1 leaves the noise standard Gaussian."""
         concepts, styles, variants = (
             torch.randint(size, (count,), generator=generator) for size in self.targets.latents.shape[:3]
         )
@@ -138,18 +126,12 @@ class Sampler:
         free = coupling.read(noise)[:, coupling.STYLE]
         values[:, coupling.STYLE] = free
         values = torch.where(torch.tensor(named)[:, None], values, coupling.with_style(values, styles))
+        values[:, coupling.STYLE] *= lift
         place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])
         number = torch.tensor([len(d.meanings) for d in drawn])
         values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=generator))
         latents = self.targets.latents[concepts, styles, variants].float()
         return Batch(tokens(self.words, [d.text for d in drawn]), coupling.write(noise, values), latents)
-
-
-def tokens(words: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Input ids [B, POSITIONS]."""
-    return words(
-        texts, padding="max_length", truncation=True, max_length=tokenizer.POSITIONS, return_tensors="pt"
-    ).input_ids
 
 
 def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
@@ -169,16 +151,17 @@ def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def train(
     worker: Worker, folder: Path, targets: Targets, captions: Captions, words: CLIPTokenizer,
-    vae: AutoencoderTiny, schedule: Schedule,
+    text_encoder: CLIPTextModel, vae: AutoencoderTiny, schedule: Schedule,
 ) -> None:  # fmt: skip
     """Leaves checkpoint.pt, metrics.jsonl and sample grids (PREVIEW x 6 seeds) in `folder`."""
-    modules = nn.ModuleDict({"text_encoder": build_text_encoder(words), "unet": build_unet()}).train()
+    modules = nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()}).train()
     trainer = Trainer(folder, modules, schedule, worker)
     sampler = Sampler(targets, captions, words)
     two = euler_schedule(build_scheduler(), 2)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        batch = sampler.draw(schedule.batch // worker.world, generator)
+        lift = max(1.0, LIFT + (1 - LIFT) * step / (LIFTED * schedule.steps))
+        batch = sampler.draw(schedule.batch // worker.world, generator, lift)
         text = modules["text_encoder"](batch.input_ids).last_hidden_state
         first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
         terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=0.3)}

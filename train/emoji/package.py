@@ -27,7 +27,7 @@ LICENCE = (
 )
 LIMITS = (
     "draws the listed concepts and their everyday synonyms; other words give a blend at best",
-    "a soft lookup with variation over style, tint and direction, not a general image model",
+    "a soft lookup with variation over style and tint, not a general image model",
     "what it has learned of one concept does not carry over to another: no 'blue frog', no 'cat with sunglasses'",
     "drawn at 128 x 128 pixels; fine detail is softer than in the original drawings",
     "unknown words are named on stderr; English only",

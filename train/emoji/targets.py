@@ -1,4 +1,4 @@
-"""Latents of every concept in every style, under random mirrorings and tints: what the generator regresses to."""
+"""Latents of every concept in every style, on random tints: what the generator regresses to."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class Targets:
 
 
 def apply_attributes(pictures: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Mirror and tint as the functionals say: uint8 RGBA [B, 4, H, W], [B, COUNT] -> float [B, 3, H, W] in [0, 1]."""
-    turned = torch.where(coupling.mirrored(values)[:, None, None, None], pictures.flip(-1), pictures)
-    return composite(turned, coupling.background(values))
+    """Tint as the functionals say: uint8 RGBA [B, 4, H, W], [B, COUNT] -> float [B, 3, H, W] in [0, 1]."""
+    return composite(pictures, coupling.background(values))
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class Trainer:
     def __init__(self, folder: Path, modules: nn.ModuleDict, schedule: Schedule, worker: Worker) -> None:
         self.folder, self.modules, self.schedule, self.worker = folder, modules, schedule, worker
         self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), foreach=True)
+        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
         self.ema = copy.deepcopy(modules).eval().requires_grad_(False)
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,6 +137,15 @@ class Trainer:
         self.modules.load_state_dict(state["modules"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.worker.rank == 0:
+            self._forget_rows_after(self.step)
+
+    def _forget_rows_after(self, step: int) -> None:
+        """Drop what a killed run logged beyond its last checkpoint: those steps are made again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            rows = [row for row in path.read_text().splitlines() if json.loads(row)["step"] <= step]
+            path.write_text("".join(row + "\n" for row in rows))
 
 
 def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:

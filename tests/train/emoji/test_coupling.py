@@ -1,4 +1,4 @@
-"""The noise decides style, tint, mirroring and meaning; training noise stays standard Gaussian."""
+"""The noise decides style, tint and meaning; training noise stays standard Gaussian."""
 
 import torch
 

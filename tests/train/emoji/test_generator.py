@@ -30,7 +30,7 @@ def test_noise_asks_for_its_target(sampler: generator.Sampler) -> None:
     styles = number // VARIANTS % len(STYLES)
     read = coupling.read(batch.noise)
     wanted = sampler.targets.values.flatten(0, 2)[number]
-    fixed = [*range(coupling.TINT.start, coupling.TINT.stop), coupling.MIRROR]
+    fixed = coupling.TINT
     assert torch.allclose(read[:, fixed], wanted[:, fixed], atol=1e-4)
     texts = [sampler.words.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
     named = torch.tensor([any(style in text for style in STYLES) for text in texts])

@@ -19,14 +19,12 @@ def test_rotation_and_scale(concepts: list[Concept]) -> None:
     assert render.rasterise(svg, scale=0.5)[64, 20, 3] == 0
 
 
-def test_attributes_mirror_and_tint(concepts: list[Concept]) -> None:
+def test_attributes_tint_the_background_alone(concepts: list[Concept]) -> None:
     pictures = render.render_all(concepts[:1])[0, :1].expand(2, -1, -1, -1)
     values = torch.zeros(2, coupling.COUNT)
-    values[:, coupling.MIRROR] = torch.tensor([-1.0, 1.0])
     values[1, coupling.TINT] = torch.tensor([2.0, 0.0])
-    plain, turned = apply_attributes(pictures, values)
-    red = torch.tensor([1.0, 0.0, 0.0])
-    assert torch.equal(plain[:, 64, 20], red)
-    assert torch.equal(turned[:, 64, 107], red)
-    assert plain[:, 5, 120].tolist() == [0.9700000286102295] * 3
-    assert turned[0, 5, 5] > turned[1, 5, 5] + 0.1  # warm
+    plain, warm = apply_attributes(pictures, values)
+    assert torch.equal(plain[:, 64, 20], torch.tensor([1.0, 0.0, 0.0]))
+    assert torch.equal(plain[:, 64, 20], warm[:, 64, 20])
+    assert torch.allclose(plain[:, 5, 120], torch.full((3,), 0.97))
+    assert warm[0, 5, 120] > warm[1, 5, 120] + 0.1

@@ -1,0 +1,46 @@
+# The README's two commands are `make generate PROMPT="..."` and `make test`; .ci/run calls test, lint and wheel.
+
+PYTHON ?= python3
+PROMPT ?= a grinning cat
+export PROMPT SEED
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Bytecode of what is never imported would take a quarter of the space.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint constraints.txt
+
+.PHONY: generate test lint wheel bench clean
+
+generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4 --show" adds options)
+	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
+
+test: $(VENV)/.dev  ## run the test suite (ARGS="-m slow" for the slow ones)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+wheel: $(VENV)/.dev  ## build the wheel, install it alone and use it
+	$(BIN)/python -m pytest -m wheel
+
+bench: $(VENV)/.runtime  ## time the embedded model on this machine
+	$(BIN)/python -m pahi_rt.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the runtime into $(VENV) ..." >&2
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the development tools into $(VENV) ..." >&2
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,122 @@
+"""A fused generator as an ONNX graph: exported, checked, and tidied so that a person can read it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from pahi_rt.errors import PahiError
+from pahi_rt.export.fused import MAX_BATCH, OUTPUT, FusedGenerator
+
+PORTABLE_OPSET = 20
+"""What ONNX Runtime, OpenVINO and TensorRT all read; 23 has Attention and GroupNormalization as single nodes."""
+OPSETS = range(20, 24)
+
+
+def export_graph(fused: FusedGenerator, opset: int = PORTABLE_OPSET) -> ir.Model:
+    """`fused` as a graph with a dynamic batch of 1 to 64, its weights still in memory.
+
+    Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
+    """
+    if opset not in OPSETS:
+        raise PahiError(f"opset {opset} is not supported", fix=f"use {OPSETS[0]} (portable) to {OPSETS[-1]}")
+    model = _trace(fused, opset)
+    check_time_is_folded(model)
+    _fold_transposes(model.graph)
+    _name_nodes(model.graph)
+    # Stack traces of the machine that exported would be most of the file.
+    ClearMetadataAndDocStringPass()(model)
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+    return model
+
+
+def check_time_is_folded(model: ir.Model) -> None:
+    """Raises PahiError if a sine or cosine is left, for only the embedding of a timestep has them."""
+    left = [node.name for node in model.graph if node.op_type in ("Sin", "Cos")]
+    if left:
+        raise PahiError(
+            f"the time embedding is still computed in the graph: {', '.join(map(str, left))}",
+            fix="export a model whose UNet uses its timestep in ResnetBlock2D only",
+        )
+
+
+def _trace(fused: FusedGenerator, opset: int) -> ir.Model:
+    examples = fused.example_inputs()
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    with _silence():
+        program = torch.onnx.export(
+            fused.eval(),
+            kwargs=examples,
+            input_names=list(examples),
+            output_names=[OUTPUT],
+            opset_version=opset,
+            dynamic_shapes={name: {0: batch} for name in examples},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # only the old exporter returns None
+    return program.model
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter prints to stdout, which belongs to our results, and warns about its own internals."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _fold_transposes(graph: ir.Graph) -> None:
+    """Transpose constant matrices now.
+
+    The exporter does it for matrices that one node reads, but not for those that the steps of a graph share: the same
+    weight would lie in weights.bin twice, once for each number of steps.
+    """
+    folded: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}
+    for node in list(graph):
+        source = node.inputs[0] if node.op_type == "Transpose" else None
+        if source is None or source.const_value is None:
+            continue
+        array = source.const_value.numpy()
+        order = tuple(node.attributes.get_ints("perm", range(array.ndim)[::-1]))
+        if (source, order) not in folded:
+            folded[source, order] = _constant(graph, f"{source.name}.transposed", np.transpose(array, order))
+        ir.convenience.replace_all_uses_with(node.outputs[0], folded[source, order])
+        graph.remove(node, safe=True)
+        if not source.uses():
+            graph.initializers.pop(str(source.name))
+
+
+def _constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Name each node by the module that it came from: unets.0.mid_block.resnets.0.conv1/Conv."""
+    seen: Counter[str] = Counter()
+    for node in graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        name = "/".join([scope for scope in scopes[:-1] if scope][-1:] + [node.op_type])
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"

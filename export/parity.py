@@ -1,0 +1,170 @@
+"""The gate that every graph passes before it is shipped: does it draw what PyTorch draws?
+
+Four prompts, two fixed noises each, on the CPU. Errors are those of the picture in [0, 1] just before it is rounded to
+levels; rounding would hide half a level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from pahi_rt.bundle import Parity
+from pahi_rt.errors import ParityError
+from pahi_rt.noise import draw_noise
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.tokenizer import Tokenizer
+from pahi_rt.train.generators import Generator
+
+PROMPTS = ("a grinning cat", "a red apple", "two birds on a snowy branch", "an old robot, smiling in the rain")
+Inputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    max_error: float = 1.0
+    """Of any value of a picture in [0, 1]."""
+    psnr_db: float = 0.0
+    levels_within_one: float = 0.0
+    """Share of all uint8 values that must be within one level."""
+
+    def __str__(self) -> str:
+        parts = (
+            f"max error <= {self.max_error:g} of [0, 1]" if self.max_error < 1 else "",
+            f"PSNR >= {self.psnr_db:g} dB" if self.psnr_db > 0 else "",
+            f"{self.levels_within_one:.1%} within one level" if self.levels_within_one > 0 else "",
+        )
+        return ", ".join(part for part in parts if part)
+
+
+SAME_ARITHMETIC = Tolerance(max_error=2e-3, levels_within_one=0.999)
+ROUNDED_WEIGHTS = Tolerance(psnr_db=40.0)
+ANY_BATCH = Tolerance(levels_within_one=1.0)
+
+PERFECT_DB = 200.0
+"""The PSNR of equal pictures: JSON has no infinity."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a graph draws, from the float values before rounding to the levels that it returns."""
+
+    values: NDArray[np.floating]
+    """[B, H, W, 3] in [0, 1]."""
+    levels: NDArray[np.uint8]
+
+
+def fixed_inputs(tokenizer: Tokenizer, latent_shape: tuple[int, int, int]) -> Inputs:
+    """The inputs of the gate, a batch of 8. The prior's issue adds `prior_strength`."""
+    prompts = [*PROMPTS, *PROMPTS]
+    return {"input_ids": tokenizer.encode(prompts).input_ids, "noise": draw_noise(range(len(prompts)), latent_shape)}
+
+
+@torch.no_grad()
+def draw_reference(generator: Generator, inputs: Inputs, steps: int) -> Pictures:
+    """What PyTorch draws from `inputs`, one picture at a time, in fp32."""
+    rows = [{name: torch.from_numpy(array[i : i + 1]) for name, array in inputs.items()} for i in range(_batch(inputs))]
+    pictures = torch.cat([generator(**row, steps=steps) for row in rows]).permute(0, 2, 3, 1)
+    return Pictures(pictures.numpy(), (pictures * 255).round().to(torch.uint8).numpy())
+
+
+def draw_graph(path: Path, inputs: Inputs) -> Pictures:
+    """What the graph draws from `inputs`, one picture at a time."""
+    model = onnx.load(path, load_external_data=False)
+    # The only Round of the graph turns values of 0..255 into levels.
+    (rounded,) = (node.input[0] for node in model.graph.node if node.op_type == "Round")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(rounded, onnx.TensorProto.FLOAT, None))
+    options = _session_options()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    session = _session(model.SerializeToString(), options)
+    rows = [session.run(None, _row(inputs, i)) for i in range(_batch(inputs))]
+    levels, values = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return Pictures(values / 255, levels)
+
+
+def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
+    """The levels that the graph draws from all `inputs` at once."""
+    levels: NDArray[np.uint8] = _session(str(path), _session_options()).run(None, inputs)[0]
+    return levels
+
+
+def check_graph(path: Path, inputs: Inputs, reference: Pictures, original: Pictures | None = None) -> list[Parity]:
+    """Compare a graph with PyTorch and with itself in a batch; one row for each comparison. Raises ParityError.
+
+    With weights stored as float16, `reference` has its matrices rounded alike, and `original` has not.
+    """
+    drawn, batch = draw_graph(path, inputs), draw_batch(path, inputs)
+    check_sane("PyTorch", reference)
+    check_sane(path.name, drawn)
+    against = "PyTorch fp32" if original is None else "PyTorch fp32, matrices rounded to fp16"
+    rows = [compare(path.name, against, drawn, reference, SAME_ARITHMETIC)]
+    if original is not None:
+        rows.append(compare(path.name, "PyTorch fp32, weights as trained", drawn, original, ROUNDED_WEIGHTS))
+    together = Pictures(batch.astype(np.float32) / 255, batch)
+    alone = Pictures(drawn.levels.astype(np.float32) / 255, drawn.levels)
+    return [*rows, compare(path.name, f"itself, batch {len(batch)} and batch 1", together, alone, ANY_BATCH)]
+
+
+def check_sane(name: str, pictures: Pictures) -> None:
+    """Raises ParityError for NaN, infinity, or a picture that is all black."""
+    bad = None
+    if not np.isfinite(pictures.values).all():
+        bad = "NaN or infinity"
+    elif not pictures.levels.any(axis=(1, 2, 3)).all():
+        bad = "a black picture"
+    if bad:
+        raise ParityError(f"{name} draws {bad}", fix="check the model's weights: draw the same prompts with diffusers")
+
+
+def compare(graph: str, against: str, drawn: Pictures, reference: Pictures, tolerance: Tolerance) -> Parity:
+    """One row of the manifest. Raises ParityError if the difference is beyond `tolerance`."""
+    error = np.abs(drawn.values.astype(np.float64) - reference.values)
+    levels = np.abs(drawn.levels.astype(np.int16) - reference.levels)
+    row = Parity(
+        graph=graph,
+        against=against,
+        max_error=float(error.max()),
+        psnr_db=_psnr(error),
+        levels_within_one=float((levels <= 1).mean()),
+        tolerance=str(tolerance),
+    )
+    if (
+        row.max_error > tolerance.max_error
+        or row.psnr_db < tolerance.psnr_db
+        or row.levels_within_one < tolerance.levels_within_one
+    ):
+        raise ParityError(
+            f"{graph} is not {against}: max error {row.max_error:.2g}, PSNR {row.psnr_db:.1f} dB,"
+            f" {row.levels_within_one:.2%} within one level; required: {tolerance}",
+            fix="export with float32 storage, or with another opset, and report the model if that fails too",
+        )
+    return row
+
+
+def _psnr(error: NDArray[np.float64]) -> float:
+    mean = float((error**2).mean())
+    return min(PERFECT_DB, -10 * float(np.log10(mean))) if mean else PERFECT_DB
+
+
+def _session_options() -> Any:
+    options = require_onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _session(model: str | bytes, options: Any) -> Any:
+    return require_onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _batch(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _row(inputs: Inputs, index: int) -> Inputs:
+    return {name: array[index : index + 1] for name, array in inputs.items()}

@@ -1,0 +1,59 @@
+"""Where a bundle comes from: ids, revisions, hashes and licences of the model's parts, versions of the tools."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from pahi_rt.bundle import Component
+from pahi_rt.train.components import weight_files
+
+TOOLS = ("pahi-rt", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+UNKNOWN = "unknown"
+
+
+def describe_components(source: str | Path, folder: Path) -> tuple[Component, Component]:
+    """The generator (text encoder and UNet) and the autoencoder of the model `source`, found in `folder`."""
+    name = folder.resolve().name if Path(source).is_dir() else str(source)
+    revision = folder.name if folder.parent.name == "snapshots" else "local"
+    licence = read_licence(folder)
+    weights = [*weight_files(folder / "text_encoder"), *weight_files(folder / "unet")]
+    return (
+        Component(name, revision, hash_files(weights), licence),
+        Component(f"{name}/vae", revision, hash_files(weight_files(folder / "vae")), licence),
+    )
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """sha256 of the files' contents, one after the other; for one file, what sha256sum prints."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_licence(folder: Path) -> str:
+    """What the front matter of the model card (README.md) says, as the hub reads it; else "unknown"."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return UNKNOWN
+    front_matter = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    found = re.search(r"^license: *(\S.*)$", front_matter[1], re.MULTILINE) if front_matter else None
+    return found[1].strip().strip("\"'") if found else UNKNOWN
+
+
+def tool_versions() -> dict[str, str]:
+    """Package -> version, for those that took part."""
+    versions = {"python": platform.python_version()}
+    for tool in TOOLS:
+        try:
+            versions[tool] = metadata.version(tool)
+        except metadata.PackageNotFoundError:  # a checkout that is not installed
+            versions[tool] = UNKNOWN
+    return versions

@@ -1,0 +1,112 @@
+"""weights.bin: the weights of all graphs of a bundle, each stored once, where a runtime can map it into memory.
+
+Two graphs of one model hold the same weights, and so do the steps of one graph: whatever has the same bytes is
+written once. The exporter transposes and joins matrices, but it does the same to each graph, so equal weights stay
+equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pahi_rt.errors import PahiError
+
+Storage = Literal["float32", "float16"]
+
+PAGE = 4096
+"""Bytes. Tensors start on a page, so that they can be mapped; those that do not fill one stay in the graph's file."""
+
+
+class WeightsFile:
+    """An external data file being written: little endian, every tensor on a page of its own, equal tensors once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self._offsets: dict[bytes, int] = {}
+
+    def __enter__(self) -> WeightsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, array: NDArray[Any]) -> int:
+        """The offset at which the bytes of `array` lie, after writing them if they are new."""
+        content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
+        key = hashlib.sha256(content).digest()
+        if key not in self._offsets:
+            self._file.write(bytes(-self._file.tell() % PAGE))
+            self._offsets[key] = self._file.tell()
+            self._file.write(content)
+            self._file.flush()  # so that its size on disk is right after each graph
+        return self._offsets[key]
+
+
+def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "float32") -> None:
+    """Move every initializer of a page or more to `weights`, and let equal ones be one.
+
+    With float16, matrices that lose nothing by it (see `round_matrices`) are stored as such and cast back to float32
+    by a node, which runtimes compute once at load: the arithmetic stays float32.
+    """
+    stored: dict[int, ir.Value] = {}
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < PAGE:
+            continue
+        array = _compact(tensor.numpy(), storage)
+        offset = weights.add(array)
+        del model.graph.initializers[name]
+        if offset not in stored:
+            stored[offset] = _refer(model.graph, value, array, offset, weights.path)
+        ir.convenience.replace_all_uses_with(value, stored[offset])
+
+
+def round_matrices(model: nn.Module) -> None:
+    """Round, in place, every parameter of two or more axes to what float16 can hold.
+
+    Vectors (biases and norms, a thousandth of all weights) keep their precision. Raises PahiError if a weight is out of
+    float16's range.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() < 2:
+                continue
+            parameter.copy_(parameter.half())
+            if not parameter.isfinite().all():
+                raise PahiError(f"{name} is out of float16's range", fix="store the weights as float32")
+
+
+def _compact(array: NDArray[Any], storage: Storage) -> NDArray[Any]:
+    if storage == "float32" or array.dtype != np.float32 or array.ndim < 2:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half, array) else array
+
+
+def _refer(graph: ir.Graph, value: ir.Value, array: NDArray[Any], offset: int, path: Path) -> ir.Value:
+    """A new initializer for `array` at `offset` of the file; what takes the place of `value` in the graph."""
+    dtype, shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+    tensor = ir.ExternalTensor(
+        path.name, offset, array.nbytes, dtype, shape=shape, name=str(value.name), base_dir=path.parent
+    )
+    initializer = ir.Value(name=value.name, type=ir.TensorType(dtype), shape=shape, const_value=tensor)
+    graph.register_initializer(initializer)
+    if dtype == value.dtype:
+        return initializer
+    widened = ir.Value(name=f"{value.name}.float32", type=value.type, shape=shape)
+    cast = ir.node("Cast", [initializer], {"to": ir.DataType.FLOAT}, outputs=[widened], name=f"{value.name}/Cast")
+    graph.insert_before(graph[0], cast)
+    return widened

@@ -1,0 +1,47 @@
+"""Verb `export`: turn a one-step diffusers pipeline into a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import Debug, Json
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A diffusers pipeline: a folder or a hub id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
+    steps: Annotated[str, typer.Option(help="Numbers of denoising steps, a graph for each.")] = "1,2",
+    name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
+    storage: Annotated[str, typer.Option(help="How weights are stored: float32 or float16.")] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fuse a one-step model into one graph per number of steps, and check it against PyTorch."""
+    bundle = load("pahi_rt.export", extra="export").export_bundle(
+        model,
+        output,
+        name=name or output.resolve().name,
+        steps=parse_steps(steps),
+        storage=storage,
+        overwrite=force,
+        on_stage=messages.stage,
+    )
+    if as_json:
+        messages.document({"path": str(bundle.path), **bundle.manifest.to_dict()})
+    else:
+        messages.result(str(bundle.path))
+    messages.next_command("inspect", str(output), "--verify")
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """ "1,2" -> (1, 2). Raises a usage error for anything else."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--steps takes numbers with commas, such as 1,2, not {text!r}") from error

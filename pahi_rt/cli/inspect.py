@@ -1,0 +1,91 @@
+"""Verb `inspect`: what is in a bundle, and whether it is still what was exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.options import BundleName, Debug, Json
+
+if TYPE_CHECKING:
+    from pahi_rt.manifest import Manifest
+
+
+def inspect(
+    bundle: BundleName,
+    check: Annotated[bool, typer.Option("--verify", help="Check the size and sha256 of every file.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print what a bundle holds: parts and licences, graphs, engines, parity, files."""
+    from pahi_rt.bundle import open_bundle, verify
+
+    opened = open_bundle(bundle)
+    if check:
+        verify(opened)
+    if as_json:
+        messages.document({"path": str(opened.path), "verified": check, **opened.manifest.to_dict()})
+    else:
+        verified = f": all {len(opened.manifest.files)} files are what the manifest says" if check else ""
+        messages.result("\n".join([*manifest_lines(opened.manifest), "", f"{opened.path}{verified}"]))
+    if check:
+        messages.next_command("generate", "a red apple", "--bundle", bundle)
+    else:
+        messages.next_command("inspect", bundle, "--verify")
+
+
+def manifest_lines(manifest: Manifest) -> list[str]:
+    """The manifest as text: its facts, then a table for each of its lists."""
+    sections: dict[str, Sequence[Sequence[str]]] = {
+        "parts": part_rows(manifest),
+        "graphs": graph_rows(manifest),
+        "engines": [
+            (e.file, f"{e.runtime} {e.runtime_version}", f"compute capability {e.compute_capability}", e.shape_profile)
+            for e in manifest.engines
+        ],
+        "parity": [
+            (p.graph, f"against {p.against}", f"{p.psnr_db:.1f} dB", f"{p.max_error:g} levels at most", p.tolerance)
+            for p in manifest.parity
+        ],
+        "files": [
+            (name, messages.megabytes(record.size), record.sha256[:16]) for name, record in manifest.files.items()
+        ],
+        "made with": list(manifest.tools.items()),
+    }
+    tables = [["", title, messages.table(rows, indent="  ")] for title, rows in sections.items() if rows]
+    return [messages.table(fact_rows(manifest)), *(line for table in tables for line in table)]
+
+
+def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """Name, sizes, formats."""
+    image, latents = manifest.image, " x ".join(map(str, manifest.image.latent_shape))
+    return [
+        ("name", manifest.name),
+        ("format", str(manifest.format_version)),
+        ("picture", f"{image.width} x {image.height} pixels from {latents} noise"),
+        ("noise recipe", manifest.noise_recipe),
+        ("prompt", f"{manifest.tokenizer.max_length} tokens, padded with {manifest.tokenizer.pad_id}"),
+    ]
+
+
+def part_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
+    """What the graphs were made from."""
+    parts = {"generator": manifest.generator, "autoencoder": manifest.autoencoder, "prior": manifest.prior}
+    return [(role, f"{c.id} {c.revision}", c.licence, f"sha256 {c.sha256[:16]}") for role, c in parts.items() if c]
+
+
+def graph_rows(manifest: Manifest) -> list[tuple[str, str, str, str, str]]:
+    """A row for each number of steps."""
+    return [
+        (
+            f"{steps} step{'s' * (steps > 1)}",
+            graph.file,
+            graph.precision,
+            f"opset {graph.opset}",
+            ", ".join(spec.name for spec in graph.inputs) + " -> " + ", ".join(spec.name for spec in graph.outputs),
+        )
+        for steps, graph in sorted(manifest.graphs.items())
+    ]

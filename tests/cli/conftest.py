@@ -1,0 +1,47 @@
+"""The command line, run in a folder of its own with the contract bundle as the only built-in one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pahi_rt.cli import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: empty."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def assets(contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The built-in bundles: the contract bundle, under the name of the default."""
+    folder = tmp_path / "assets"
+    shutil.copytree(contract, folder / "emoji")
+    manifest = folder / "emoji" / "pahi.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "name": "emoji"}))
+    monkeypatch.setattr("pahi_rt.bundle._assets", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def run(here: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `pahi-rt` with the given words."""
+    monkeypatch.delenv("PAHI_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def invoke(*words: str, stdin: bytes | str | None = None) -> Result:
+        return CliRunner().invoke(app, list(words), prog_name="pahi-rt", input=stdin)
+
+    return invoke

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.cli.extras import load
+from pahi_rt.errors import PahiError
+
+
+@pytest.fixture
+def request_made(monkeypatch: pytest.MonkeyPatch, contract: Path) -> dict[str, Any]:
+    """What the verb asks of pahi_rt.export, whose place a fake takes."""
+    made: dict[str, Any] = {}
+
+    def export_bundle(model: str, output: Path, *, on_stage: Callable[..., None], **options: Any) -> Bundle:
+        made.update(model=model, output=output, **options)
+        on_stage("load model", 1.25, None)
+        on_stage("trace", 12.34, 1_600_000)
+        return open_bundle(contract)
+
+    fake = ModuleType("pahi_rt.export")
+    fake.export_bundle = export_bundle  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pahi_rt.export", fake)
+    return made
+
+
+def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
+    result = run("export", "owner/model", "-o", "out/mine")
+    assert (result.exit_code, result.stdout) == (0, f"{contract}\n")
+    assert result.stderr == "load model  1.2 s\ntrace  12.3 s, 1.6 MB\nnext: pahi-rt inspect out/mine --verify\n"
+    assert request_made == {
+        "model": "owner/model",
+        "output": Path("out/mine"),
+        "name": "mine",
+        "steps": (1, 2),
+        "storage": "float32",
+        "overwrite": False,
+    }
+
+
+def test_options(run, request_made: dict[str, Any]) -> None:
+    words = ["--steps", "1", "--name", "n", "--storage", "float16", "--force", "--json"]
+    result = run("export", "model", "-o", "out", *words)
+    assert json.loads(result.stdout)["name"] == "contract"
+    assert [request_made[key] for key in ("steps", "name", "storage", "overwrite")] == [(1,), "n", "float16", True]
+
+
+@pytest.mark.parametrize("steps", ["", "one", "1;2", "1,"])
+def test_steps_that_are_no_numbers(run, request_made: dict[str, Any], steps: str) -> None:
+    result = run("export", "model", "-o", "out", "--steps", steps)
+    assert result.exit_code == 2
+    assert request_made == {}
+
+
+def test_a_missing_package_names_the_extra(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+
+    monkeypatch.setattr("pahi_rt.cli.extras.import_module", fail)
+    result = run("export", "model", "-o", "out")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: this needs the package torch, which is not installed\nfix: pip install 'pahi-rt[export]'\n"
+    )
+
+
+def test_our_own_missing_module_is_a_bug() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        load("pahi_rt.nothing", extra="export")
+    with pytest.raises(PahiError, match="needs the package no_such_package,"):
+        load("no_such_package.part", extra="export")

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pahi_rt import Pipeline, __version__
+from pahi_rt.output import contact_sheet, read_recipe
+
+LINE = re.compile(r"(?P<path>.+)  (?P<size>\d+x\d+), \d+\.\d kB, \d+ ms, seeds? (?P<seed>.+)")
+
+
+def lines(text: str) -> list[tuple[str, str, str]]:
+    """(path, size, seed) of each line of results."""
+    matches = [LINE.fullmatch(line) for line in text.splitlines()]
+    assert all(matches), text
+    return [match.group("path", "size", "seed") for match in matches if match]
+
+
+def pixels(path: Path | str) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_a_picture(run, here: Path, contract: Path) -> None:
+    result = run("generate", "a red apple", "--seed", "7")
+    assert result.exit_code == 0, result.stderr
+    assert lines(result.stdout) == [("a-red-apple.png", "32x32", "7")]
+    assert result.stderr == "next: pahi-rt generate 'a red apple' -n 8 --grid\n"
+    assert [path.name for path in here.iterdir()] == ["a-red-apple.png"]
+    assert pixels("a-red-apple.png") == Pipeline.load(contract)("a red apple", seed=7).tobytes()
+
+
+def test_it_records_how_it_was_made(run, contract: Path) -> None:
+    run("generate", "a red apple", "--seed", "7", "--steps", "2")
+    with Image.open("a-red-apple.png") as image:
+        text = image.text
+    sha256 = text.pop("bundle-sha256")
+    assert text == {
+        "prompt": "a red apple",
+        "seed": "7",
+        "count": "1",
+        "steps": "2",
+        "bundle": "emoji",
+        "pahi-rt": __version__,
+    }
+    assert len(sha256) == 64
+
+
+def test_a_random_seed_is_told_and_repeats_the_picture(run) -> None:
+    first, second = (lines(run("generate", "a cat").stdout)[0] for _ in range(2))
+    assert first[2] != second[2]
+    assert 0 <= int(first[2]) < 2**32
+    run("generate", "a cat", "--seed", first[2], "-o", "again.png")
+    assert pixels("again.png") == pixels(first[0]) != pixels(second[0])
+
+
+def test_prompts_times_seeds(run) -> None:
+    result = run("generate", "a cat", "red apple", "-n", "2", "--seed", "3")
+    names = ["a-cat.png", "a-cat-2.png", "red-apple.png", "red-apple-2.png"]
+    assert lines(result.stdout) == [(name, "32x32", seed) for name, seed in zip(names, "3434", strict=True)]
+    assert result.stderr == "next: pahi-rt generate --like a-cat.png\n"
+    assert [read_recipe(Path(name)).seed for name in names] == [3, 4, 3, 4]
+
+
+def test_existing_files_are_numbered_or_overwritten(run, here: Path) -> None:
+    (here / "a-cat.png").write_bytes(b"mine")
+    assert lines(run("generate", "a cat").stdout)[0][0] == "a-cat-2.png"
+    assert (here / "a-cat.png").read_bytes() == b"mine"
+    assert lines(run("generate", "a cat", "--force").stdout)[0][0] == "a-cat.png"
+    assert (here / "a-cat.png").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("target", "paths"),
+    [
+        ("x.png", ["x.png", "x-2.png"]),
+        ("out", ["out/a-cat.png", "out/a-cat-2.png"]),
+        ("deep/er/", ["deep/er/a-cat.png", "deep/er/a-cat-2.png"]),
+    ],
+)
+def test_output(run, target: str, paths: list[str]) -> None:
+    result = run("generate", "a cat", "-n", "2", "--seed", "0", "-o", target)
+    assert [line[0] for line in lines(result.stdout)] == paths
+    assert all(Path(path).is_file() for path in paths)
+
+
+def test_grid(run, here: Path, contract: Path) -> None:
+    result = run("generate", "a cat", "a red apple", "-n", "3", "--seed", "5", "--grid")
+    assert lines(result.stdout) == [("a-cat-grid.png", "104x68", "5 to 7")]
+    assert [path.name for path in here.iterdir()] == ["a-cat-grid.png"]
+    expected = contact_sheet(Pipeline.load(contract)(["a cat", "a red apple"], seed=5, count=3), 3)
+    assert pixels("a-cat-grid.png") == expected.tobytes()
+
+
+@pytest.mark.parametrize("options", [["--seed", "9"], ["-n", "3"], ["--steps", "2"], ["-n", "2", "--grid"]])
+def test_like_repeats_a_file_exactly(run, options: list[str]) -> None:
+    run("generate", "a red 猫", "-o", "first.png", *options)
+    result = run("generate", "--like", "first.png", "-o", "again.png")
+    assert result.exit_code == 0, result.stderr
+    assert "differ" not in result.stderr
+    assert Path("again.png").read_bytes() == Path("first.png").read_bytes()
+
+
+def test_like_of_one_of_several_repeats_that_one(run) -> None:
+    run("generate", "a cat", "-n", "3", "--seed", "1")
+    run("generate", "--like", "a-cat-3.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("a-cat-3.png").read_bytes()
+
+
+def test_like_says_when_the_bundle_is_another(run, edit: Callable[..., Path]) -> None:
+    other = edit(lambda data: data["tools"].update(other="2"))
+    run("generate", "a cat", "-o", "cat.png")
+    result = run("generate", "--like", "cat.png", "--bundle", str(other), "-o", "again.png")
+    assert result.exit_code == 0
+    assert "note: cat.png was drawn by another bundle 'emoji'; the picture may differ\n" in result.stderr
+    assert pixels("again.png") == pixels("cat.png")
+
+
+def test_like_needs_the_bundle_where_it_is_not_built_in(run, contract: Path) -> None:
+    run("generate", "a cat", "--bundle", str(contract), "-o", "cat.png")
+    result = run("generate", "--like", "cat.png")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: cat.png was drawn by bundle 'contract', which is not built in\n"
+        "fix: pahi-rt generate --like cat.png --bundle FOLDER\n"
+    )
+
+
+@pytest.mark.parametrize("extra", [["a cat"], ["--seed", "0"], ["-n", "1"], ["--steps", "1"], ["--prompts", "-"]])
+def test_like_stands_alone(run, extra: list[str]) -> None:
+    run("generate", "a cat", "-o", "cat.png")
+    result = run("generate", "--like", "cat.png", *extra)
+    assert result.exit_code == 2
+    assert "--like brings its own prompts, seed, steps and count" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["a cat\na red apple\n", "\ufeffa cat\r\n\r\n  \r\na red apple", "a cat\n\na red apple\n\n"]
+)
+@pytest.mark.parametrize("source", ["-", "prompts.txt"])
+def test_prompts_from_a_file(run, here: Path, content: str, source: str) -> None:
+    (here / "prompts.txt").write_bytes(content.encode())
+    result = run("generate", "a dog", "--prompts", source, "--seed", "2", stdin=content.encode())
+    assert [line[0] for line in lines(result.stdout)] == ["a-dog.png", "a-cat.png", "a-red-apple.png"]
+
+
+def test_json(run) -> None:
+    result = run("generate", "a cat", "a zeppelin", "--seed", "3", "--threads", "1", "--json")
+    document = json.loads(result.stdout)
+    assert [document[key] for key in ("version", "steps")] == [__version__, 1]
+    assert document["bundle"]["name"] == "emoji"
+    assert document["runtime"]["runtime"] == "onnxruntime"
+    assert document["runtime"]["threads"] == 1
+    assert document["load_ms"] > 0
+    first = document["pictures"][0]
+    assert first["bytes"] == Path("a-cat.png").stat().st_size
+    assert all(first.pop(f"{stage}_ms") > 0 for stage in ("tokenize", "run", "encode"))
+    assert {key: value for key, value in first.items() if key != "bytes"} == {
+        "path": "a-cat.png",
+        "prompt": "a cat",
+        "seed": 3,
+        "width": 32,
+        "height": 32,
+        "truncated": False,
+    }
+    assert "zeppelin" in result.stderr
+
+
+def test_json_of_a_grid_names_every_picture(run) -> None:
+    document = json.loads(run("generate", "a cat", "-n", "3", "--seed", "3", "--grid", "--json").stdout)
+    assert [(picture["path"], picture["seed"]) for picture in document["pictures"]] == [
+        ("a-cat-grid.png", seed) for seed in (3, 4, 5)
+    ]
+
+
+def test_unknown_words_are_named_with_their_neighbours(run) -> None:
+    result = run("generate", "a rad aple 😸", "zeppelin of two", "--seed", "1")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[:-1] == [
+        "note: emoji does not know 'rad'; try red",
+        "note: emoji does not know 'aple'; try apple",
+        "note: emoji does not know '😸'; try grinning cat",
+        "note: emoji does not know 'zeppelin'; see `pahi-rt bundles show emoji`",
+    ]
+
+
+def test_a_long_prompt_is_cut_and_said_so(run) -> None:
+    result = run("generate", "red cat " * 1250, "-n", "2", "--seed", "1")
+    assert result.exit_code == 0
+    assert [line[2] for line in lines(result.stdout)] == ["1", "2"]
+    cut = [line for line in result.stderr.splitlines() if "its end was cut" in line]
+    assert len(cut) == 2 and all(len(line) < 150 for line in cut)
+
+
+def test_a_prompt_without_quotes_is_suspected(run) -> None:
+    note = 'note: 3 prompts of one word each; quote a longer one, as in "a red apple"\n'
+    assert note in run("generate", "a", "red", "cat").stderr
+    assert note not in run("generate", "a red cat", "cat", "dog").stderr
+
+
+def test_a_prompt_of_signs_is_named_picture(run) -> None:
+    assert lines(run("generate", "😸").stdout)[0][0] == "picture.png"
+
+
+def test_file_names_need_not_be_unicode(run) -> None:
+    result = run("generate", "a cat", "-o", "c\udcfft.png")
+    assert result.exit_code == 0
+    assert result.stdout_bytes.startswith(b"c\xfft.png  32x32")
+
+
+def test_other_bundles_are_kept_in_the_next_command(run, contract: Path) -> None:
+    result = run("generate", "cat", "--bundle", str(contract))
+    assert result.stderr == f"next: pahi-rt generate cat -n 8 --grid --bundle {contract}\n"
+
+
+def test_show_needs_a_terminal(run) -> None:
+    result = run("generate", "a cat", "--show")
+    assert result.exit_code == 0
+    assert "note: --show needs a terminal\n" in result.stderr

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ENGINE = {
+    "file": "weights.bin",
+    "runtime": "tensorrt_rtx",
+    "runtime_version": "1.7.1",
+    "compute_capability": "8.6",
+    "shape_profile": "batch 1",
+    "graph_sha256": "0" * 64,
+}
+
+
+def test_tables(run, contract: Path) -> None:
+    result = run("inspect", str(contract))
+    assert result.exit_code == 0
+    text = result.stdout.splitlines()
+    assert text[:5] == [
+        "name          contract",
+        "format        1",
+        "picture       32 x 32 pixels from 4 x 4 x 4 noise",
+        "noise recipe  philox-boxmuller-1",
+        "prompt        24 tokens, padded with 542",
+    ]
+    assert "  1 step   one-step.onnx  fp32  opset 18  input_ids, noise -> image" in text
+    assert [line for line in text if line and not line.startswith(" ")][5:] == [
+        "parts",
+        "graphs",
+        "parity",
+        "files",
+        "made with",
+        str(contract),
+    ]
+    assert result.stderr == f"next: pahi-rt inspect {contract} --verify\n"
+
+
+def test_engines(run, edit: Callable[..., Path]) -> None:
+    folder = edit(lambda data: data.update(engines=[ENGINE]))
+    line = "  weights.bin  tensorrt_rtx 1.7.1  compute capability 8.6  batch 1"
+    assert line in run("inspect", str(folder)).stdout.splitlines()
+
+
+def test_verify(run) -> None:
+    result = run("inspect", "emoji", "--verify")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("emoji: all 5 files are what the manifest says\n")
+    assert result.stderr == "next: pahi-rt generate 'a red apple' --bundle emoji\n"
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_json(run, contract: Path, verify: bool) -> None:
+    document = json.loads(run("inspect", str(contract), "--json", *["--verify"][: int(verify)]).stdout)
+    assert (document.pop("path"), document.pop("verified")) == (str(contract), verify)
+    assert document == json.loads((contract / "pahi.json").read_text())

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pahi_rt.bundle
+from pahi_rt import __version__
+from pahi_rt.errors import BundleError
+
+ROOT = Path(__file__).parents[2]
+VERBS = ["generate", "bundles", "inspect", "export"]
+
+
+def test_version(run) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"pahi-rt {__version__}\n", "")
+
+
+def test_no_verb_shows_the_help(run) -> None:
+    result = run()
+    assert "Usage: pahi-rt" in result.output
+    assert all(verb in result.output for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "bundles show"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_verb_has_help(run, verb: str, flag: str) -> None:
+    result = run(*verb.split(), flag)
+    assert result.exit_code == 0
+    assert f"Usage: pahi-rt {verb}" in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    script = """
+import sys
+sys.argv[0] = "pahi-rt"
+from pahi_rt.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"numpy", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "torch"}
+print(*sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    command = [sys.executable, "-W", "error", "-c", script, *verb.split(), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert f"Usage: pahi-rt {verb}".strip() in done.stdout
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("switch", ["option", "environment"])
+def test_debug_shows_the_traceback(run, switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if switch == "environment":
+        monkeypatch.setenv("PAHI_DEBUG", "1")
+    for words in (["generate", "a cat", "--bundle", "nothing"], ["bundles", "show", "nothing"]):
+        result = run(*words, *(["--debug"] if switch == "option" else []))
+        assert isinstance(result.exception, BundleError)
+        assert result.exit_code == 1
+
+
+def test_debug_may_stand_before_the_second_verb(run) -> None:
+    assert isinstance(run("bundles", "--debug", "show", "nothing").exception, BundleError)
+
+
+def test_bugs_keep_their_traceback(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pahi_rt.bundle, "open_bundle", fail)
+    assert isinstance(run("inspect", "emoji").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("found", "name"), [(None, "env/bin/pahi-rt"), ("/usr/bin/pahi-rt", "pahi-rt")])
+def test_the_next_command_can_be_typed(run, found: str | None, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["env/bin/pahi-rt"])
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    assert run("bundles").stderr == f"next: {name} bundles show emoji\n"
+
+
+def test_shell_completion(run) -> None:
+    assert "--install-completion" in run("--help").stdout
+
+
+def test_a_closed_pipe_is_no_crash(contract: Path) -> None:
+    command = f"{sys.executable} -c 'from pahi_rt.cli import main; main()' inspect {contract} | true"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,59 @@
+"""One tiny model with random weights, and its bundle: tracing takes seconds, so all tests of export share them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.export import export_bundle
+from pahi_rt.export.parity import Inputs, fixed_inputs
+from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.tokenizer import Tokenizer
+from pahi_rt.train.generators import Generator, load_generator
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_random_pipeline(tmp_path_factory.mktemp("models") / "tiny")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Random weights\n")
+    return folder
+
+
+Exported = tuple[Bundle, list[tuple[str, float, int | None]]]
+
+
+@pytest.fixture(scope="session")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A bundle of one and two steps with weights stored as float16, and the stages that its export reported."""
+    stages: list[tuple[str, float, int | None]] = []
+    words = tmp_path_factory.mktemp("extras") / "words.json"
+    words.write_text('{"words": ["cat"], "concepts": [], "styles": []}')
+    bundle = export_bundle(
+        model,
+        tmp_path_factory.mktemp("bundles") / "tiny",
+        name="tiny",
+        storage="float16",
+        extra_files={"vocabulary.json": words},
+        vocabulary="vocabulary.json",
+        on_stage=lambda *stage: stages.append(stage),
+    )
+    return bundle, stages
+
+
+@pytest.fixture(scope="session")
+def bundle(exported: Exported) -> Bundle:
+    return exported[0]
+
+
+@pytest.fixture
+def generator(model: Path) -> Generator:
+    return load_generator(model)
+
+
+@pytest.fixture(scope="session")
+def inputs(bundle: Bundle) -> Inputs:
+    spec = bundle.manifest.tokenizer
+    tokenizer = Tokenizer(bundle.file(spec.file), spec.max_length, spec.pad_id)
+    return fixed_inputs(tokenizer, bundle.manifest.image.latent_shape)

@@ -1,0 +1,166 @@
+"""export_bundle: a bundle that works, or an error and nothing on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pahi_rt import Pipeline
+from pahi_rt.bundle import Bundle, TensorSpec, verify
+from pahi_rt.errors import OutputError, PahiError, ParityError
+from pahi_rt.export import bundle as export_module
+from pahi_rt.export import export_bundle
+from pahi_rt.export.weights import round_matrices
+from pahi_rt.noise import draw_noise
+from pahi_rt.tokenizer import Tokenizer
+from pahi_rt.train.generators import Generator
+
+
+def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    verify(bundle)
+    graphs, others = ["one-step.onnx", "two-step.onnx"], ["tokenizer.json", "vocabulary.json", "weights.bin"]
+    assert sorted(manifest.files) == sorted(graphs + others)
+    assert sorted(os.listdir(bundle.path)) == sorted([*manifest.files, "pahi.json"])
+    assert (manifest.name, manifest.vocabulary, manifest.prior) == ("tiny", "vocabulary.json", None)
+    assert (manifest.image.height, manifest.image.width, manifest.image.latent_shape) == (64, 64, (4, 8, 8))
+    assert (manifest.tokenizer.max_length, manifest.tokenizer.pad_id) == (24, 0)
+    assert {"torch", "diffusers", "onnx", "onnxruntime", "python"} <= manifest.tools.keys()
+
+
+def test_graphs_are_described_as_they_are(bundle: Bundle) -> None:
+    for steps, file in ((1, "one-step.onnx"), (2, "two-step.onnx")):
+        graph = bundle.graph(steps)
+        assert (graph.file, graph.opset, graph.precision) == (file, 20, "fp16")
+        assert graph.inputs == (
+            TensorSpec("input_ids", "int64", ("batch", 24)),
+            TensorSpec("noise", "float32", ("batch", 4, 8, 8)),
+        )
+        assert graph.outputs == (TensorSpec("image", "uint8", ("batch", 64, 64, 3)),)
+
+
+def test_components_are_traced_to_their_files(bundle: Bundle) -> None:
+    generator, autoencoder = bundle.manifest.generator, bundle.manifest.autoencoder
+    assert (generator.id, generator.revision, generator.licence) == ("tiny", "local", "apache-2.0")
+    assert autoencoder.id == "tiny/vae"
+    assert generator.sha256 != autoencoder.sha256
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_pipeline_draws_what_pytorch_draws(bundle: Bundle, generator: Generator, steps: int) -> None:
+    prompt, seed = "a red cat by the sea", 123
+    picture = np.asarray(Pipeline.load(bundle.path, steps=steps)(prompt, seed=seed), np.int16)
+    spec = bundle.manifest.tokenizer
+    input_ids = Tokenizer(bundle.file(spec.file), spec.max_length, spec.pad_id).encode([prompt]).input_ids
+    round_matrices(generator)
+    expected = generator(torch.from_numpy(input_ids), torch.from_numpy(draw_noise([seed], (4, 8, 8))), steps)
+    difference = np.abs(picture - expected[0].permute(1, 2, 0).mul(255).round().numpy())
+    assert difference.max() <= 1
+    assert np.unique(picture).size > 50
+
+
+def test_stages_are_reported_with_time_and_size(exported: tuple[Bundle, list[tuple[str, float, int | None]]]) -> None:
+    bundle, stages = exported
+    assert [name for name, _, _ in stages] == [
+        "load model",
+        "draw with PyTorch",
+        "round weights to fp16 and draw again",
+        "export one-step.onnx",
+        "export two-step.onnx",
+        "compare one-step.onnx with PyTorch",
+        "compare two-step.onnx with PyTorch",
+        "write bundle",
+    ]
+    assert all(seconds > 0 for _, seconds, _ in stages)
+    written = sum(size or 0 for _, _, size in stages)
+    assert written == sum(path.stat().st_size for path in bundle.path.iterdir())
+
+
+def test_nothing_is_left_of_a_failed_export(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        assert [path.name for path in tmp_path.iterdir()]  # it was being written
+        raise ParityError("one-step.onnx is not PyTorch", fix="none")
+
+    monkeypatch.setattr(export_module, "export_graph", fail)
+    with pytest.raises(ParityError):
+        export_bundle(model, tmp_path / "bundle", name="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_output_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(export_module, "export_graph", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        export_bundle(model, tmp_path / "bundle", name="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_space_is_checked_before_anything_is_traced(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(export_module, "export_graph", lambda *_: pytest.fail("it was traced"))
+    with pytest.raises(OutputError, match="needs about 0.1 GB"):
+        export_bundle(model, tmp_path / "bundle", name="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_output_is_left_alone(bundle: Bundle, model: Path) -> None:
+    before = (bundle.path / "pahi.json").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        export_bundle(model, bundle.path, name="x")
+    assert (bundle.path / "pahi.json").read_bytes() == before
+
+
+def test_only_bundles_are_overwritten(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_bundle(model, tmp_path / "home", name="x", overwrite=True)
+    assert (tmp_path / "home" / "thesis.txt").is_file()
+
+
+def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    output.mkdir()
+    (output / "old.txt").touch()
+    with export_module._building(output) as scratch:
+        (scratch / "new.txt").touch()
+        assert (output / "old.txt").exists()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": ()}, "graphs of"),
+        ({"steps": (0,)}, "graphs of"),
+        ({"steps": (1, 1)}, "graphs of"),
+        ({"steps": (1, 5)}, "graphs of"),
+        ({"storage": "int8"}, "unknown storage"),
+        ({"opset": 17}, "opset 17"),
+        ({"extra_files": {"../escape.txt": __file__}}, "cannot be called"),
+        ({"extra_files": {"weights.bin": __file__}}, "cannot be called"),
+        ({"extra_files": {"words.json": "/nowhere"}}, "does not exist"),
+        ({"vocabulary": "words.json"}, "not among the extra files"),
+    ],
+)
+def test_refuses_wrong_requests(model: Path, tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(PahiError, match=message):
+        export_bundle(model, tmp_path / "bundle", **{"name": "x", **wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_an_output_in_no_folder(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="does not exist") as caught:
+        export_bundle(model, tmp_path / "no" / "bundle", name="x")
+    assert caught.value.fix == f"mkdir -p {tmp_path / 'no'}"

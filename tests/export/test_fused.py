@@ -1,0 +1,43 @@
+"""The module that becomes the graph draws what the generator draws, as bytes."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from pahi_rt.export.fused import FusedGenerator, to_levels
+from pahi_rt.train.generators import Generator
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_draws_what_the_generator_draws(generator: Generator, steps: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(0, 600, (2, 24), generator=random)
+    noise = torch.randn(2, 4, 8, 8, generator=random)
+    levels = FusedGenerator(generator, steps)(input_ids, noise)
+    assert levels.shape == (2, 64, 64, 3)
+    assert levels.dtype == torch.uint8
+    difference = levels.int() - to_levels(generator(input_ids, noise, steps)).int()
+    assert difference.abs().max() <= 1
+    assert (difference == 0).float().mean() > 0.999
+
+
+def test_forward_has_the_inputs_of_the_graph(generator: Generator) -> None:
+    fused = FusedGenerator(generator, 1)
+    assert list(inspect.signature(fused.forward).parameters) == list(fused.example_inputs())
+    assert {len(example) for example in fused.example_inputs(batch=3).values()} == {3}
+
+
+def test_two_steps_share_their_weights(generator: Generator) -> None:
+    sizes = [sum(p.numel() for p in FusedGenerator(generator, steps).parameters()) for steps in (1, 2)]
+    assert 0 < sizes[1] - sizes[0] < 0.001 * sizes[0]
+
+
+def test_levels_round_half_to_even() -> None:
+    values = torch.tensor([0.0, 0.5, 1.5, 2.5, 254.5, 255.0]) / 255
+    values = torch.cat([values, torch.ones(6)]).reshape(1, 3, 2, 2)
+    levels = to_levels(values)
+    assert levels.shape == (1, 2, 2, 3)
+    assert levels.permute(0, 3, 1, 2).flatten()[:6].tolist() == [0, 0, 2, 2, 254, 255]

@@ -1,0 +1,126 @@
+"""The gate lets good graphs pass, and no bad one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.errors import ParityError
+from pahi_rt.export.parity import (
+    ANY_BATCH,
+    PERFECT_DB,
+    SAME_ARITHMETIC,
+    Inputs,
+    Pictures,
+    Tolerance,
+    check_graph,
+    check_sane,
+    compare,
+    draw_batch,
+    draw_graph,
+    draw_reference,
+)
+from pahi_rt.export.weights import round_matrices
+from pahi_rt.train.generators import Generator
+
+
+def pictures(values: np.ndarray) -> Pictures:
+    return Pictures(values, np.round(values * 255).astype(np.uint8))
+
+
+GREY = pictures(np.full((2, 8, 8, 3), 0.5))
+
+
+def test_inputs_are_four_prompts_with_two_noises_each(inputs: Inputs) -> None:
+    assert inputs["input_ids"].shape == (8, 24)
+    assert len(np.unique(inputs["input_ids"], axis=0)) == 4
+    assert len(np.unique(inputs["noise"].reshape(8, -1), axis=0)) == 8
+
+
+def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
+    rows = bundle.manifest.parity
+    pytorch = ["PyTorch fp32, matrices rounded to fp16", "PyTorch fp32, weights as trained"]
+    against = [*pytorch, "itself, batch 8 and batch 1"]
+    assert [(row.graph, row.against) for row in rows] == [
+        (graph, other) for graph in ("one-step.onnx", "two-step.onnx") for other in against
+    ]
+    for same, trained, batch in (rows[:3], rows[3:]):
+        assert same.max_error < 1e-4
+        assert same.levels_within_one >= 0.999
+        assert 40 <= trained.psnr_db < same.psnr_db
+        assert batch.levels_within_one == 1
+
+
+def test_values_are_those_before_rounding(bundle: Bundle, inputs: Inputs) -> None:
+    drawn = draw_graph(bundle.path / "one-step.onnx", inputs)
+    assert np.array_equal(np.round(drawn.values * 255).astype(np.uint8), drawn.levels)
+    assert np.abs(drawn.values * 255 - drawn.levels).max() > 0.4
+    assert np.abs(drawn.levels.astype(int) - draw_batch(bundle.path / "one-step.onnx", inputs)).max() <= 1
+
+
+def sabotage(bundle: Bundle, folder: Path, value: float) -> Path:
+    """A copy of the bundle in which the largest tensor of weights.bin is overwritten; its one-step graph."""
+    shutil.copytree(bundle.path, folder)
+    content = bytearray((folder / "weights.bin").read_bytes())
+    content[: len(content) // 2] = np.full(len(content) // 4, value, "<f2").tobytes()
+    (folder / "weights.bin").write_bytes(content)
+    return folder / "one-step.onnx"
+
+
+@pytest.mark.parametrize(("value", "message"), [(0.01, "is not PyTorch fp32"), (np.nan, "draws (NaN|a black picture)")])
+def test_damaged_weights_are_caught(
+    bundle: Bundle, generator: Generator, inputs: Inputs, tmp_path: Path, value: float, message: str
+) -> None:
+    graph = sabotage(bundle, tmp_path / "damaged", value)
+    round_matrices(generator)
+    with pytest.raises(ParityError, match=message):
+        check_graph(graph, inputs, draw_reference(generator, inputs, 1))
+
+
+def test_another_number_of_steps_is_caught(bundle: Bundle, generator: Generator, inputs: Inputs) -> None:
+    with pytest.raises(ParityError, match="one-step.onnx is not PyTorch fp32"):
+        check_graph(bundle.path / "one-step.onnx", inputs, draw_reference(generator, inputs, 2))
+
+
+def test_a_generator_that_draws_nan_is_named() -> None:
+    broken = Pictures(np.full((1, 2, 2, 3), np.nan), np.ones((1, 2, 2, 3), np.uint8))
+    with pytest.raises(ParityError, match="PyTorch draws NaN"):
+        check_sane("PyTorch", broken)
+
+
+def test_one_black_picture_among_others_is_caught() -> None:
+    values = GREY.values.copy()
+    values[1] = 0
+    check_sane("x.onnx", GREY)
+    with pytest.raises(ParityError, match="x.onnx draws a black picture"):
+        check_sane("x.onnx", pictures(values))
+
+
+def test_equal_pictures_have_a_finite_psnr() -> None:
+    row = compare("x.onnx", "itself", GREY, GREY, SAME_ARITHMETIC)
+    assert (row.max_error, row.psnr_db, row.levels_within_one) == (0, PERFECT_DB, 1)
+
+
+def test_psnr_is_that_of_the_unit_range() -> None:
+    row = compare("x.onnx", "grey", pictures(GREY.values + 0.01), GREY, Tolerance(psnr_db=39.9))
+    assert row.psnr_db == pytest.approx(40)
+    assert row.tolerance == "PSNR >= 39.9 dB"
+    with pytest.raises(ParityError, match="PSNR 40.0 dB"):
+        compare("x.onnx", "grey", pictures(GREY.values + 0.01), GREY, Tolerance(psnr_db=40.1))
+
+
+def test_one_value_beyond_the_tolerance_is_enough() -> None:
+    values = GREY.values.copy()
+    values[0, 0, 0, 0] += 0.0021
+    with pytest.raises(ParityError, match="max error 0.0021"):
+        compare("x.onnx", "grey", pictures(values), GREY, SAME_ARITHMETIC)
+
+
+def test_a_batch_may_change_one_level_and_no_more() -> None:
+    compare("x.onnx", "itself", pictures(GREY.values + 1 / 255), GREY, ANY_BATCH)
+    with pytest.raises(ParityError, match="0.00% within one level"):
+        compare("x.onnx", "itself", pictures(GREY.values + 2 / 255), GREY, ANY_BATCH)

@@ -1,0 +1,43 @@
+"""Random models: small, repeatable, and of the real architecture where they claim it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pahi_rt.bundle import verify
+from pahi_rt.export import export_bundle
+from pahi_rt.export.provenance import hash_files
+from pahi_rt.export.random_models import random_tokenizer, save_random_pipeline
+from pahi_rt.train.components import weight_files
+
+
+def weights(folder: Path) -> str:
+    return hash_files(file for part in ("text_encoder", "unet", "vae") for file in weight_files(folder / part))
+
+
+def test_tiny_is_small_and_repeatable(model: Path, tmp_path: Path) -> None:
+    assert sum(path.stat().st_size for path in model.rglob("*")) < 5e6
+    assert weights(save_random_pipeline(tmp_path / "again")) == weights(model)
+    assert weights(save_random_pipeline(tmp_path / "other", seed=1)) != weights(model)
+
+
+def test_tokenizer_of_sd_turbo_has_its_numbers() -> None:
+    tokenizer = random_tokenizer(49408, 77)
+    assert len(tokenizer) == 49408
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (49406, 49407, 0)
+    assert tokenizer.model_max_length == 77
+    ids = tokenizer("A cat!").input_ids
+    assert ids == tokenizer("a  CAT!").input_ids
+    assert (ids[0], ids[-1], len(ids)) == (49406, 49407, 6)  # a, c, at, !
+
+
+@pytest.mark.slow
+def test_the_whole_sd_turbo_architecture_is_exported(tmp_path: Path) -> None:
+    """Needs about 15 GB of disk and of memory, and many minutes."""
+    model = save_random_pipeline(tmp_path / "model", "sd-turbo")
+    bundle = export_bundle(model, tmp_path / "bundle", name="sd-turbo", steps=(1, 2))
+    verify(bundle)
+    assert bundle.manifest.image.latent_shape == (4, 64, 64)
+    assert (bundle.path / "weights.bin").stat().st_size < 4.9e9

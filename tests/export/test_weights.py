@@ -1,0 +1,107 @@
+"""weights.bin: every tensor once, on a page of its own, exactly as the graph needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.errors import PahiError
+from pahi_rt.export.weights import PAGE, Storage, WeightsFile, round_matrices, store_weights
+
+
+def externals(path: Path) -> dict[int, int]:
+    """Offset -> length of what the graph at `path` reads from weights.bin."""
+    found = {}
+    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if entries:
+            assert entries["location"] == "weights.bin"
+            found[int(entries["offset"])] = int(entries["length"])
+    return found
+
+
+def test_equal_tensors_are_written_once_on_pages(tmp_path: Path) -> None:
+    first, second = np.arange(3000, dtype=np.float32), np.ones(10, np.float32)
+    with WeightsFile(tmp_path / "weights.bin") as weights:
+        assert [weights.add(array) for array in (first, second, first.copy(), second)] == [0, 3 * PAGE, 0, 3 * PAGE]
+    content = (tmp_path / "weights.bin").read_bytes()
+    assert len(content) == 3 * PAGE + second.nbytes
+    assert np.array_equal(np.frombuffer(content[: first.nbytes], "<f4"), first)
+
+
+def test_bytes_are_little_endian(tmp_path: Path) -> None:
+    with WeightsFile(tmp_path / "weights.bin") as weights:
+        weights.add(np.array([1.0], ">f4"))
+    assert (tmp_path / "weights.bin").read_bytes() == b"\x00\x00\x80\x3f"
+
+
+def test_two_steps_add_next_to_nothing(bundle: Bundle) -> None:
+    one, two = externals(bundle.path / "one-step.onnx"), externals(bundle.path / "two-step.onnx")
+    assert len(one) > 50
+    assert sum(two[offset] for offset in two.keys() - one.keys()) < 8 * 1024
+    assert (bundle.path / "weights.bin").stat().st_size < 1.2 * sum(one.values())
+
+
+def test_tensors_lie_on_pages_of_the_file(bundle: Bundle) -> None:
+    size = (bundle.path / "weights.bin").stat().st_size
+    for offset, length in externals(bundle.path / "two-step.onnx").items():
+        assert offset % PAGE == 0
+        assert offset + length <= size
+
+
+def test_only_small_tensors_stay_in_the_graph(bundle: Bundle) -> None:
+    for tensor in onnx.load(bundle.path / "one-step.onnx", load_external_data=False).graph.initializer:
+        assert tensor.external_data or len(tensor.raw_data) < PAGE
+
+
+def small_model(*arrays: np.ndarray) -> ir.Model:
+    """A graph that concatenates constants."""
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    values = [
+        ir.Value(name=f"w{i}", const_value=ir.tensor(array), type=kind, shape=ir.Shape(array.shape))
+        for i, array in enumerate(arrays)
+    ]
+    node = ir.node("Concat", values, {"axis": 0})
+    node.outputs[0].type, node.outputs[0].name = kind, "joined"
+    graph = ir.Graph([], node.outputs, nodes=[node], initializers=values, opset_imports={"": 20}, name="small")
+    return ir.Model(graph, ir_version=10)
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_storage_changes_no_number(tmp_path: Path, storage: Storage) -> None:
+    random = np.random.default_rng(0)
+    exact = random.integers(-100, 100, (64, 64)).astype(np.float32)
+    inexact = random.normal(size=(64, 64)).astype(np.float32)
+    model = small_model(exact, inexact, exact.copy())
+    with WeightsFile(tmp_path / "weights.bin") as weights:
+        store_weights(model, weights, storage)
+    ir.save(model, tmp_path / "small.onnx")
+    kinds = [value.dtype for value in model.graph.initializers.values()]
+    half = ir.DataType.FLOAT16 if storage == "float16" else ir.DataType.FLOAT
+    assert kinds == [half, ir.DataType.FLOAT]  # only what loses nothing is stored as float16, and equal ones are one
+    import onnxruntime
+
+    (joined,) = onnxruntime.InferenceSession(tmp_path / "small.onnx").run(None, {})
+    assert np.array_equal(joined, np.concatenate([exact, inexact, exact]))
+
+
+def test_rounding_spares_vectors() -> None:
+    layer = nn.Linear(8, 8)
+    bias = layer.bias.clone()
+    round_matrices(layer)
+    assert torch.equal(layer.weight, layer.weight.half().float())
+    assert torch.equal(layer.bias, bias)
+
+
+def test_rounding_refuses_what_float16_cannot_hold() -> None:
+    layer = nn.Linear(2, 2)
+    nn.init.constant_(layer.weight, 1e5)
+    with pytest.raises(PahiError, match="weight is out of float16's range"):
+        round_matrices(layer)

@@ -1,0 +1,154 @@
+"""The repository's links, and what `pip install` gives to a machine that has nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pahi_rt
+from pahi_rt.bundle import built_in
+
+ROOT = Path(__file__).parents[1]
+LINKED = ("train", "export", "bench")
+LARGEST_BUNDLE = 30_000_000
+LARGEST_INSTALL = 330 * 2**20
+VERBS = ("", "generate", "bundles", "bundles show", "inspect", "export")
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_leads_to_the_folder_at_the_top(name: str) -> None:
+    link = ROOT / "pahi_rt" / name
+    assert os.readlink(link) == f"../{name}"
+    assert link.resolve() == ROOT / name
+    assert (link / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_git_keeps_the_link(name: str) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", f"pahi_rt/{name}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert listed.stdout.startswith("120000 ")
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A folder without __init__.py would be missing from the wheel, and only there."""
+    folders = {path.parent for top in ("pahi_rt", *LINKED) for path in (ROOT / top).rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_a_built_in_bundle_is_small(name: str) -> None:
+    folder = ROOT / "pahi_rt" / "assets" / name
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= LARGEST_BUNDLE
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel, built from the source distribution, and that one."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.suffix: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def bare(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel and what it depends on."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    options = ["-qq", "--disable-pip-version-check", "--no-compile", "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([folder / "bin" / "pip", "install", *options, str(distributions[".whl"])], check=True)
+    return folder
+
+
+def run(bare: Path, *words: str, cwd: Path) -> str:
+    # Away from the checkout and its PYTHONPATH, so that only what was installed can be found.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [bare / "bin" / words[0], *words[1:]], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def expected_modules() -> Iterator[str]:
+    for top in ("pahi_rt", *(f"pahi_rt/{name}" for name in LINKED)):
+        for path in (ROOT / top).rglob("*.py"):
+            yield path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.wheel
+def test_the_wheel_holds_the_package_and_nothing_else(distributions: dict[str, Path]) -> None:
+    with zipfile.ZipFile(distributions[".whl"]) as wheel:
+        names = set(wheel.namelist())
+        assert not [entry for entry in wheel.infolist() if entry.external_attr >> 28 == 0o12], "a link"
+    packaged = {name for name in names if not name.startswith(f"pahi_rt-{pahi_rt.__version__}.dist-info/")}
+    assert {name.partition("/")[0] for name in packaged} == {"pahi_rt"}
+    assert {name for name in packaged if name.endswith(".py")} == set(expected_modules())
+    assert {"pahi_rt/py.typed", "pahi_rt/train/emoji/concepts.txt"} <= packaged
+    for name in built_in():
+        listed = json.loads((ROOT / "pahi_rt" / "assets" / name / "pahi.json").read_text())["files"]
+        assert {f"pahi_rt/assets/{name}/{file}" for file in ("pahi.json", *listed)} <= packaged
+    assert not [name for name in packaged if "/weights/" in name or "test" in Path(name).name]
+    assert {f"pahi_rt-{pahi_rt.__version__}.dist-info/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names
+
+
+@pytest.mark.wheel
+def test_the_source_distribution_holds_real_files(distributions: dict[str, Path]) -> None:
+    with tarfile.open(distributions[".gz"]) as archive:
+        members = archive.getmembers()
+    assert not [member.name for member in members if member.issym() or member.islnk()]
+    names = {member.name.partition("/")[2] for member in members}
+    assert set(expected_modules()) <= names
+    assert {"LICENSE", "NOTICE", "README.md", "pyproject.toml"} <= names
+    assert not [name for name in names if "/weights/" in name or name.startswith(("tests", *(f"{x}/" for x in LINKED)))]
+
+
+@pytest.mark.wheel
+def test_the_install_is_small_and_has_no_torch(bare: Path, tmp_path: Path) -> None:
+    installed = {
+        entry["name"].lower() for entry in json.loads(run(bare, "pip", "list", "--format", "json", cwd=tmp_path))
+    }
+    assert "pahi-rt" in installed
+    assert not {"torch", "diffusers", "transformers", "onnx", "pytest"} & installed
+    assert sum(path.lstat().st_size for path in bare.rglob("*") if path.is_file()) < LARGEST_INSTALL
+
+
+@pytest.mark.wheel
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(bare: Path, verb: str, tmp_path: Path) -> None:
+    assert f"Usage: pahi-rt {verb}".strip() in run(bare, "pahi-rt", *verb.split(), "--help", cwd=tmp_path)
+
+
+@pytest.mark.wheel
+@pytest.mark.parametrize("bundle", ["contract", *built_in()])
+def test_it_draws(bare: Path, contract: Path, bundle: str, tmp_path: Path) -> None:
+    place = str(contract) if bundle == "contract" else bundle
+    words = ("pahi-rt", "generate", "a red apple", "--seed", "7", "--json", "--bundle", place)
+    (picture,) = json.loads(run(bare, *words, cwd=tmp_path))["pictures"]
+    assert (tmp_path / picture["path"]).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.wheel
+def test_a_missing_extra_is_named(bare: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [bare / "bin" / "pahi-rt", "export", "model", "-o", "bundle"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("fix: pip install 'pahi-rt[export]'\n"), done.stderr
