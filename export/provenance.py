@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from pahi_rt import __version__
 from pahi_rt.bundle import Component
 from pahi_rt.train.components import weight_files
 
-TOOLS = ("pahi-rt", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 UNKNOWN = "unknown"
 
 
@@ -50,10 +51,4 @@ def read_licence(folder: Path) -> str:
 
 def tool_versions() -> dict[str, str]:
     """Package -> version, for those that took part."""
-    versions = {"python": platform.python_version()}
-    for tool in TOOLS:
-        try:
-            versions[tool] = metadata.version(tool)
-        except metadata.PackageNotFoundError:  # a checkout that is not installed
-            versions[tool] = UNKNOWN
-    return versions
+    return {"python": platform.python_version(), "pahi-rt": __version__, **{t: metadata.version(t) for t in TOOLS}}

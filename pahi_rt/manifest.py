@@ -113,7 +113,7 @@ class Parity(Record):
     graph: str
     against: str
     max_error: float
-    """Levels of 0..255."""
+    """Largest difference of any value of a picture in [0, 1], before rounding."""
     psnr_db: float
     levels_within_one: float
     """Share of the values that differ by at most one level, 0..1."""

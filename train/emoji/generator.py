@@ -30,12 +30,12 @@ from pahi_rt.train.generators import Schedule as Sampling
 from pahi_rt.train.generators import euler_schedule, sample_latents
 
 LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-SCHEDULE = Schedule(steps=4600, batch=48, learning_rate=1e-3, warmup=200, decay=0.4, sample_every=500)
+SCHEDULE = Schedule(steps=5400, batch=48, learning_rate=8e-4, warmup=200, decay=0.4, sample_every=500)
 SECOND_STEP = 0.7
 """Share of the steps after which the second timestep is trained too."""
-LIFT, LIFTED = 6.0, 0.5
-"""The style's functionals start LIFT times too large and come down to their true size over this share of the steps:
-what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
+LIFT, LIFTED = 6.0, (0.55, 0.8)
+"""The style's functionals start LIFT times too large and come down to their true size between these shares of the
+steps: what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
 STYLED = 0.35
 """Share of the captions that name the drawing style."""
 PREVIEW = (
@@ -52,6 +52,7 @@ def build_scheduler() -> EulerDiscreteScheduler:
         beta_end=0.012,
         beta_schedule="scaled_linear",
         timestep_spacing="trailing",
+        steps_offset=1,
         prediction_type="sample",
     )
 
@@ -144,6 +145,12 @@ def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callabl
     return denoise
 
 
+def lift(done: float) -> float:
+    """Size of the style's functionals when this share of the steps is done."""
+    first, last = LIFTED
+    return LIFT + (1 - LIFT) * min(1.0, max(0.0, (done - first) / (last - first)))
+
+
 def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
     """A sample of noise level sigma at the size that the UNet reads."""
     return sample / (sigma**2 + 1) ** 0.5
@@ -160,8 +167,7 @@ def train(
     two = euler_schedule(build_scheduler(), 2)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        lift = max(1.0, LIFT + (1 - LIFT) * step / (LIFTED * schedule.steps))
-        batch = sampler.draw(schedule.batch // worker.world, generator, lift)
+        batch = sampler.draw(schedule.batch // worker.world, generator, lift(step / schedule.steps))
         text = modules["text_encoder"](batch.input_ids).last_hidden_state
         first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
         terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=0.3)}

@@ -25,6 +25,11 @@ from pahi_rt.train.generators import Generator
 LICENCE = (
     "weights: CC-BY-4.0, as derived from Twemoji (CC-BY-4.0), Noto Emoji (Apache-2.0), Fluent Emoji (MIT); see NOTICE"
 )
+MODEL_CARD = f"""---
+license: cc-by-4.0
+---
+The emoji generator of pahi-rt, made by `python -m pahi_rt.train.emoji`. {LICENCE}.
+"""
 LIMITS = (
     "draws the listed concepts and their everyday synonyms; other words give a blend at best",
     "a soft lookup with variation over style and tint, not a general image model",
@@ -49,6 +54,7 @@ def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, words: CLIPToken
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.to(dtype=torch.float16).save_pretrained(partial)
+    (partial / "README.md").write_text(MODEL_CARD, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     return partial.rename(folder)
 
