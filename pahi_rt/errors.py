@@ -17,10 +17,10 @@ from __future__ import annotations
 class PahiError(Exception):
     """A problem the user can mend.
 
-        try:
-            picture = Pipeline.load("emoji")("a red apple")
-        except PahiError as error:
-            print(error.what, error.fix)
+    try:
+        picture = Pipeline.load("emoji")("a red apple")
+    except PahiError as error:
+        print(error.what, error.fix)
     """
 
     def __init__(self, what: str, *, fix: str) -> None:

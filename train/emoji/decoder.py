@@ -66,7 +66,8 @@ def train(
 ) -> None:  # fmt: skip
     """Leaves checkpoint.pt (the whole autoencoder under `vae`) and samples in `folder`."""
     vae.decoder.requires_grad_(True)
-    trained = nn.ModuleDict({"vae": vae, "adversary": build_adversary()}).to(memory_format=torch.channels_last)
+    vae.to(memory_format=torch.channels_last)
+    trained = nn.ModuleDict({"vae": vae, "adversary": build_adversary()})
     trainer = Trainer(folder, trained, schedule, worker)
     samplings = [euler_schedule(generator.build_scheduler(), steps) for steps in (1, 2)]
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import spawn as start_processes
 
 Losses = dict[str, torch.Tensor]
 SYNC = 10
@@ -150,7 +151,7 @@ class Trainer:
 
 def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:
     """Run `stage(worker, *arguments)` in one single-threaded process per worker."""
-    torch.multiprocessing.spawn(_enter, (stage, workers, seed, _free_port(), arguments), nprocs=workers)
+    start_processes(_enter, (stage, workers, seed, _free_port(), arguments), nprocs=workers)
 
 
 def _enter(rank: int, stage: Callable[..., None], world: int, seed: int, port: int, arguments: tuple[Any, ...]) -> None:
