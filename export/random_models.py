@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderTiny, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from pahi_rt.train.components import turbo_scheduler
 
 Size = Literal["tiny", "sd-turbo"]
 
@@ -104,7 +106,7 @@ def save_random_pipeline(
         torch.manual_seed(seed)
         for name, build in builders.items():
             _randomise(build()).save_pretrained(folder / name)  # type: ignore[operator]
-    _scheduler(prediction_type).save_pretrained(folder / "scheduler")
+    turbo_scheduler(prediction_type).save_pretrained(folder / "scheduler")
     random_tokenizer(text_config.vocab_size, text_config.max_position_embeddings).save_pretrained(folder / "tokenizer")
     (folder / "model_index.json").write_text(json.dumps(_model_index(), indent=2) + "\n")
     return folder
@@ -152,17 +154,6 @@ def _merges() -> Iterator[tuple[str, str]]:
 def _text_config(architecture: dict[str, Any]) -> CLIPTextConfig:
     vocab_size = architecture["vocab_size"]
     return CLIPTextConfig(**architecture, bos_token_id=vocab_size - 2, eos_token_id=vocab_size - 1, pad_token_id=0)
-
-
-def _scheduler(prediction_type: str) -> EulerDiscreteScheduler:
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        timestep_spacing="trailing",
-        steps_offset=1,
-        prediction_type=prediction_type,
-    )
 
 
 def _model_index() -> dict[str, Any]:

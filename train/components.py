@@ -34,6 +34,18 @@ NEEDS_MORE_INPUTS = ("class_embed_type", "addition_embed_type", "encoder_hid_dim
 """Options of the UNet that ask for inputs beyond latents, timestep and text."""
 
 
+def turbo_scheduler(prediction_type: str) -> EulerDiscreteScheduler:
+    """SD-Turbo's noise levels (its scheduler_config.json), for what a network of ours predicts."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="trailing",
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
 def load_components(folder: Path) -> dict[str, Any]:
     """The parts of the diffusers pipeline in `folder`, named as in `COMPONENTS`.
 

@@ -24,7 +24,7 @@ from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
 from pahi_rt.train.generators import Schedule as Sampling
 from pahi_rt.train.generators import euler_schedule, sample_latents
 
-SCHEDULE = Schedule(steps=600, batch=16, learning_rate=5e-4, warmup=30, decay=0.5, sample_every=150, save_every=100)
+SCHEDULE = Schedule(steps=400, batch=16, learning_rate=5e-4, warmup=30, decay=0.5, sample_every=150, save_every=100)
 ADVERSARY = 0.04
 """Weight of the adversarial term beside the reconstruction."""
 REAL = 4

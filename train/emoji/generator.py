@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from pahi_rt.train.components import turbo_scheduler
 from pahi_rt.train.emoji import coupling
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.pictures import save_grid
@@ -46,15 +47,8 @@ PREVIEW = (
 
 
 def build_scheduler() -> EulerDiscreteScheduler:
-    """SD-Turbo's noise schedule; the network predicts the clean latents themselves."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        timestep_spacing="trailing",
-        steps_offset=1,
-        prediction_type="sample",
-    )
+    """SD-Turbo's noise levels; the network predicts the clean latents themselves."""
+    return turbo_scheduler("sample")
 
 
 def build_unet() -> UNet2DConditionModel:
