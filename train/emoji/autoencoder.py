@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.render import composite
-from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(steps=1800, batch=64, learning_rate=2e-3, warmup=100, sample_every=300)
 CROP = 64
@@ -102,7 +102,6 @@ def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
 
 def load(folder: Path) -> AutoencoderTiny:
     """The trained model (moving average of the weights)."""
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)["ema"]
     model = build()
-    model.load_state_dict({key.removeprefix("vae."): value for key, value in state.items()})
+    model.load_state_dict(averaged(folder, "vae"))
     return model.eval().requires_grad_(False)

@@ -26,7 +26,7 @@ from pahi_rt.train.emoji.sources import STYLES
 from pahi_rt.train.emoji.targets import Targets
 from pahi_rt.train.emoji.text import build as build_text_encoder
 from pahi_rt.train.emoji.text import tokens
-from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 from pahi_rt.train.generators import Schedule as Sampling
 from pahi_rt.train.generators import euler_schedule, sample_latents
 
@@ -166,13 +166,13 @@ def train(
         first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
         terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=0.3)}
         if step >= SECOND_STEP * schedule.steps:
-            few = slice(len(text) // 3)
+            few = slice(len(text) // 2)
             # Between its own drawing, which it meets when it samples, and the real latents.
             share = torch.rand(len(text[few]), 1, 1, 1, generator=generator)
             start = torch.lerp(batch.latents[few], first[few].detach(), share)
             noisy = start + (batch.noise[few] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
             second = denoiser(modules["unet"], text[few], two)(scale(noisy, two.sigmas[1]), 1)
-            terms["two"] = F.smooth_l1_loss(second, batch.latents[few], beta=0.3) / 3
+            terms["two"] = F.smooth_l1_loss(second, batch.latents[few], beta=0.3)
         return terms
 
     def sample(step: int) -> None:
@@ -194,5 +194,6 @@ def preview(modules: nn.ModuleDict, vae: AutoencoderTiny, words: CLIPTokenizer, 
 def load(folder: Path, words: CLIPTokenizer) -> nn.ModuleDict:
     """The trained text encoder and UNet (moving average of the weights), frozen."""
     modules = nn.ModuleDict({"text_encoder": build_text_encoder(words), "unet": build_unet()})
-    modules.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["ema"])
+    for name, module in modules.items():
+        module.load_state_dict(averaged(folder, name))
     return modules.eval().requires_grad_(False)

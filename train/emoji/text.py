@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from pahi_rt.train.emoji import coupling, tokenizer
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.sources import STYLES
-from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(steps=1400, batch=128, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 GRID = 4
@@ -96,9 +96,7 @@ def train(
 def load(folder: Path, words: CLIPTokenizer) -> CLIPTextModel:
     """The text encoder (moving average of the weights); the sketch's maps are thrown away."""
     model = build(words)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)["ema"]
-    prefix = "text_encoder."
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    model.load_state_dict(averaged(folder, "text_encoder"))
     return model
 
 

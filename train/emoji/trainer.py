@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,13 +173,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def averaged(folder: Path, module: str) -> dict[str, torch.Tensor]:
+    """The moving average of one module's weights, from a stage's checkpoint."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["ema"]
+    return {k.removeprefix(f"{module}."): value for k, value in state.items() if k.startswith(f"{module}.")}
+
+
 def save_atomically(state: Any, path: Path) -> None:
     """`torch.save` to a temporary name, then rename: a kill leaves the old file or the new one."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
-
-
-def batches(length: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Index tensors that cover `range(length)` once in random order."""
-    yield from torch.randperm(length, generator=generator).split(size)
