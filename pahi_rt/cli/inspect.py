@@ -47,7 +47,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
             for e in manifest.engines
         ],
         "parity": [
-            (p.graph, f"against {p.against}", f"{p.psnr_db:.1f} dB", f"{p.max_error:g} levels at most", p.tolerance)
+            (p.graph, f"against {p.against}", f"{p.psnr_db:.1f} dB", f"{p.max_error:g} of [0, 1] at most", p.tolerance)
             for p in manifest.parity
         ],
         "files": [
