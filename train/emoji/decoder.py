@@ -39,8 +39,8 @@ def edge_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     A pixel loss prefers a soft edge to a sharp one that is a pixel off; this one does not.
     """
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).expand(3, 1, 3, 3)
-    strengths = [F.avg_pool2d(F.conv2d(p, kernel, groups=3).abs(), 8, 6) for p in (output, target)]
-    return F.l1_loss(*strengths)
+    drawn, wanted = (F.avg_pool2d(F.conv2d(p, kernel, groups=3).abs(), 8, 6) for p in (output, target))
+    return F.l1_loss(drawn, wanted)
 
 
 def build_adversary() -> nn.Sequential:
