@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling, generator
-from pahi_rt.train.emoji.autoencoder import reconstruction_loss
+from pahi_rt.train.emoji.autoencoder import laplacian, reconstruction_loss
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.emoji.targets import apply_attributes, encode
@@ -38,8 +38,7 @@ def edge_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
     A pixel loss prefers a soft edge to a sharp one that is a pixel off; this one does not.
     """
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).expand(3, 1, 3, 3)
-    drawn, wanted = (F.avg_pool2d(F.conv2d(p, kernel, groups=3).abs(), 8, 6) for p in (output, target))
+    drawn, wanted = (F.avg_pool2d(laplacian(pictures).abs(), 8, 6) for pictures in (output, target))
     return F.l1_loss(drawn, wanted)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling
-from pahi_rt.train.emoji.autoencoder import psnr, reconstruct
+from pahi_rt.train.emoji.autoencoder import laplacian, psnr, reconstruct
 from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
@@ -88,8 +88,7 @@ def _recognise(
 def sharpness(pictures: torch.Tensor) -> torch.Tensor:
     """Variance of the Laplacian of the luminance, [B], for pictures [B, 3, H, W] in [0, 1]."""
     grey = (pictures * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    return F.conv2d(grey, kernel).var((1, 2, 3))
+    return laplacian(grey).var((1, 2, 3))
 
 
 def autoencoder_psnr(model: Generator, pictures: torch.Tensor) -> float:

@@ -118,8 +118,7 @@ class Sampler:
         ]
         noise = torch.randn(count, *self.targets.latents.shape[3:], generator=generator)
         values = self.targets.values[concepts, styles, variants].clone()
-        free = coupling.read(noise)[:, coupling.STYLE]
-        values[:, coupling.STYLE] = free
+        values[:, coupling.STYLE] = coupling.read(noise)[:, coupling.STYLE]
         values = torch.where(torch.tensor(named)[:, None], values, coupling.with_style(values, styles))
         values[:, coupling.STYLE] *= lift
         place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])

@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from pahi_rt.train.emoji import coupling, tokenizer
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.sources import STYLES
+from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(steps=1400, batch=128, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
@@ -102,8 +103,6 @@ def load(folder: Path, words: CLIPTokenizer) -> CLIPTextModel:
 
 def plain_latents(pictures: torch.Tensor, vae: nn.Module) -> torch.Tensor:
     """Latents [concepts, styles, C, h, w] of uint8 pictures [concepts, styles, 4, H, W] on the middle background."""
-    from pahi_rt.train.emoji.targets import apply_attributes, encode
-
     flat = pictures.flatten(0, 1)
     latents = encode(vae, apply_attributes(flat, torch.zeros(len(flat), coupling.COUNT)))
     return latents.unflatten(0, pictures.shape[:2])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 ENTRIES = 4096
@@ -35,8 +36,6 @@ def load(folder: Path) -> CLIPTokenizer:
 
 
 def _assemble(learner: Tokenizer) -> CLIPTokenizer:
-    import json
-
     model = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
     letters = [PAD, *(symbol for symbol in _alphabet() if symbol != PAD)]
@@ -48,6 +47,4 @@ def _assemble(learner: Tokenizer) -> CLIPTokenizer:
 
 
 def _alphabet() -> list[str]:
-    from tokenizers import pre_tokenizers
-
     return sorted(pre_tokenizers.ByteLevel.alphabet())
