@@ -9,11 +9,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from pahi_rt.machine import cpu_name
+
 
 def describe() -> dict[str, str | int | float | None]:
     """CPU, cores, load, versions and commit; null where this machine does not tell."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "load_average_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
@@ -26,14 +28,6 @@ def describe() -> dict[str, str | int | float | None]:
 def is_busy() -> bool:
     """Whether other programs use so much of this machine that timings mean little."""
     return os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
-
-
-def _cpu_name() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or None
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
 
 
 def _commit() -> str | None:

@@ -45,7 +45,7 @@ def check_seed(seed: object) -> int:
     """`seed` as an int. Raises NoiseError for a negative one, 2**64 and more, or what is no integer."""
     number = _whole_number(seed)
     if not 0 <= number < _LIMIT:
-        raise NoiseError(f"no seed: {str(seed)[:40]}", fix=_FIX)
+        raise NoiseError(f"{str(seed)[:40]} is not a seed", fix=_FIX)
     return number
 
 

@@ -49,6 +49,7 @@ app = typer.Typer(
     cls=Verbs,
     callback=_start,
     no_args_is_help=True,
+    rich_markup_mode=None,  # the boxes that rich draws around help cost half of its time
     pretty_exceptions_enable=False,  # its tracebacks would print prompts and hide our frames
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -28,7 +28,7 @@ import torch
 from pahi_rt.errors import PahiError
 from pahi_rt.train.emoji import autoencoder, decoder, generator, package, render, sources, targets, text, tokenizer
 from pahi_rt.train.emoji.captions import Captions
-from pahi_rt.train.emoji.trainer import Schedule, save_atomically, spawn
+from pahi_rt.train.emoji.trainer import Schedule, left_by, save_atomically, spawn
 from pahi_rt.train.generators import load_generator
 
 
@@ -43,7 +43,7 @@ class Recipe:
 
     def pictures(self) -> torch.Tensor:
         """uint8 [concepts, styles, 4, 128, 128]."""
-        return self._load("data/pictures.pt", "data")
+        return torch.load(left_by("data", self.folder / "data" / "pictures.pt"), weights_only=True)
 
     def data(self) -> None:
         path = self.folder / "data" / "pictures.pt"
@@ -52,13 +52,12 @@ class Recipe:
         print(f"data: {len(self.pictures())} concepts x {len(sources.STYLES)} styles in {path}")
 
     def tokenizer(self) -> None:
-        captions, rng = Captions(self.concepts()), random.Random(self.seed)
-        styles = (None, *sources.STYLES)
-        texts = (
-            captions.draw(c, s, rng).text for _ in range(60) for c in range(len(captions.concepts)) for s in styles
-        )
-        words = tokenizer.train(texts, self.folder / "tokenizer")
-        print(f"tokenizer: {len(words)} entries in {self.folder / 'tokenizer'}")
+        folder = self.folder / "tokenizer"
+        if not folder.exists():
+            captions, rng = Captions(self.concepts()), random.Random(self.seed)
+            kinds = [(c, s) for c in range(len(captions.concepts)) for s in (None, *sources.STYLES)]
+            tokenizer.train((captions.draw(*kind, rng).text for kind in kinds * 60), folder)
+        print(f"tokenizer: {len(tokenizer.load(folder))} entries in {folder}")
 
     def autoencoder(self) -> None:
         pictures = self.pictures().flatten(0, 1)
@@ -126,12 +125,6 @@ class Recipe:
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         # The schedule is the last argument of every training stage.
         spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
-
-    def _load(self, name: str, stage: str) -> torch.Tensor:
-        path = self.folder / name
-        if not path.exists():
-            raise PahiError(f"{path} is not there", fix=f"python -m pahi_rt.train.emoji {stage}")
-        return torch.load(path, weights_only=True)
 
 
 def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.Targets]:

@@ -101,10 +101,15 @@ def reconstruct(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat([(vae.decoder(vae.encoder(part * 2 - 1)) + 1) / 2 for part in pictures.split(32)]).clamp(0, 1)
 
 
-def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio in dB; values in [0, 1]."""
+def picture_psnr(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of each picture in dB, [B]; values in [0, 1]."""
     error = (output - target).square().mean((1, 2, 3)).clamp(min=1e-10)
-    return float((-10 * error.log10()).mean())
+    return -10 * error.log10()
+
+
+def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Mean of `picture_psnr` over the pictures."""
+    return float(picture_psnr(output, target).mean())
 
 
 def load(folder: Path) -> AutoencoderTiny:

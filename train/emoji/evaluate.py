@@ -7,13 +7,14 @@ one says what was drawn. Twice, independently: between latents, and between pixe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling
-from pahi_rt.train.emoji.autoencoder import laplacian, psnr, reconstruct
+from pahi_rt.train.emoji.autoencoder import laplacian, picture_psnr, psnr, reconstruct
 from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
@@ -21,6 +22,9 @@ from pahi_rt.train.generators import Generator, decode_latents, sample_latents
 
 HELD_OUT = 10_000_019
 """First seed of the evaluation's noises; training draws its seeds from other numbers."""
+
+NOISES = 32
+"""Noises of `recognition`: so many styles and tints, or the share of each would be left to luck."""
 
 
 @torch.no_grad()
@@ -48,41 +52,70 @@ def noises(count: int) -> torch.Tensor:
 
 
 def recognition(
-    model: Generator, words: CLIPTokenizer, labels: Sequence[str], pictures: torch.Tensor, steps: int, seeds: int
-) -> dict[str, float]:
+    model: Generator,
+    words: CLIPTokenizer,
+    labels: Sequence[str],
+    pictures: torch.Tensor,
+    steps: Sequence[int],
+    seeds: int,
+) -> dict[int, dict[str, float]]:
     """Share of pictures whose nearest training picture has the prompt's concept and the noise's style.
 
     Args:
         labels: one plain prompt per concept.
         pictures: uint8 [concepts, styles, 4, H, W].
-        seeds: held-out noises per concept.
+        steps: numbers of denoising steps, compared on the same noises; the keys of the result.
+        seeds: pictures per concept. Each of NOISES noises draws its share of the concepts.
     """
-    rows = [_recognise(model, words, labels, pictures, noise, steps) for noise in noises(seeds)]
-    return {key: round(sum(row[key] for row in rows) / len(rows), 4) for key in rows[0]}
+    rows: dict[int, list[dict[str, torch.Tensor]]] = {count: [] for count in steps}
+    for index, noise in enumerate(noises(NOISES)):
+        values = coupling.read(noise[None])
+        gallery = Gallery.make(model, pictures, values)
+        chosen = [c for c in range(len(labels)) if (c + index) % (NOISES // seeds) == 0]
+        for count in steps:
+            prompts = [labels[c] for c in chosen]
+            latents = draw_latents(model, words, prompts, noise.expand(len(chosen), *noise.shape), count)
+            style = int(coupling.style_of(values))
+            rows[count].append(gallery.recognise(latents, decode(model, latents), torch.tensor(chosen), style))
+    return {count: _summary(parts) for count, parts in rows.items()}
 
 
-def _recognise(
-    model: Generator,
-    words: CLIPTokenizer,
-    labels: Sequence[str],
-    pictures: torch.Tensor,
-    noise: torch.Tensor,
-    steps: int,
-) -> dict[str, float]:
-    concepts, styles = pictures.shape[:2]
-    values = coupling.read(noise[None])
-    real = apply_attributes(pictures.flatten(0, 1), values.expand(concepts * styles, -1))
-    latents = draw_latents(model, words, labels, noise.expand(concepts, *noise.shape), steps)
-    drawn = decode(model, latents)
-    row: dict[str, float] = {}
-    for space, sample, gallery in (("latent", latents, encode(model.decoder, real)), ("pixel", drawn, real)):
-        nearest = torch.cdist(sample.flatten(1), gallery.flatten(1)).argmin(1)
-        row[f"concept_{space}"] = float((nearest // styles == torch.arange(concepts)).float().mean())
-        row[f"style_{space}"] = float((nearest % styles == coupling.style_of(values)).float().mean())
-    wanted = real.unflatten(0, (concepts, styles))[:, coupling.style_of(values)[0]]
-    row["sharpness"] = float(sharpness(drawn).mean() / sharpness(wanted).mean())
-    row["psnr_db"] = psnr(drawn, wanted)
-    return row
+@dataclass(frozen=True)
+class Gallery:
+    """Every training picture on one tint, concept by concept and in it style by style."""
+
+    styles: int
+    pixels: torch.Tensor
+    latents: torch.Tensor
+
+    @classmethod
+    def make(cls, model: Generator, pictures: torch.Tensor, values: torch.Tensor) -> Gallery:
+        """From uint8 [concepts, styles, 4, H, W] and the tint that `values` [1, COUNT] ask for."""
+        flat = pictures.flatten(0, 1)
+        real = apply_attributes(flat, values.expand(len(flat), -1))
+        return cls(pictures.shape[1], real, encode(model.decoder, real))
+
+    def recognise(
+        self, latents: torch.Tensor, drawn: torch.Tensor, concepts: torch.Tensor, style: int
+    ) -> dict[str, torch.Tensor]:
+        """What each generated picture shows, against what its prompt and its noise ask for; every value [B]."""
+        row: dict[str, torch.Tensor] = {}
+        for space, sample, real in (("latent", latents, self.latents), ("pixel", drawn, self.pixels)):
+            nearest = torch.cdist(sample.flatten(1), real.flatten(1)).argmin(1)
+            row[f"concept_{space}"] = (nearest // self.styles == concepts).float()
+            row[f"style_{space}"] = (nearest % self.styles == style).float()
+        wanted = self.pixels[concepts * self.styles + style]
+        return row | {
+            "sharpness": sharpness(drawn),
+            "real_sharpness": sharpness(wanted),
+            "psnr_db": picture_psnr(drawn, wanted),
+        }
+
+
+def _summary(parts: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+    means = {key: float(torch.cat([part[key] for part in parts]).mean()) for key in parts[0]}
+    means["sharpness"] /= means.pop("real_sharpness")
+    return {key: round(value, 4) for key, value in means.items()}
 
 
 def sharpness(pictures: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from pahi_rt.bundle import Card
+from pahi_rt.machine import cpu_name
 from pahi_rt.noise import draw_noise
 from pahi_rt.train.emoji import evaluate, generator
 from pahi_rt.train.emoji.captions import Captions
@@ -64,17 +65,19 @@ def measure(
 ) -> dict[str, Any]:
     """Every figure of the emoji generator's card."""
     labels = [concept.label for concept in concepts]
+    recognised = evaluate.recognition(model, words, labels, pictures, (1, 2), seeds)
     return {
         "command": "python -m pahi_rt.train.emoji package",
-        "hardware": f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "concepts": len(concepts),
         "styles": list(STYLES),
         "seeds_per_concept": seeds,
+        "noises": evaluate.NOISES,
         "parameters": {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()},
         "autoencoder_psnr_db": evaluate.autoencoder_psnr(model, pictures),
-        "one_step": evaluate.recognition(model, words, labels, pictures, 1, seeds),
-        "two_steps": evaluate.recognition(model, words, labels, pictures, 2, seeds),
+        "one_step": recognised[1],
+        "two_steps": recognised[2],
         "explained_variance": evaluate.explained_variance(model, words, labels[::8], 1, 64),
     }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from pahi_rt.train.emoji.trainer import left_by
+
 ENTRIES = 4096
 POSITIONS = 24
 """Tokens of a caption, start and end included."""
@@ -17,7 +19,7 @@ PAD, START, END = "!", "<|startoftext|>", "<|endoftext|>"
 
 
 def train(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Learn merges from captions and save the tokeniser in transformers' format."""
+    """Learn merges from captions and save the tokeniser in transformers' format, as a new folder."""
     # The empty model lends its normaliser and pre-tokeniser, so that the words are split exactly as CLIP's are.
     clip = CLIPTokenizer(vocab={PAD: 0, START: 1, END: 2}, merges=[]).backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -27,12 +29,15 @@ def train(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     )
     learner.train_from_iterator(captions, trainer)
     tokenizer = _assemble(learner)
-    tokenizer.save_pretrained(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
     return tokenizer
 
 
 def load(folder: Path) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(folder)
+    """PahiError if the stage has not run."""
+    return CLIPTokenizer.from_pretrained(left_by(folder.name, folder))
 
 
 def _assemble(learner: Tokenizer) -> CLIPTokenizer:

@@ -23,6 +23,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import spawn as start_processes
 
+from pahi_rt.errors import PahiError
+
 Losses = dict[str, torch.Tensor]
 SYNC = 10
 """Steps between two averagings of weights and Adam moments; checkpoints fall on them."""
@@ -174,9 +176,16 @@ def _free_port() -> int:
 
 
 def averaged(folder: Path, module: str) -> dict[str, torch.Tensor]:
-    """The moving average of one module's weights, from a stage's checkpoint."""
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)["ema"]
+    """The moving average of one module's weights, from a stage's checkpoint. PahiError if the stage has not run."""
+    state = torch.load(left_by(folder.name, folder / "checkpoint.pt"), weights_only=True)["ema"]
     return {k.removeprefix(f"{module}."): value for k, value in state.items() if k.startswith(f"{module}.")}
+
+
+def left_by(stage: str, path: Path) -> Path:
+    """`path` itself; PahiError if it is not there, which names the stage that makes it."""
+    if not path.exists():
+        raise PahiError(f"{path} is not there", fix=f"python -m pahi_rt.train.emoji {stage}")
+    return path
 
 
 def save_atomically(state: Any, path: Path) -> None:

@@ -24,3 +24,10 @@ def test_the_adversary_judges_patches_and_learns_nothing_from_fooling() -> None:
     decoder.frozen(adversary, pictures).sum().backward()
     assert pictures.grad is not None
     assert all(p.grad is None for p in adversary.parameters())
+
+
+def test_the_adversary_sees_edges() -> None:
+    seen = decoder.WithEdges()(edge(16))
+    assert seen.shape == (1, 6, 32, 32)
+    assert seen[:, 3:, 1:-1].abs().sum() == 2 * 3 * 30
+    assert torch.equal(seen[:, :3], edge(16) * 2 - 1)

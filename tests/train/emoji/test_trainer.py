@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, spawn
+from pahi_rt.errors import PahiError
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged, spawn
 
 SCHEDULE = Schedule(steps=40, batch=8, learning_rate=1e-2, warmup=4, save_every=20, sample_every=40)
 
@@ -55,3 +56,9 @@ def test_rate_rises_then_falls_to_zero() -> None:
     rates = [SCHEDULE.rate(step) for step in range(41)]
     assert rates[0] < rates[3] == SCHEDULE.learning_rate == rates[20]
     assert rates[-1] == 0
+
+
+def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PahiError) as caught:
+        averaged(tmp_path / "autoencoder", "vae")
+    assert caught.value.fix == "python -m pahi_rt.train.emoji autoencoder"
