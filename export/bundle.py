@@ -32,7 +32,7 @@ from pahi_rt.bundle import (
     write_manifest,
 )
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.export.fused import FusedGenerator
+from pahi_rt.export.fused import FusedGenerator, check_exportable
 from pahi_rt.export.graph import PORTABLE_OPSET, export_graph
 from pahi_rt.export.parity import Inputs, Pictures, check_graph, draw_reference, fixed_inputs
 from pahi_rt.export.provenance import describe_components, tool_versions
@@ -151,6 +151,7 @@ def _trace(
 ) -> Traced:
     with stages("load model"):
         generator = load_generator(folder)
+        check_exportable(generator)
         _check_space(scratch, generator, storage, extras)
         tokenizer = save_tokenizer(folder, generator, scratch)
         reader = Tokenizer(scratch / tokenizer.file, tokenizer.max_length, tokenizer.pad_id)

@@ -10,20 +10,43 @@ inputs from `example_inputs`.
 from __future__ import annotations
 
 import torch
+from diffusers import AutoencoderTiny, LCMScheduler
 from torch import Tensor, nn
 
+from pahi_rt.errors import PahiError
 from pahi_rt.export.fold import fold_timestep
-from pahi_rt.train.generators import Generator, decode_latents, encode_prompt, sample_latents
+from pahi_rt.train.generators import Generator, decode_latents, encode_prompt
+from pahi_rt.train.sampling import sample_latents
 
 OUTPUT = "image"
 MAX_BATCH = 64
 
 
+def check_exportable(generator: Generator) -> None:
+    """Raises PahiError for a model that can be trained on, but that the graph cannot hold yet."""
+    lacking = {
+        "a second text encoder": generator.text_encoder_2 is not None,
+        "a guidance embedding": generator.guidance is not None,
+        "an LCMScheduler": isinstance(generator.scheduler, LCMScheduler),
+        f"an {type(generator.decoder).__name__}": not isinstance(generator.decoder, AutoencoderTiny),
+    }
+    found = [what for what, present in lacking.items() if present]
+    if found:
+        raise PahiError(
+            f"a model with {' and '.join(found)} cannot be exported yet",
+            fix="export a StableDiffusionPipeline that has an EulerDiscreteScheduler and an AutoencoderTiny",
+        )
+
+
 class FusedGenerator(nn.Module):
-    """Text encoder, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights."""
+    """Text encoder, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights.
+
+    Raises PahiError for a model that the graph cannot hold, or another number of steps.
+    """
 
     def __init__(self, generator: Generator, steps: int) -> None:
         super().__init__()
+        check_exportable(generator)
         self.schedule = generator.schedule(steps)
         self.text_encoder = generator.text_encoder
         self.unets = nn.ModuleList(fold_timestep(generator.unet, timestep) for timestep in self.schedule.timesteps)
@@ -33,7 +56,7 @@ class FusedGenerator(nn.Module):
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Token ids int64 [B, T], standard Gaussian noise float32 [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
-        embeddings = encode_prompt(self.text_encoder, input_ids)
+        embeddings = encode_prompt(self.text_encoder, input_ids).embeddings
 
         def denoise(latents: Tensor, step: int) -> Tensor:
             # The timestep is an argument of the class, but the folded UNet does not read it.

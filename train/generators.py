@@ -1,6 +1,6 @@
 """SD_theta of the paper's eq. (1): a frozen text-to-image model, differentiable from noise to picture.
 
-    encode_prompt -> sample_latents (a few Euler steps of the UNet) -> decode_latents
+    tokenize -> encode_prompt -> sample_latents (one to four steps of the UNet) -> decode_latents
 
 The steps are free functions, because the exported graph strings the same ones together around a UNet whose
 timestep is folded away.
@@ -8,104 +8,134 @@ timestep is folded away.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pahi_rt.errors import PahiError
+from pahi_rt.tokenizer import check_prompts
 from pahi_rt.train.components import find_model, load_components
+from pahi_rt.train.registry import GUIDANCE_SCALE
+from pahi_rt.train.sampling import Schedule, make_schedule, sample_latents
 
 MAX_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The timesteps of a few-step sampler and their noise levels, as plain numbers."""
+class Conditioning:
+    """What a prompt is to the UNet and to the prior."""
 
-    timesteps: tuple[float, ...]
-    sigmas: tuple[float, ...]
-    """One more than timesteps: the noise level before each step, and after the last one."""
-    noise_scale: float
-    """Standard deviation of the first latents."""
-    prediction_type: str
-
-    @property
-    def steps(self) -> int:
-        return len(self.timesteps)
+    embeddings: Tensor
+    """[B, T, D]: what the UNet's cross-attention reads."""
+    pooled: Tensor
+    """[B, P]: the state at the end of the prompt, after the final norm; of SDXL, its second encoder's, projected. The
+    input of PAHI, E(c) of eq. (7)."""
+    added: dict[str, Tensor] = field(default_factory=dict)
+    """SDXL's text_embeds [B, P] and time_ids [B, 6]; empty for other models."""
 
 
-def euler_schedule(scheduler: EulerDiscreteScheduler, steps: int) -> Schedule:
-    """What `scheduler` does in `steps` steps."""
-    fresh = EulerDiscreteScheduler.from_config(scheduler.config)
-    with warnings.catch_warnings():
-        # diffusers hands tensors to np.array, which numpy 2 deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        fresh.set_timesteps(steps)
-    return Schedule(
-        timesteps=tuple(float(t) for t in fresh.timesteps),
-        sigmas=tuple(float(sigma) for sigma in fresh.sigmas),
-        noise_scale=float(fresh.init_noise_sigma),
-        prediction_type=fresh.config.prediction_type,
-    )
+def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor) -> Conditioning:
+    """Token ids [B, T] -> conditioning of a model with one text encoder (SD 1.x, SD 2.x)."""
+    output = text_encoder(input_ids)
+    return Conditioning(output.last_hidden_state, output.pooler_output)
 
 
-def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor) -> Tensor:
-    """Token ids [B, T] -> embeddings [B, T, D]."""
-    embeddings: Tensor = text_encoder(input_ids).last_hidden_state
-    return embeddings
+def encode_prompt_twice(
+    text_encoder: CLIPTextModel,
+    text_encoder_2: CLIPTextModelWithProjection,
+    input_ids: Tensor,
+    input_ids_2: Tensor,
+    time_ids: Tensor,
+) -> Conditioning:
+    """Token ids [B, T] of either encoder, and time ids [1, 6] -> conditioning of a model with two (SDXL).
 
-
-def predict_original(schedule: Schedule, latents: Tensor, sigma: float, output: Tensor) -> Tensor:
-    """The noiseless latents that a UNet's output stands for, at noise level `sigma`."""
-    if schedule.prediction_type == "epsilon":
-        return latents - sigma * output
-    if schedule.prediction_type == "v_prediction":
-        return latents / (sigma**2 + 1) - output * (sigma / (sigma**2 + 1) ** 0.5)
-    return output
-
-
-def sample_latents(denoise: Callable[[Tensor, int], Tensor], noise: Tensor, schedule: Schedule) -> Tensor:
-    """Standard Gaussian noise [B, C, h, w] -> latents of the same shape, by deterministic Euler steps.
-
-    `denoise(scaled latents, index of the step)` is the UNet with everything else held fixed.
+    SDXL reads both encoders' last layer but one, before the final norm.
     """
-    latents = noise * schedule.noise_scale
-    for step, sigma in enumerate(schedule.sigmas[:-1]):
-        output = denoise(latents / (sigma**2 + 1) ** 0.5, step)
-        original = predict_original(schedule, latents, sigma, output)
-        # x + (x - x0) / sigma * (next - sigma), sorted so that the last step (next = 0) is x0 without rounding.
-        left = schedule.sigmas[step + 1] / sigma
-        latents = original + left * (latents - original) if left else original
-    return latents
+    first = text_encoder(input_ids, output_hidden_states=True)
+    second = text_encoder_2(input_ids_2, output_hidden_states=True)
+    embeddings = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(len(input_ids), -1)}
+    return Conditioning(embeddings, second.text_embeds, added)
 
 
-def decode_latents(decoder: AutoencoderTiny, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
-    pictures: Tensor = decoder.decode(latents / decoder.config.scaling_factor).sample
+def pad_again(input_ids: Tensor, end: int, pad: int, new_pad: int) -> Tensor:
+    """Token ids [B, T] padded with `pad` after their last `end` -> the same, padded with `new_pad`.
+
+    So one tensor of ids serves both encoders of SDXL, whose tokenizers differ in their padding alone: the second is
+    OpenCLIP's, which pads with 0. (In diffusers a quirk makes it read every "!" of a prompt as padding too, because
+    its pad token is spelt so. OpenCLIP, with which the encoder was trained, has no such quirk, and neither has this.)
+    """
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    last = torch.where(input_ids != pad, positions, 0).amax(dim=1, keepdim=True)
+    # If prompts are padded with the end token, the first of the row is the end, and stays.
+    return torch.where(positions > last + int(pad == end), new_pad, input_ids)
+
+
+def embed_guidance(scale: float, width: int) -> Tensor:
+    """Guidance scale -> what the UNet of an LCM reads beside its timestep, [1, width].
+
+    That of diffusers' get_guidance_scale_embedding. Angles reach thousands, so float32 gives the same values only if
+    it rounds in the same order.
+    """
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
+    angles = torch.tensor(scale - 1) * 1000.0 * frequencies
+    return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
+
+
+def decode_latents(decoder: Any, latents: Tensor) -> Tensor:
+    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL."""
+    pictures: Tensor = decoder.decode(unscale_latents(decoder.config, latents)).sample
     return (pictures / 2 + 0.5).clamp(0, 1)
+
+
+def unscale_latents(config: Any, latents: Tensor) -> Tensor:
+    """Undo the scaling with which the UNet's latents were brought to a standard deviation of about 1."""
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean and std:
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        return latents * std / config.scaling_factor + mean
+    latents = latents / config.scaling_factor
+    return latents + config.shift_factor if config.get("shift_factor") else latents
 
 
 class Generator(nn.Module):
     """A frozen one- to four-step text-to-image model in fp32: gradients reach the noise, never the weights."""
 
+    guidance: Tensor | None
+    time_ids: Tensor
+
     def __init__(
         self,
+        tokenizer: CLIPTokenizer,
         text_encoder: CLIPTextModel,
         unet: UNet2DConditionModel,
-        decoder: AutoencoderTiny,
-        scheduler: EulerDiscreteScheduler,
+        vae: Any,
+        scheduler: Any,
+        tokenizer_2: CLIPTokenizer | None = None,
+        text_encoder_2: CLIPTextModelWithProjection | None = None,
     ) -> None:
+        """The parts are those of `load_components`: checked, and with a second text encoder for SDXL only."""
         super().__init__()
-        self.text_encoder = text_encoder
+        self.tokenizer, self.tokenizer_2 = tokenizer, tokenizer_2
+        self.text_encoder, self.text_encoder_2 = text_encoder, text_encoder_2
         self.unet = unet
-        self.decoder = decoder
-        self.schedules = {steps: euler_schedule(scheduler, steps) for steps in range(1, MAX_STEPS + 1)}
+        self.decoder = vae
+        self.scheduler = scheduler
+        self._schedules: dict[int, Schedule] = {}
+        width = unet.config.time_cond_proj_dim
+        guidance = embed_guidance(GUIDANCE_SCALE, width) if width else None
+        self.register_buffer("guidance", guidance, persistent=False)
+        # As diffusers has them by default: an original and a target of the picture's size, nothing cropped off.
+        time_ids = torch.tensor([[*self.image_size, 0, 0, *self.image_size]], dtype=torch.float32)
+        self.register_buffer("time_ids", time_ids, persistent=False)
         self.float().eval().requires_grad_(False)
 
     @property
@@ -116,34 +146,71 @@ class Generator(nn.Module):
         return self.unet.config.in_channels, height, width
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        config, (_, height, width) = self.decoder.config, self.latent_shape
+        scale = config.get("upsampling_scaling_factor", 2) ** (len(config.block_out_channels) - 1)
+        return height * scale, width * scale
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `Conditioning.pooled`."""
+        if self.text_encoder_2 is None:
+            return int(self.text_encoder.config.hidden_size)
+        return int(self.text_encoder_2.config.projection_dim)
+
+    @property
     def max_length(self) -> int:
         """Tokens of a prompt, padding included."""
         return int(self.text_encoder.config.max_position_embeddings)
 
     def schedule(self, steps: int) -> Schedule:
-        """Timesteps and noise levels of `steps` steps. PahiError unless it is 1 to 4."""
-        if steps not in self.schedules:
+        """Timesteps and noise levels of `steps` steps. PahiError unless it is 1 to 4, and the scheduler can."""
+        if not 1 <= steps <= MAX_STEPS:
             raise PahiError(f"{steps} sampling steps are not supported", fix=f"ask for 1 to {MAX_STEPS} steps")
-        return self.schedules[steps]
+        if steps not in self._schedules:
+            self._schedules[steps] = make_schedule(self.scheduler, steps)
+        return self._schedules[steps]
 
-    def encode_prompt(self, input_ids: Tensor) -> Tensor:
-        """Token ids int64 [B, T] -> embeddings [B, T, D]."""
-        return encode_prompt(self.text_encoder, input_ids)
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids int64 [B, T], on the model's device; longer prompts are cut. PromptError for blank ones."""
+        check_prompts(prompts)
+        ids: Tensor = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
+        ).input_ids
+        return ids.to(self.time_ids.device)
+
+    def encode_prompt(self, input_ids: Tensor) -> Conditioning:
+        """Token ids int64 [B, T] of the (first) tokenizer -> conditioning."""
+        if self.text_encoder_2 is None or self.tokenizer_2 is None:
+            return encode_prompt(self.text_encoder, input_ids)
+        first = self.tokenizer
+        input_ids_2 = pad_again(input_ids, first.eos_token_id, first.pad_token_id, self.tokenizer_2.pad_token_id)
+        return encode_prompt_twice(self.text_encoder, self.text_encoder_2, input_ids, input_ids_2, self.time_ids)
+
+    def draw(self, conditioning: Conditioning, noise: Tensor, steps: int = 1) -> Tensor:
+        """Standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], in `steps` steps."""
+        schedule = self.schedule(steps)
+
+        def denoise(latents: Tensor, step: int) -> Tensor:
+            output: Tensor = self.unet(
+                latents,
+                torch.tensor(schedule.timesteps[step], device=latents.device),
+                conditioning.embeddings,
+                timestep_cond=self.guidance,
+                added_cond_kwargs=conditioning.added,
+            ).sample
+            return output
+
+        return decode_latents(self.decoder, sample_latents(denoise, noise, schedule))
 
     def forward(self, input_ids: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Token ids [B, T] and standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1].
 
-        Equal to diffusers' StableDiffusionPipeline with guidance 0 and the same noise as its `latents`.
+        Equal to diffusers' own pipeline with the same noise as its `latents`: with guidance 0, or for UNets that take
+        a guidance scale with `GUIDANCE_SCALE`; and with the same choice of noise between the steps.
         """
-        schedule = self.schedule(steps)
-        embeddings = self.encode_prompt(input_ids)
-
-        def denoise(latents: Tensor, step: int) -> Tensor:
-            timestep = torch.tensor(schedule.timesteps[step], device=latents.device)
-            output: Tensor = self.unet(latents, timestep, embeddings).sample
-            return output
-
-        return decode_latents(self.decoder, sample_latents(denoise, noise, schedule))
+        return self.draw(self.encode_prompt(input_ids), noise, steps)
 
 
 def load_generator(source: str | Path) -> Generator:
@@ -151,5 +218,4 @@ def load_generator(source: str | Path) -> Generator:
 
     Raises PahiError if a component is missing, unsupported, pickled, incomplete, or does not fit the others.
     """
-    parts = load_components(find_model(source))
-    return Generator(parts["text_encoder"], parts["unet"], parts["vae"], parts["scheduler"])
+    return Generator(**load_components(find_model(source)))

@@ -165,6 +165,10 @@ def test_a_folder_that_goes_away_while_drawing(run, here: Path, monkeypatch: pyt
         ["inspect"],
         ["bundles", "hide"],
         ["export", "model"],
+        ["train", "hi", "--recipe", "emoji"],
+        ["train", "hi", "-o", "run"],
+        ["train", "hi", "-o", "run", "--resume", "--set", "steps=2"],
+        ["train", "gan", "-o", "run", "--recipe", "emoji"],
         ["draw"],
     ],
 )

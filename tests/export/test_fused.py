@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
+from pahi_rt.errors import PahiError
+from pahi_rt.export import export_bundle
 from pahi_rt.export.fused import FusedGenerator, to_levels
-from pahi_rt.train.generators import Generator
+from pahi_rt.export.random_models import TINY_KL, save_random_pipeline
+from pahi_rt.train.generators import Generator, load_generator
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -41,3 +48,29 @@ def test_levels_round_half_to_even() -> None:
     levels = to_levels(values)
     assert levels.shape == (1, 2, 2, 3)
     assert levels.permute(0, 3, 1, 2).flatten()[:6].tolist() == [0, 0, 2, 2, 254, 255]
+
+
+def with_another_decoder(folder: Path) -> Path:
+    save_random_pipeline(folder)
+    AutoencoderKL(**TINY_KL).save_pretrained(folder / "vae")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "AutoencoderKL"]}))
+    return folder
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "sdxl": (lambda folder: save_random_pipeline(folder, "tiny-sdxl"), "a second text encoder and an AutoencoderKL"),
+    "lcm": (lambda folder: save_random_pipeline(folder, "tiny-lcm"), "a guidance embedding and an LCMScheduler"),
+    "kl": (with_another_decoder, "a model with an AutoencoderKL cannot be exported yet"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUPPORTED)
+def test_refuses_what_the_graph_cannot_hold_yet(kind: str, tmp_path: Path) -> None:
+    save, message = UNSUPPORTED[kind]
+    model = save(tmp_path / "model")
+    with pytest.raises(PahiError, match=message):
+        FusedGenerator(load_generator(model), 1)
+    with pytest.raises(PahiError, match=message):
+        export_bundle(model, tmp_path / "bundle", name="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

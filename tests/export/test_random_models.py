@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from pahi_rt.bundle import verify
 from pahi_rt.export import export_bundle
 from pahi_rt.export.provenance import hash_files
-from pahi_rt.export.random_models import random_tokenizer, save_random_pipeline
+from pahi_rt.export.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
 from pahi_rt.train.components import weight_files
+from pahi_rt.train.registry import FAMILIES
 
 
 def weights(folder: Path) -> str:
@@ -21,6 +23,15 @@ def test_tiny_is_small_and_repeatable(model: Path, tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in model.rglob("*")) < 5e6
     assert weights(save_random_pipeline(tmp_path / "again")) == weights(model)
     assert weights(save_random_pipeline(tmp_path / "other", seed=1)) != weights(model)
+
+
+@pytest.mark.parametrize("size", ["tiny-lcm", "tiny-sdxl"])
+def test_other_families_are_small_and_complete(size: Size, tmp_path: Path) -> None:
+    model = save_random_pipeline(tmp_path, size)
+    assert sum(path.stat().st_size for path in model.rglob("*")) < 5e6
+    index = json.loads((model / "model_index.json").read_text())
+    assert index["_class_name"] == ARCHITECTURES[size].pipeline
+    assert all((model / part).is_dir() for part in FAMILIES[index["_class_name"]])
 
 
 def test_tokenizer_of_sd_turbo_has_its_numbers() -> None:

@@ -7,6 +7,7 @@
     generator    latents from captions and noise, in one step and two
     decoder      sharpen the decoder on the generator's own latents
     package      diffusers folder, measurements, bundle
+    scorers      two preference scorers, trained on drawings and on the generator's pictures
     install      copy what `package` made into the source tree: the embedded default
 
 A stage that was stopped goes on where it was; a finished one says so and does nothing.
@@ -24,9 +25,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import CLIPTokenizer
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.emoji import autoencoder, decoder, generator, package, render, sources, targets, text, tokenizer
+from pahi_rt.train.emoji import (
+    autoencoder,
+    decoder,
+    generator,
+    package,
+    preferences,
+    render,
+    scorer,
+    sources,
+    targets,
+    text,
+    tokenizer,
+)
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.trainer import Schedule, left_by, save_atomically, spawn
 from pahi_rt.train.generators import load_generator
@@ -113,13 +127,45 @@ class Recipe:
             overwrite=True,
         )
 
+    def scorers(self) -> None:
+        """Leaves emoji-a.safetensors, emoji-b.safetensors and emoji-scorers.json in `scorers/`."""
+        words, captions = tokenizer.load(self.folder / "tokenizer"), Captions(self.concepts())
+        labels, folder = [concept.label for concept in captions.concepts], self.folder / "scorers"
+        test, report = self._pool("test", 90, words, labels), {}
+        for number, name in enumerate(scorer.KINDS, 1):
+            pool = self._pool(name, number, words, labels)
+            schedule = replace(preferences.SCHEDULE, steps=self.steps or preferences.SCHEDULE.steps)
+            # Another seed for each: other pools, other orders, other first weights.
+            arguments = (folder / name, name, pool, captions, words, schedule)
+            spawn(preferences.train, self.workers, self.seed + number, *arguments)
+            network = preferences.load(folder / name, name, words)
+            preferences.standardise(network, pool, labels, words)
+            report[name] = preferences.measure(network, test, captions, words)
+            scorer.save(network, folder / f"{name}.safetensors", report[name])
+        package.write_json(report, folder / "emoji-scorers.json")
+        print(json.dumps(report, indent=1))
+
+    def _pool(self, name: str, seed: int, words: CLIPTokenizer, labels: list[str]) -> preferences.Pool:
+        path = self.folder / "scorers" / f"pool-{name}.pt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            model, randoms = load_generator(self.folder / "pahi-emoji"), torch.Generator().manual_seed(self.seed + seed)
+            pool = preferences.make_pool(model, words, labels, self.pictures(), randoms)
+            save_atomically(vars(pool), path)
+        return preferences.Pool(**torch.load(path, weights_only=True))
+
     def install(self) -> None:
         root = Path(__file__).resolve().parents[2]
         for source, place in (("bundle", "pahi_rt/assets/emoji"), ("pipeline", "train/emoji/weights")):
             shutil.rmtree(root / place, ignore_errors=True)
             shutil.copytree(self.folder / source, root / place)
-        shutil.copy(self.folder / "emoji-generator.json", root / "bench" / "results" / "emoji-generator.json")
-        print(f"install: pahi_rt/assets/emoji, train/emoji/weights and bench/results/emoji-generator.json in {root}")
+        results = [self.folder / "emoji-generator.json", self.folder / "scorers" / "emoji-scorers.json"]
+        for result in results:
+            shutil.copy(result, root / "bench" / "results" / result.name)
+        scorer.HOME.mkdir(exist_ok=True)
+        for name in scorer.KINDS:
+            shutil.copy(self.folder / "scorers" / f"{name}.safetensors", scorer.HOME)
+        print(f"install: pahi_rt/assets/emoji, train/emoji/weights, train/emoji/scorers and bench/results in {root}")
 
     def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
         schedule = replace(schedule, steps=self.steps or schedule.steps)
@@ -135,7 +181,7 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
         yield part
 
 
-STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package")
+STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package", "scorers")
 """What `all` runs; `install` changes the source tree and is asked for by name."""
 
 

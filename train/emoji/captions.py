@@ -71,8 +71,17 @@ def _index(groups: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
     return {phrase: tuple(numbers[:MOST]) for phrase, numbers in table.items()}
 
 
+def phrasings(phrase: str) -> list[str]:
+    """The phrase alone and in every template; no drawing style is named."""
+    return [phrase, *(template.format(p=phrase, a=_with_article(phrase)) for template in TEMPLATES)]
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
 def _dress(phrase: str, style: str | None, rng: random.Random) -> str:
-    article = f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+    article = _with_article(phrase)
     if style is not None:
         return rng.choice(STYLED).format(s=style, p=phrase, a=article)
     if rng.random() < 0.45:

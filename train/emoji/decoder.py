@@ -21,8 +21,8 @@ from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
-from pahi_rt.train.generators import Schedule as Sampling
-from pahi_rt.train.generators import euler_schedule, sample_latents
+from pahi_rt.train.sampling import Schedule as Sampling
+from pahi_rt.train.sampling import euler_schedule, sample_latents
 
 SCHEDULE = Schedule(steps=1200, batch=16, learning_rate=5e-4, warmup=30, decay=0.5, sample_every=150, save_every=100)
 ADVERSARY = 0.1

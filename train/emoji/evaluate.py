@@ -18,7 +18,8 @@ from pahi_rt.train.emoji.autoencoder import laplacian, picture_psnr, psnr, recon
 from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
-from pahi_rt.train.generators import Generator, decode_latents, sample_latents
+from pahi_rt.train.generators import Generator, decode_latents
+from pahi_rt.train.sampling import sample_latents
 
 HELD_OUT = 10_000_019
 """First seed of the evaluation's noises; training draws its seeds from other numbers."""
@@ -35,7 +36,7 @@ def draw_latents(
     schedule, parts = model.schedule(steps), []
     for start in range(0, len(noise), 64):
         part = slice(start, start + 64)
-        text = model.encode_prompt(tokens(words, list(prompts[part])))
+        text = model.encode_prompt(tokens(words, list(prompts[part]))).embeddings
         parts.append(sample_latents(denoiser(model.unet, text, schedule), noise[part], schedule))
     return torch.cat(parts)
 

@@ -27,8 +27,8 @@ from pahi_rt.train.emoji.targets import Targets
 from pahi_rt.train.emoji.text import build as build_text_encoder
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
-from pahi_rt.train.generators import Schedule as Sampling
-from pahi_rt.train.generators import euler_schedule, sample_latents
+from pahi_rt.train.sampling import Schedule as Sampling
+from pahi_rt.train.sampling import euler_schedule, sample_latents
 
 LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
 SCHEDULE = Schedule(steps=10_000, batch=48, learning_rate=8e-4, warmup=200, decay=0.4, sample_every=500)

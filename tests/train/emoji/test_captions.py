@@ -1,6 +1,6 @@
 import random
 
-from pahi_rt.train.emoji.captions import MOST, Captions
+from pahi_rt.train.emoji.captions import MOST, Captions, phrasings
 from pahi_rt.train.emoji.sources import Concept
 
 
@@ -38,3 +38,10 @@ def test_articles_fit_the_word() -> None:
     texts = {captions.draw(0, None, random.Random(n)).text for n in range(200)}
     assert "an octopus" in texts
     assert "a octopus" not in texts
+
+
+def test_phrasings_are_what_a_caption_without_a_style_can_be() -> None:
+    captions = Captions([Concept("🐙", "octopus", (), (), "animals", {})])
+    drawn = {captions.draw(0, None, random.Random(n)).text for n in range(200)}
+    assert drawn == set(phrasings("octopus"))
+    assert phrasings("fox")[:3] == ["fox", "fox emoji", "an emoji of a fox"]

@@ -1,0 +1,62 @@
+"""Verb `evaluate`: what a prior is worth, as in the paper's Table 1 and beyond it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from pahi_rt.train.report import Report
+
+T = TypeVar("T")
+
+
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="RUN|BUNDLE", help="A run of `pahi-rt train`, or a bundle.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Pictures of each prompt that are scored.")] = 5,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts of each group (all).")] = None,
+    recipe: Annotated[str | None, typer.Option(help="What a bundle's prior was trained with (of its name).")] = None,
+    encoder: Annotated[str | None, typer.Option(help="A CLIP to measure diversity in: a folder or a hub id.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare a learned prior with the standard Gaussian on held-out prompts, beside baselines without training."""
+    report = run_evaluation(target, seeds, limit, recipe, encoder)
+    if as_json:
+        messages.document(report.to_dict())
+    else:
+        messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
+        given = {"--recipe": recipe, "--encoder": encoder, "--seeds": seeds, "--limit": limit}
+        words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+        messages.next_command("evaluate", target, *words, "--json")
+
+
+def run_evaluation(target: str, seeds: int, limit: int | None, recipe: str | None, encoder: str | None) -> Report:
+    """Evaluate, telling on standard error how it goes. Raises PahiError."""
+    from pahi_rt.cli.progress import TrainingProgress
+
+    evaluation = load("pahi_rt.train.evaluate", extra="train")
+    with TrainingProgress() as watch:
+        report: Report = evaluation.evaluate_target(
+            target, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, watch=watch, track=track
+        )
+    return report
+
+
+def track(batches: Sequence[T], stage: str) -> Iterator[T]:
+    """The batches, with a bar on a terminal; then how long the stage took."""
+    from rich.console import Console
+    from rich.progress import track as draw_bar
+
+    started = time.perf_counter()
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
+    yield from draw_bar(batches, stage, console=console, transient=True, disable=hidden)
+    messages.stage(stage, time.perf_counter() - started)

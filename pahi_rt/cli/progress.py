@@ -1,0 +1,119 @@
+"""How a training goes, on standard error: a line that moves on a terminal, and lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import typer
+
+from pahi_rt.cli import messages
+
+if TYPE_CHECKING:
+    from pahi_rt.train.recipe import Optimisation
+    from pahi_rt.train.trainer import Step
+    from pahi_rt.train.validation import Evaluation
+
+RECENT = 50
+"""Steps that the live numbers are a mean of."""
+SECONDS_ON_A_TERMINAL, SECONDS_ELSEWHERE = 0.2, 30.0
+"""Between two lines about steps."""
+
+
+class TrainingProgress:
+    """A Watch (pahi_rt.train.watch) that prints."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._pause = SECONDS_ON_A_TERMINAL if self._live else SECONDS_ELSEWHERE
+        self._steps: deque[tuple[float, Step]] = deque(maxlen=RECENT)
+        self._said = 0.0
+        self._shown = False
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    def begin(self, stage: str) -> None:
+        """On a terminal, say what is being waited for."""
+        self._show(f"{stage} ...")
+
+    def end(self, stage: str, seconds: float) -> None:
+        """Say how long it took."""
+        self._clear()
+        messages.stage(stage, seconds)
+
+    def step(self, number: int, settings: Optimisation, step: Step) -> None:
+        """Throughput, what is left at most, loss and win rate, if there is something new to say."""
+        now = time.monotonic()
+        self._steps.append((now, step))
+        if number == 1 or now - self._said >= self._pause:
+            self._said = now
+            self._tell(self._line(number, settings))
+
+    def evaluation(self, number: int, evaluation: Evaluation, best: bool, pictures: Path) -> None:
+        """The numbers on the validation prompts, and where the pictures are."""
+        self._clear()
+        wins = ", ".join(f"{name} {verdict.win_rate_percent:.1f} %" for name, verdict in evaluation.scorers.items())
+        mark = " (best)" if best else ""
+        loss = f"validation loss {evaluation.loss:.4f}{mark}"
+        typer.echo(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}", err=True)
+        # The pause is no part of how fast steps are.
+        self._steps.clear()
+
+    def interrupted(self) -> None:
+        """On a terminal, say that Ctrl-C was heard."""
+        if self._live:
+            os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+    def _line(self, number: int, settings: Optimisation) -> str:
+        steps = [step for _, step in self._steps]
+        loss = sum(step.loss for step in steps) / len(steps)
+        wins = sum(step.win_rate_percent for step in steps) / len(steps)
+        return (
+            f"step {number} of {settings.max_steps}  {self._speed(number, settings)}loss {loss:.4f}, wins {wins:.0f} %"
+        )
+
+    def _speed(self, number: int, settings: Optimisation) -> str:
+        taken, seconds = len(self._steps) - 1, self._steps[-1][0] - self._steps[0][0]
+        if taken < 1 or seconds <= 0:
+            return ""
+        rate = taken / seconds
+        left = duration((settings.max_steps - number) / rate)
+        return f"{rate * settings.batch:.3g} prompts/s, {left} left at most, "
+
+    def _tell(self, line: str) -> None:
+        if self._live:
+            self._show(line)
+        else:
+            typer.echo(line, err=True)
+
+    def _show(self, line: str) -> None:
+        """A line that the next one replaces; nothing where there is no terminal."""
+        if self._live:
+            self._clear()
+            typer.echo(line[: shutil.get_terminal_size().columns - 1], err=True, nl=False)
+            self._shown = True
+
+    def _clear(self) -> None:
+        if self._shown:
+            typer.echo("\r\x1b[K", err=True, nl=False)
+            self._shown = False
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "45 s", "12 min", "3 h 05 min"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

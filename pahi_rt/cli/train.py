@@ -1,0 +1,101 @@
+"""Verb `train`: learn a prior of the noise from what people prefer."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from pahi_rt.train.loop import Outcome
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
+
+class Kind(str, Enum):
+    """The two priors."""
+
+    hi = "hi"
+    pahi = "pahi"
+
+
+def train(
+    kind: Annotated[Kind, typer.Argument(metavar="hi|pahi", help="One Gaussian for all prompts, or one for each.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The folder of the run.")],
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name, such as emoji or sd-turbo, or a file.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a noise prior for a frozen one-step model against a model of human preference.
+
+    Ctrl-C, or a kill at any time, leaves a run that --resume continues. With several GPUs: accelerate launch
+    $(which pahi-rt) train ...
+    """
+    if recipe is None and not resume:
+        raise typer.BadParameter("--recipe is missing: name one, such as emoji, or a file")
+    if recipe is None and settings:
+        raise typer.BadParameter("--set changes a recipe: name it with --recipe")
+    outcome = run_training(kind.value, output, recipe, settings or [], resume)
+    if outcome.is_main:
+        present(outcome, as_json)
+    if outcome.reason == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def run_training(kind: str, output: Path, recipe: str | None, settings: list[str], resume: bool) -> Outcome:
+    """Train, telling on standard error how it goes. Raises PahiError."""
+    from pahi_rt.cli.progress import TrainingProgress
+
+    recipes, training = (load(f"pahi_rt.train.{name}", extra="train") for name in ("recipe", "training"))
+    resolved = None if recipe is None else recipes.load_recipe(recipe, settings)
+    try:
+        with TrainingProgress() as watch:
+            outcome: Outcome = training.train(kind, output, resolved, resume=resume, watch=watch)
+    finally:
+        training.leave_processes()
+    return outcome
+
+
+def present(outcome: Outcome, as_json: bool) -> None:
+    """The run and its best prior, and what to do with them."""
+    run, state = outcome.run, outcome.state
+    if as_json:
+        messages.document(describe(outcome))
+    elif run.prior.exists():
+        messages.result(str(run.prior))
+    if run.pictures is not None:
+        messages.note(f"{run.pictures} shows the prior beside the Gaussian")
+    if outcome.reason == "interrupted":
+        messages.note(f"stopped after {state.step} steps")
+        messages.next_command("train", run.kind, "--resume", "-o", str(run.path))
+    else:
+        messages.note(
+            f"ended after {state.step} steps ({outcome.reason}); the best prior is that of step {state.best_step}"
+        )
+        messages.next_command("evaluate", str(run.path))
+
+
+def describe(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as one JSON document."""
+    run, state = outcome.run, outcome.state
+    return {
+        "run": str(run.path),
+        "kind": run.kind,
+        "prior": str(run.prior) if run.prior.exists() else None,
+        "pictures": None if run.pictures is None else str(run.pictures),
+        "reason": outcome.reason,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "best_validation_loss": state.best_loss,
+    }

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the verb asks of pahi_rt.train, whose place a fake takes."""
+    made: dict[str, Any] = {}
+
+    def evaluate_target(target: str, *, watch: Any, track: Callable[..., Any], **options: Any) -> Any:
+        made.update(target=target, **options)
+        watch.end("load generator", 1.25)
+        made["batches"] = list(track([["a"], ["b"]], "scores"))
+        return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]})
+
+    evaluation, table = ModuleType("pahi_rt.train.evaluate"), ModuleType("pahi_rt.train.table")
+    evaluation.evaluate_target = evaluate_target  # type: ignore[attr-defined]
+    table.format_report = lambda report: "the table"  # type: ignore[attr-defined]
+    for module in (evaluation, table):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+def test_defaults(run, request_made: dict[str, Any]) -> None:
+    result = run("evaluate", "runs/pahi")
+    assert (result.exit_code, result.stdout) == (0, "the table\n")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "load generator  1.2 s"
+    assert re.fullmatch(r"scores  \d+\.\d s", lines[1])
+    assert lines[2:] == ["next: pahi-rt evaluate runs/pahi --seeds 5 --json"]
+    assert request_made == {
+        "target": "runs/pahi",
+        "seeds": 5,
+        "limit": None,
+        "recipe": None,
+        "encoder": None,
+        "batches": [["a"], ["b"]],
+    }
+
+
+def test_options(run, request_made: dict[str, Any]) -> None:
+    words = ["--seeds", "3", "--limit", "7", "--recipe", "emoji", "--encoder", "clip", "--json"]
+    result = run("evaluate", "emoji", *words)
+    assert json.loads(result.stdout) == {"seeds": 3}
+    assert [request_made[key] for key in ("seeds", "limit", "recipe", "encoder")] == [3, 7, "emoji", "clip"]
+
+
+@pytest.mark.parametrize("wrong", [["--seeds", "1"], ["--limit", "0"], ["--seeds", "five"], []])
+def test_wrong_usage(run, request_made: dict[str, Any], wrong: Sequence[str]) -> None:
+    result = run("evaluate", *(["runs/pahi"] if wrong else []), *wrong)
+    assert result.exit_code == 2
+    assert request_made == {}
+
+
+def test_a_bundle_without_a_prior(run) -> None:
+    pytest.importorskip("torch")
+    result = run("evaluate", "emoji")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: " in result.stderr
+    assert "fix: " in result.stderr

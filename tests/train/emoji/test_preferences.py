@@ -1,0 +1,143 @@
+"""Pairs whose better half is known, and scorers that can learn them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.emoji import preferences, scorer, tokenizer
+from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.preferences import Pool
+from pahi_rt.train.emoji.sources import Concept
+from pahi_rt.train.emoji.trainer import Worker
+
+
+@pytest.fixture
+def captions(concepts: list[Concept]) -> Captions:
+    return Captions(concepts)
+
+
+@pytest.fixture
+def words(captions: Captions, tmp_path: Path) -> CLIPTokenizer:
+    return tokenizer.train(captions.words() * 5, tmp_path / "tokenizer")
+
+
+@pytest.fixture
+def pool(concepts: list[Concept]) -> Pool:
+    """Each concept is a grey of its own; generated pictures are off by as much as their error says."""
+    greys = torch.linspace(40, 200, len(concepts)).view(-1, 1, 1, 1, 1)
+    errors = torch.rand(len(concepts), 4, generator=torch.Generator().manual_seed(0))
+    samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
+    return Pool(greys.expand(-1, 2, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors)
+
+
+def draw(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int = 0) -> preferences.Batch:
+    return preferences.draw_batch(pool, captions, words, 16, torch.Generator().manual_seed(seed))
+
+
+def test_batches_depend_on_the_generator_alone(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    first, again, other = (draw(pool, captions, words, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.degraded, again.degraded) and torch.equal(first.foreign_ids, again.foreign_ids)
+    assert not torch.equal(first.real, other.real)
+
+
+def test_foreign_captions_never_mean_the_concept(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    batch = draw(pool, captions, words)
+    texts = [
+        [words.decode(ids, skip_special_tokens=True) for ids in part] for part in (batch.input_ids, batch.foreign_ids)
+    ]
+    assert all(own != foreign for own, foreign in zip(*texts, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int) -> None:
+    """A scorer that knows the pictures' true grey: darker is nearer to the drawing."""
+    batch = draw(pool, captions, words, seed)
+
+    def darkness(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return -pictures.mean((1, 2, 3))
+
+    differences = preferences.compare(
+        darkness,
+        replace(
+            batch,
+            one=batch.real + 0.2 * batch.errors[:, :1, None, None],
+            other=batch.real + 0.2 * batch.errors[:, 1:, None, None],
+        ),
+    )  # type: ignore[arg-type]
+    assert (differences["real"] > 0).all()
+    assert (differences["sample"] > 0).all()
+    assert 0 < len(differences["sample"]) <= 16
+    assert differences["match"].abs().max() == 0  # the words do not count for this scorer
+
+
+def test_degrading_changes_every_picture_and_keeps_its_range() -> None:
+    pictures, others = torch.rand(2, 24, 3, 128, 128, generator=torch.Generator().manual_seed(0)).unbind(0)
+    degraded = preferences.degrade(pictures, others, torch.Generator().manual_seed(1))
+    assert degraded.min() >= 0 and degraded.max() <= 1
+    assert ((degraded - pictures).abs().mean((1, 2, 3)) > 0.02).all()
+
+
+def test_jitter_is_small_and_each_pictures_own() -> None:
+    pictures = torch.full((8, 3, 128, 128), 0.5)
+    jittered = preferences.jitter(pictures, torch.Generator().manual_seed(0))
+    means = jittered.mean((1, 2, 3))
+    assert (means - 0.5).abs().max() < 0.06
+    assert means.std() > 0.005
+
+
+def test_unusual_noise_keeps_half_of_it_gaussian() -> None:
+    noise = preferences.unusual_noise(400, torch.Generator().manual_seed(0))
+    assert noise[200:].std(dim=(1, 2, 3)).sub(1).abs().max() < 0.15
+    assert noise[:200].std(dim=(1, 2, 3)).std() > 0.1
+
+
+def test_bytes_are_rounded() -> None:
+    assert preferences.to_bytes(torch.tensor([0.0, 0.6 / 255, 254.6 / 255, 1.2])).tolist() == [0, 1, 255, 255]
+
+
+@pytest.mark.parametrize("name", scorer.KINDS)
+def test_a_scorer_learns_is_saved_and_loaded(
+    name: str, pool: Pool, captions: Captions, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = replace(preferences.SCHEDULE, steps=2, batch=4)
+    preferences.train(Worker(), tmp_path / name, name, pool, captions, words, schedule)
+    network = preferences.load(tmp_path / name, name, words)
+    labels = [concept.label for concept in captions.concepts]
+    preferences.standardise(network, pool, labels, words)
+    path = tmp_path / f"{name}.safetensors"
+    scorer.save(network, path, {"pair_accuracy": {}})
+    monkeypatch.setattr(scorer, "WORDS", tmp_path / "tokenizer")
+    loaded = scorer.load(name, path)
+    pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    scores = loaded.score(pictures, ["cat face", "fire"])
+    assert scores.shape == (2,)
+    assert torch.allclose(scores, network(pictures, preferences.tokens(words, ["cat face", "fire"])), atol=0.1)
+    scores.sum().backward()
+    assert pictures.grad is not None and pictures.grad.abs().sum() > 0
+    assert loaded.scale > 0
+    with pytest.raises(PahiError, match="128x128"):
+        loaded.score(torch.rand(1, 3, 64, 64), ["fire"])
+
+
+def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    labels = [concept.label for concept in captions.concepts]
+
+    def brightness(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return pictures.mean((1, 2, 3))
+
+    shifts = preferences.invariance(brightness, pool, labels, words)  # type: ignore[arg-type]
+    assert shifts["floored"] < 0
+    assert abs(shifts["sharpened"]) < 0.01
+
+
+def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="no scorer"):
+        scorer.load("emoji-a", tmp_path / "none.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a scorer")
+    with pytest.raises(PahiError, match="does not hold"):
+        scorer.load("emoji-a", foreign)

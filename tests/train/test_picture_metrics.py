@@ -1,0 +1,132 @@
+"""Sharpness and diversity: what they must see, what they must not, and known values."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.picture_metrics import RandomFeatures, load_encoder, pairwise_distance, sharpness
+from pahi_rt.train.scorers.preprocess import CLIP_MEAN, CLIP_STD
+
+
+@pytest.fixture(scope="module")
+def encoder() -> RandomFeatures:
+    return RandomFeatures()
+
+
+def distance(encoder: RandomFeatures, one: Tensor, other: Tensor) -> float:
+    return float((encoder(one[None]) - encoder(other[None])).norm())
+
+
+def disc(
+    x: float, y: float, radius: float = 0.2, colour: tuple[float, ...] = (0.9, 0.2, 0.2), size: int = 64
+) -> Tensor:
+    """A disc on white [3, size, size], its edge a pixel wide."""
+    places = (torch.arange(size) + 0.5) / size
+    inside = ((radius - ((places - x) ** 2 + (places[:, None] - y) ** 2).sqrt()) * size).clamp(-0.5, 0.5) + 0.5
+    return 1 + inside * (torch.tensor(colour).view(3, 1, 1) - 1)
+
+
+def test_sharpness_of_a_known_picture() -> None:
+    grey = torch.zeros(1, 3, 3, 4)
+    grey[..., 1, 1] = 1.0
+    # The two Laplacians inside are -4 and 1.
+    assert float(sharpness(grey)) == pytest.approx(12.5)
+
+
+def test_sharpness_is_of_the_luminance() -> None:
+    noise = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    pictures = torch.stack([F.pad(noise[0], (0, 0, 0, 0, c, 2 - c)) for c in range(3)])
+    whole = float(sharpness(noise.expand(1, 3, -1, -1)))
+    assert (sharpness(pictures) / whole).tolist() == pytest.approx([0.299**2, 0.587**2, 0.114**2], rel=1e-4)
+
+
+def test_blur_lowers_sharpness() -> None:
+    picture = disc(0.5, 0.5)[None]
+    assert sharpness(F.avg_pool2d(picture, 3, 1)) < 0.5 * sharpness(picture)
+    assert float(sharpness(torch.full((1, 3, 8, 8), 0.3))) == pytest.approx(0, abs=1e-12)
+
+
+def test_mean_distance_over_pairs() -> None:
+    features = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 2.0]]])
+    assert pairwise_distance(features).tolist() == pytest.approx([10 / 3, 4 / 3])
+
+
+def test_random_features_are_the_same_everywhere(encoder: RandomFeatures) -> None:
+    assert torch.equal(encoder(disc(0.5, 0.5)[None]), RandomFeatures()(disc(0.5, 0.5)[None]))
+    assert encoder.filters.mean((2, 3)).abs().max() < 1e-6
+    assert torch.allclose(encoder.filters.flatten(1).norm(dim=1), torch.full((32,), math.sqrt(2)))
+    # Recorded: philox-boxmuller-1 decides them, on every machine.
+    assert encoder.filters[0, 0, 0].tolist() == pytest.approx(FIRST_FILTER, abs=2e-6)
+
+
+FIRST_FILTER = [0.155070, -0.201300, -0.144183, -0.118970, -0.057877]
+
+
+def test_distances_grow_with_what_people_would_call_different(encoder: RandomFeatures) -> None:
+    plain = disc(0.5, 0.5)
+    pixel = distance(encoder, plain, disc(0.5 + 1 / 64, 0.5))
+    place = distance(encoder, plain, disc(0.3, 0.5))
+    colour = distance(encoder, plain, disc(0.5, 0.5, colour=(0.2, 0.2, 0.9)))
+    shape = distance(encoder, plain, disc(0.5, 0.5, radius=0.35))
+    assert distance(encoder, plain, plain) == 0
+    assert pixel < 0.4 * min(place, colour, shape)
+
+
+def test_a_shift_by_a_pixel_counts_less_than_in_pixels(encoder: RandomFeatures) -> None:
+    plain, shifted, elsewhere = disc(0.5, 0.5), disc(0.5 + 1 / 64, 0.5), disc(0.25, 0.25)
+    pixels = float((plain - shifted).norm() / (plain - elsewhere).norm())
+    assert distance(encoder, plain, shifted) / distance(encoder, plain, elsewhere) < 0.8 * pixels
+
+
+def test_every_scale_weighs_alike_on_natural_spectra(encoder: RandomFeatures) -> None:
+    frequencies = torch.fft.fftfreq(64)[:, None].hypot(torch.fft.rfftfreq(64)).clamp_min(1 / 64)
+    noise = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures = torch.fft.irfft2(torch.fft.rfft2(noise) / frequencies)
+    features = encoder(0.5 + 0.1 * pictures / pictures.std())
+    sizes = [192, *(32 * (size // 4) ** 2 for size in encoder.sizes)]
+    energies = [float(part.var(0).sum()) for part in features.split(sizes, 1)[1:]]
+    assert max(energies) / min(energies) < 8
+
+
+@pytest.mark.parametrize("size", [(32, 32), (128, 128), (96, 160)])
+def test_any_size_of_picture_has_as_many_features(encoder: RandomFeatures, size: tuple[int, int]) -> None:
+    features = encoder(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+    assert features.shape == (2, 192 + 32 * (256 + 64 + 16 + 4))
+    assert features.isfinite().all()
+
+
+def test_size_hardly_matters(encoder: RandomFeatures) -> None:
+    small = distance(encoder, disc(0.5, 0.5), disc(0.3, 0.4))
+    large = distance(encoder, disc(0.5, 0.5, size=256), disc(0.3, 0.4, size=256))
+    assert math.isclose(small, large, rel_tol=0.05)
+
+
+def test_the_default_encoder_needs_no_file() -> None:
+    assert isinstance(load_encoder(), RandomFeatures)
+
+
+def test_an_encoder_from_a_folder_is_its_picture_tower(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision, text = {**sizes, "image_size": 16, "patch_size": 8}, {**sizes, "vocab_size": 50}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = load_encoder(str(tmp_path))
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    features = model.visual_projection(model.vision_model((pictures - mean) / std).pooler_output)
+    assert torch.allclose(loaded(pictures), F.normalize(features, dim=-1), atol=1e-5)
+    assert loaded.name == f"CLIP of {tmp_path}"
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="there is nothing at"):
+        load_encoder(str(tmp_path / "none"))

@@ -1,0 +1,98 @@
+"""The printed report: its columns, its width, and what it warns of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pahi_rt.train.report import Group, Ratio, Report, Row, ScorerNote
+from pahi_rt.train.statistics import Comparison
+from pahi_rt.train.table import WIDTH, format_report
+
+SCORE = Comparison(
+    win_rate_percent=94.04,
+    win_rate_std_percent=0.2,
+    win_rate_interval_percent=(92.06, 99.97),
+    margin_win_rate_percent=91.0,
+    independent_win_rate_percent=80.14,
+    effect_size=1.92,
+    effect_size_interval=(1.8, 2.1),
+    mean_score=0.228,
+    gaussian_mean_score=0.212,
+    seed_std=0.0083,
+)
+WIDEST = replace(
+    SCORE,
+    win_rate_percent=99.9,
+    win_rate_std_percent=10.2,
+    win_rate_interval_percent=(12.34, 99.99),
+    effect_size=-12.34,
+    mean_score=-0.12345,
+)
+
+
+def row(name: str, score: Comparison = SCORE, **changes: object) -> Row:
+    values = {"pictures_drawn": 1, "kl_nats": 12.345, "diversity_ratio": Ratio(0.871, None)}
+    return Row(name=name, sharpness_ratio=Ratio(0.96, (0.9, 1.0)), scores={"a": score, "b": score}, **values | changes)
+
+
+def report(*rows: Row, prompts: int = 500) -> Report:
+    groups = (Group("test", prompts, 32, (row("Gaussian", kl_nats=0.0), *rows)),)
+    notes = {"a": ScorerNote("cosine", True), "b": ScorerNote("standard deviations", False)}
+    return Report("runs/pahi", 1, 5, 16, "random filters at four scales", "float32", "a", notes, groups)
+
+
+def line(text: str, beginning: str) -> list[str]:
+    (found,) = {line for line in text.splitlines() if line.startswith(beginning)}
+    return found.removeprefix(beginning).split()
+
+
+def test_a_row_has_every_number() -> None:
+    text = format_report(report(row("PAHI")))
+    expected = ["94.0", "(0.2)", "92.1-99.9", "91.0", "80.1", "1.92", "0.2280", "0.87", "0.96", "12.3"]
+    assert line(text, "PAHI") == expected
+    assert line(text, "Gaussian ") == ["-"] * 5 + ["0.2280", "0.87", "0.96", "0"]
+
+
+def test_every_scorer_has_a_table_with_its_unit() -> None:
+    text = format_report(report(row("PAHI")))
+    assert "a: trained the prior; unit: cosine; sd between seeds of one prompt: 0.0083" in text
+    assert "b: trained no prior here; unit: standard deviations" in text
+    assert text.count("sharp-") == 2
+    assert text.startswith("runs/pahi: test, 500 x 5 seeds, 1 step\n")
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    unknown = replace(SCORE, win_rate_interval_percent=None, effect_size=None)
+    text = format_report(report(row("PAHI", unknown, kl_nats=None, diversity_ratio=None)))
+    assert line(text, "PAHI") == ["94.0", "(0.2)", "-", "91.0", "80.1", "-", "0.2280", "-", "0.96", "-"]
+
+
+def test_only_a_hundred_is_a_hundred() -> None:
+    almost, whole = (replace(SCORE, win_rate_percent=value) for value in (99.99, 100.0))
+    text = format_report(report(row("almost", almost), row("whole", whole)))
+    assert line(text, "almost")[0] == "99.9"
+    assert line(text, "whole")[0] == "100"
+
+
+@pytest.mark.parametrize("name", ["low x1.5, rest x0.7", "a prior with quite a long name of its own"])
+def test_fits_a_hundred_columns(name: str) -> None:
+    text = format_report(report(row(name, WIDEST, kl_nats=1668.2), row("best", pictures_drawn=4)))
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_columns_are_aligned() -> None:
+    text = format_report(report(row("PAHI"), row("low x1.5, rest x0.7", WIDEST)))
+    rows = [line for line in text.splitlines() if line.startswith(("PAHI", "low x1.5", "Gaussian "))]
+    assert len({len(line) for line in rows}) == 1
+
+
+def test_cautions() -> None:
+    many = report(row("PAHI"))
+    assert "Caution" not in format_report(many)
+    assert "Caution: with fewer than 30 prompts" in format_report(report(row("PAHI"), prompts=29))
+    trained = {label: replace(note, trained=True) for label, note in many.scorers.items()}
+    assert "none is independent" in format_report(replace(many, scorers=trained))
+    assert "rounded to bytes" in format_report(replace(many, pictures="uint8"))
+    assert "it costs so many times as much" in format_report(report(row("best", pictures_drawn=4)))

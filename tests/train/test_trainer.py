@@ -1,0 +1,175 @@
+"""One step of the optimiser against what it should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
+from pahi_rt.train.initialisation import build_prior
+from pahi_rt.train.models import Models
+from pahi_rt.train.preference import Preference
+from pahi_rt.train.priors import HI
+from pahi_rt.train.processes import Processes
+from pahi_rt.train.recipe import Optimisation, Recipe
+from pahi_rt.train.trainer import Trainer, learning_rate
+
+PROMPTS = tuple(f"prompt {number}" for number in range(9))
+REDNESS = Preference({"redness": 1.0})
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def trainer(recipe: Callable[..., Recipe], toy_models: Models) -> MakeTrainer:
+    def make(
+        kind: str = "hi", preference: Preference = REDNESS, models: Models = toy_models, **settings: Any
+    ) -> Trainer:
+        made = recipe(**settings)
+        prior = build_prior(kind, made, models.generator)
+        return Trainer(prior, models, PROMPTS, preference, made.optimisation, Processes())
+
+    return make
+
+
+def gradient(trainer: Trainer) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in trainer.parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 1e-5), (5_000, 1.5e-5), (10_000, 2e-5), (10_001, 2e-5), (10**9, 2e-5)])
+def test_the_papers_warm_up(step: int, rate: float) -> None:
+    assert learning_rate(Optimisation(learning_rate=2e-5), step) == pytest.approx(rate)
+
+
+def test_no_warm_up() -> None:
+    assert learning_rate(Optimisation(learning_rate=0.5, warmup_steps=0), 0) == 0.5
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_micro_batches_have_the_gradient_of_the_batch(micro_batch: int, trainer: MakeTrainer) -> None:
+    whole, parts = trainer("pahi", micro_batch=6), trainer("pahi", micro_batch=micro_batch)
+    for made in (whole, parts):
+        made.take_step()
+    assert torch.allclose(gradient(whole), gradient(parts), atol=1e-7)
+
+
+def test_the_first_step_is_adam_on_eq_4(trainer: MakeTrainer, toy_models: Models) -> None:
+    """The whole step once more, with nothing of the trainer's."""
+    made = trainer(learning_rate=0.1, warmup_from=0.1, batch=4, micro_batch=2)
+    step, _ = made.take_step()
+    prompts = [PROMPTS[index] for index in choose_prompts(0, 0, 4, len(PROMPTS))]
+    eps, eps_prime = draw_pairs(0, TRAINING, 0, range(4), (3, 4, 4), "fresh")
+    prior = HI((3, 4, 4))
+    conditioning = toy_models.read(prompts)
+    x_t = eps_prime * prior(conditioning.pooled).sigma ** 2 + prior(conditioning.pooled).mu
+    s, s_prime = (toy_models.score("redness", toy_models.draw(conditioning, x), prompts) for x in (eps, x_t))
+    loss = -(torch.exp(10 * s_prime) / (torch.exp(10 * s) + torch.exp(10 * s_prime))).log().mean()
+    loss.backward()
+    assert step.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert step.win_rate_percent == 100 * (s_prime > s).float().mean()
+    assert prior.mu.grad is not None
+    assert made.prior.mu.detach() == pytest.approx(-0.1 * prior.mu.grad.sign(), abs=1e-3)  # type: ignore[union-attr, operator]
+
+
+def test_an_untrained_prior_has_no_kl(trainer: MakeTrainer) -> None:
+    step, stopped = trainer().take_step()
+    assert (step.kl_nats, stopped) == (0, False)
+    assert step.learning_rate == 1e-5
+    assert step.gradient_norm is not None
+    assert step.gradient_norm > 0
+
+
+def test_the_kl_weight_is_in_the_loss_only(trainer: MakeTrainer) -> None:
+    made = trainer(preference=replace(REDNESS, kl_weight=0.5), learning_rate=0.3, warmup_steps=0)
+    made.take_step()
+    step, _ = made.take_step()
+    assert step.kl_nats > 0
+    assert step.loss == pytest.approx(step.preference + 0.5 * step.kl_nats, rel=1e-4)
+
+
+def test_several_scorers(trainer: MakeTrainer) -> None:
+    """Their weights are relative, the win rate's as well."""
+    red, green = (trainer(preference=Preference({name: 1.0})).take_step()[0] for name in ("redness", "greenness"))
+    both, _ = trainer(preference=Preference({"redness": 6.0, "greenness": 2.0})).take_step()
+    assert both.preference == pytest.approx(0.75 * red.preference + 0.25 * green.preference, rel=1e-5)
+    assert both.win_rate_percent == pytest.approx(0.75 * red.win_rate_percent + 0.25 * green.win_rate_percent)
+
+
+def test_the_frozen_stay_frozen(trainer: MakeTrainer, toy_models: Models) -> None:
+    trainer("pahi").take_step()
+    assert all(parameter.grad is None for parameter in toy_models.generator.parameters())
+
+
+def test_a_rehearsal_changes_nothing(trainer: MakeTrainer) -> None:
+    rehearsed, plain = trainer("pahi"), trainer("pahi")
+    rehearsed.rehearse()
+    assert rehearsed.take_step() == plain.take_step()
+
+
+@contextmanager
+def drawing(models: Models, draw: Callable[..., Tensor]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models.generator, "draw", draw)
+        yield
+
+
+def test_too_little_memory_is_found_in_the_rehearsal(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(*arguments: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with drawing(toy_models, draw), pytest.raises(PahiError, match="3 prompts at once do not fit.*micro_batch"):
+        trainer().rehearse()
+
+
+def test_a_gradient_that_is_infinite(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(conditioning: object, noise: Tensor, steps: int) -> Tensor:
+        # The square root's slope at zero.
+        return (noise - noise.detach()).clamp(min=0).sqrt() + 0.5
+
+    made = trainer()
+    before = made.prior.state_dict()
+    with drawing(toy_models, draw), pytest.raises(PahiError, match="the gradient of step 0 is NaN or infinite"):
+        made.take_step()
+    assert made.step == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in made.prior.state_dict().items())
+
+
+def test_bf16_is_near_float32(trainer: MakeTrainer, toy_models: Models) -> None:
+    plain, half = (trainer("pahi", autocast=autocast).take_step()[0] for autocast in ("no", "bf16"))
+    assert half.loss == pytest.approx(plain.loss, rel=0.02)
+    assert half.gradient_norm == pytest.approx(plain.gradient_norm, rel=0.05)
+
+
+def test_fp16_leaves_out_a_step_that_overflows(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(conditioning: object, noise: Tensor, steps: int) -> Tensor:
+        return noise.detach() / 9 + 0.5 + 1000 * (noise - noise.detach())
+
+    made = trainer("pahi", autocast="fp16")
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = [parameter.clone() for parameter in made.parameters]
+    with drawing(toy_models, draw):
+        step, _ = made.take_step()
+        assert step.gradient_norm is None
+        assert math.isfinite(step.loss)
+        while step.gradient_norm is None:
+            assert all(torch.equal(a, b) for a, b in zip(before, made.parameters, strict=True))
+            step, _ = made.take_step()
+    assert not torch.equal(before[-1], made.parameters[-1])
+
+
+def test_fp16_gives_up_when_nothing_fits(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(conditioning: object, noise: Tensor, steps: int) -> Tensor:
+        return (noise - noise.detach()).clamp(min=0).sqrt() + 0.5
+
+    made = trainer(autocast="fp16")
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    with drawing(toy_models, draw), pytest.raises(PahiError, match="no gradient fits into fp16.*bf16"):
+        made.take_step()

@@ -1,0 +1,268 @@
+"""Stage `scorers`: what the emoji scorers learn to prefer, from pairs whose better half is known.
+
+    real      a drawing through the autoencoder, against what the generator made of the same prompt
+    match     a picture under its own prompt, against the same picture under another concept's
+    clean     a picture, against the same one degraded: blurred, blended, patched, misplaced
+    sample    of two generated pictures of one prompt, the one that is nearer to a drawing
+
+Bradley-Terry: the logit of the preference is scale * (s - s'). Scorers learn shortcuts where they can: so every
+picture is rounded to bytes, jittered on its own in contrast, brightness, sharpness and noise, and real pictures
+pass through the autoencoder like generated ones. `invariance` measures what is left.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from pahi_rt.machine import cpu_name
+from pahi_rt.train.emoji import coupling, scorer
+from pahi_rt.train.emoji.autoencoder import reconstruct
+from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.evaluate import decode, draw_latents
+from pahi_rt.train.emoji.targets import apply_attributes
+from pahi_rt.train.emoji.text import tokens
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
+from pahi_rt.train.generators import Generator
+
+SCHEDULE = Schedule(steps=1500, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
+SAMPLES, REALS = 8, 2
+"""Generated pictures of each concept, and tints of each drawing, in a pool."""
+MARGIN = 1.3
+"""Of two generated pictures one is clearly better if the other's squared error is so many times as large."""
+PAIRS = ("real", "match", "clean", "sample")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures to learn from or to be measured on; every scorer has its own."""
+
+    real: Tensor
+    """uint8 [concepts, styles * REALS, 3, H, W]: drawings through the autoencoder."""
+    samples: Tensor
+    """uint8 [concepts, SAMPLES, 3, H, W]: generated for the concept's label, half of them from unusual noise."""
+    errors: Tensor
+    """float32 [concepts, SAMPLES]: squared error against the nearest of the concept's drawings on the same tint."""
+
+
+def make_pool(
+    model: Generator, words: CLIPTokenizer, labels: Sequence[str], pictures: Tensor, generator: torch.Generator
+) -> Pool:
+    """Draw a pool: `labels` has one plain prompt per concept, `pictures` is uint8 [concepts, styles, 4, H, W]."""
+    rows = [_draw_concept(model, words, *row, generator) for row in zip(labels, pictures, strict=True)]
+    return Pool(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+
+
+@torch.no_grad()
+def _draw_concept(
+    model: Generator, words: CLIPTokenizer, label: str, drawings: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    tints = 1.3 * torch.randn(len(drawings) * REALS, coupling.COUNT, generator=generator)
+    real = reconstruct(model.decoder, apply_attributes(drawings.repeat_interleave(REALS, 0), tints))
+    noise = unusual_noise(SAMPLES, generator)
+    drawn = decode(model, draw_latents(model, words, [label] * SAMPLES, noise, steps=1))
+    values = coupling.read(noise).repeat_interleave(len(drawings), 0)
+    wanted = apply_attributes(drawings.repeat(SAMPLES, 1, 1, 1), values).unflatten(0, (SAMPLES, len(drawings)))
+    errors = (drawn[:, None] - wanted).square().mean((2, 3, 4)).amin(1)
+    return to_bytes(real), to_bytes(drawn), errors
+
+
+def unusual_noise(count: int, generator: torch.Generator) -> Tensor:
+    """Noise [count, C, h, w]: one half Gaussian, the other smaller or larger, shifted at low frequencies and where the
+    generator reads it.
+
+    Where a prior may lead, the scorer must have been: it knows nothing of pictures that it never saw.
+    """
+    shape = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
+    noise = torch.randn(count, *shape, generator=generator)
+    half = count // 2
+    size = 0.6 + 0.6 * torch.rand(half, 1, 1, 1, generator=generator)
+    shift = F.interpolate(torch.randn(half, shape[0], 4, 4, generator=generator), shape[1:], mode="bicubic")
+    noise[:half] = noise[:half] * size + shift * torch.rand(half, 1, 1, 1, generator=generator)
+    values = coupling.read(noise[:half])
+    noise[:half] = coupling.write(noise[:half], values + torch.randn(values.shape, generator=generator))
+    return noise
+
+
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Rounded, not floored: floored pools taught a scorer that exactly 255 is real."""
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def jitter(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """What must not matter: a little contrast, brightness, softness or sharpness, noise; each picture for itself."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+
+    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    pictures = pictures + uniform(-0.4, 0.4) * (pictures - soft)
+    pictures = (pictures - 0.5) * uniform(0.9, 1.1) + 0.5 + uniform(-0.05, 0.05)
+    noise = torch.randn(pictures.shape, generator=generator) * uniform(0, 0.02)
+    return (pictures + noise).clamp(0, 1)
+
+
+def degrade(pictures: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
+    """What must matter: each picture [B, 3, H, W] blurred, blended with another, patched from it, or torn in two."""
+    blurred = F.interpolate(F.avg_pool2d(pictures, 6, 6), pictures.shape[-2:], mode="bilinear")
+    share = 0.3 + 0.3 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    blended = torch.lerp(pictures, others, share)
+    cells = torch.rand(len(pictures), 1, 4, 4, generator=generator)
+    mask = F.interpolate((cells < 0.3).float(), pictures.shape[-2:], mode="nearest")
+    patched = torch.lerp(pictures, others, mask)
+    torn = torch.cat([pictures[..., :64, :], pictures[..., 64:, :].roll(20, -1)], -2)
+    kinds = torch.stack([blurred, blended, patched, torn])
+    chosen = torch.randint(len(kinds), (len(pictures),), generator=generator)
+    return kinds[chosen, torch.arange(len(pictures))].clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures float [B, 3, H, W] in [0, 1] of one concept a row, its prompt, and another concept's."""
+
+    real: Tensor
+    one: Tensor
+    other: Tensor
+    degraded: Tensor
+    of_real: Tensor
+    """bool [B]: whether `degraded` was made from `real`; else from `one`."""
+    input_ids: Tensor
+    foreign_ids: Tensor
+    errors: Tensor
+    """[B, 2]: of `one` and `other`."""
+
+
+def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int, generator: torch.Generator) -> Batch:
+    rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    concepts = torch.randint(len(pool.real), (count,), generator=generator)
+    drawn = [captions.draw(concept, None, rng) for concept in concepts.tolist()]
+    foreign = [_foreign(captions, caption.meanings, rng) for caption in drawn]
+    real = pool.real[concepts, torch.randint(pool.real.shape[1], (count,), generator=generator)] / 255
+    places = torch.rand(count, pool.samples.shape[1], generator=generator).argsort(1)[:, :2]
+    samples = pool.samples[concepts[:, None], places] / 255
+    # Drawings and generated pictures are degraded alike, or the damage would be a mark of one of them.
+    of_real = torch.rand(count, generator=generator) < 0.5
+    degraded = degrade(torch.where(of_real[:, None, None, None], real, samples[:, 0]), real.roll(1, 0), generator)
+    return Batch(
+        *(jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)),
+        of_real,
+        tokens(words, [caption.text for caption in drawn]),
+        tokens(words, foreign),
+        pool.errors[concepts[:, None], places],
+    )
+
+
+def _foreign(captions: Captions, meanings: Sequence[int], rng: random.Random) -> str:
+    """A caption that means none of these concepts."""
+    while True:
+        caption = captions.draw(rng.randrange(len(captions.concepts)), None, rng)
+        if not set(caption.meanings) & set(meanings):
+            return caption.text
+
+
+def compare(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Score differences, better minus worse, of each kind of pair; for `sample` only where one is clearly better."""
+    pictures = torch.cat([batch.real, batch.one, batch.other, batch.degraded, batch.real, batch.one])
+    ids = torch.cat([*[batch.input_ids] * 4, *[batch.foreign_ids] * 2])
+    real, one, other, degraded, foreign_real, foreign_one = network(pictures, ids).chunk(6)
+    low, high = batch.errors.sort(1).values.unbind(1)
+    nearer = torch.where(batch.errors[:, 0] < batch.errors[:, 1], one - other, other - one)
+    return {
+        "real": real - one,
+        "match": torch.cat([real - foreign_real, one - foreign_one]),
+        "clean": torch.where(batch.of_real, real, one) - degraded,
+        "sample": nearer[high > MARGIN * low],
+    }
+
+
+def train(
+    worker: Worker, folder: Path, name: str, pool: Pool, captions: Captions, words: CLIPTokenizer, schedule: Schedule
+) -> None:
+    """Leaves checkpoint.pt (under `network`) and metrics.jsonl in `folder`."""
+    network = scorer.KINDS[name](len(words))
+    trainer = Trainer(folder, nn.ModuleDict({"network": network}).train(), schedule, worker)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        batch = draw_batch(pool, captions, words, schedule.batch // worker.world, generator)
+        # A sum over an empty kind is 0, a mean would be NaN.
+        return {
+            kind: F.softplus(-network.logits(differences)).sum() / max(1, len(differences))
+            for kind, differences in compare(network, batch).items()
+        }
+
+    trainer.run(loss, lambda step: None)
+
+
+def load(folder: Path, name: str, words: CLIPTokenizer) -> nn.Module:
+    """The trained network (moving average of the weights), frozen."""
+    network = scorer.KINDS[name](len(words))
+    network.load_state_dict(averaged(folder, "network"))
+    return network.eval().requires_grad_(False)
+
+
+def measure(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer) -> dict[str, Any]:
+    """Held-out accuracy on each kind of pair, and how far harmless changes move the score."""
+    labels = [concept.label for concept in captions.concepts]
+    return {
+        "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
+        "pair_accuracy": accuracy(network, pool, captions, words, seed=0),
+        "shift_by_harmless_changes_in_prompt_std": invariance(network, pool, labels, words),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int) -> dict[str, float]:
+    """Share of a held-out pool's pairs whose better half scores higher."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [compare(network, draw_batch(pool, captions, words, 64, generator)) for _ in range(24)]
+    return {kind: round(float((torch.cat([p[kind] for p in parts]) > 0).float().mean()), 4) for kind in PAIRS}
+
+
+def harmless(pictures: Tensor) -> dict[str, Tensor]:
+    """Changes that nobody would prefer or mind."""
+    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return {
+        "contrast x 1.03": ((pictures - 0.5) * 1.03 + 0.5).clamp(0, 1),
+        "floored": (pictures * 255).floor() / 255,
+        "sharpened": (pictures + 0.3 * (pictures - soft)).clamp(0, 1),
+    }
+
+
+@torch.no_grad()
+def invariance(network: nn.Module, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> dict[str, float]:
+    """How far harmless changes move the mean score, in standard deviations of the scores of one prompt's pictures."""
+    generator = torch.Generator().manual_seed(0)
+    scores: dict[str, list[Tensor]] = {}
+    for label, samples in zip(labels, pool.samples, strict=True):
+        # The second half was drawn from standard Gaussian noise.
+        pictures = samples[len(samples) // 2 :] / 255
+        # Undo the rounding, or flooring would change nothing.
+        pictures = (pictures + (torch.rand(pictures.shape, generator=generator) - 0.5) / 255).clamp(0, 1)
+        ids = tokens(words, [label] * len(pictures))
+        for change, changed in ({"none": pictures} | harmless(pictures)).items():
+            scores.setdefault(change, []).append(network(changed, ids))
+    table = {change: torch.stack(rows) for change, rows in scores.items()}
+    plain = table.pop("none")
+    spread = plain.var(1).mean().sqrt()
+    return {change: round(float((rows - plain).mean() / spread), 4) for change, rows in table.items()}
+
+
+@torch.no_grad()
+def standardise(network: nn.Module, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> None:
+    """Set a CrossEncoder's mean and standard deviation to those of the generated pictures' rewards."""
+    if isinstance(network, scorer.CrossEncoder):
+        rows = [
+            network(samples / 255, tokens(words, [label] * len(samples)))
+            for label, samples in zip(labels, pool.samples, strict=True)
+        ]
+        network.mean, network.std = torch.cat(rows).mean(), torch.cat(rows).std()

@@ -1,0 +1,176 @@
+"""Table 1: how often a prior's pictures beat the standard Gaussian's, and what that win is worth.
+
+    evaluate_target("runs/pahi")      a run of `pahi-rt train`, or a bundle: pahi-rt evaluate RUN|BUNDLE
+    evaluate(name, field, ...)        anything that draws: measure -> a row for each contender and group of prompts
+
+With the same noise in both columns any tiny change that is the same everywhere wins nearly always, and a prior that
+knows one style only wins as well. So each win rate comes with its effect size, its interval over prompts, what is
+left of it by a margin and between independent noises, with diversity, sharpness and KL; and the same numbers of
+baselines that need no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.contenders import Field
+from pahi_rt.train.entries import Groups, enter
+from pahi_rt.train.measurements import Batch, Measurements, Settings, Track, measure
+from pahi_rt.train.picture_metrics import ClipFeatures, RandomFeatures, load_encoder
+from pahi_rt.train.report import Group, Ratio, Report, Row, ScorerNote
+from pahi_rt.train.scorers import Scorer
+from pahi_rt.train.statistics import bootstrap_interval, compare, ratio
+from pahi_rt.train.watch import Silent, Watch, timed
+
+ALL = "all prompts"
+USUAL = Settings()
+
+
+def silent(batches: Sequence[Batch], _: str) -> Iterable[Batch]:
+    """No progress bar."""
+    return batches
+
+
+def evaluate_target(
+    target: str | Path,
+    *,
+    seeds: int = USUAL.seeds,
+    limit: int | None = None,
+    recipe: str | None = None,
+    encoder: str | None = None,
+    watch: Watch | None = None,
+    track: Track = silent,
+) -> Report:
+    """Table 1 of a run or a bundle on its recipe's test prompts, under every scorer that the recipe names.
+
+    Args:
+        target: a run folder, or what `open_bundle` opens.
+        limit: at most so many prompts of each group.
+        recipe: for a bundle, the recipe that its prior was trained with; the one of its own name if left out. The
+            test prompts must be the ones that training held out.
+        encoder: folder or hub id of a CLIP to measure diversity in, which must have trained nothing here; without
+            one, `RandomFeatures`.
+
+    Raises PahiError for a run without a prior yet, a bundle without one, prompts that changed since the training, and
+    as the loaders do; all before the first picture is drawn.
+    """
+    settings = Settings(seeds=seeds)
+    if limit is not None and limit < 1:
+        raise PahiError(f"{limit} prompts cannot be evaluated", fix="use --limit 1 or more")
+    entry = enter(target, recipe, partial(timed, watch or Silent()))
+    return evaluate(
+        str(target),
+        entry.field,
+        {name: prompts[:limit] for name, prompts in entry.groups.items()},
+        entry.scorers,
+        trained=entry.trained,
+        encoder=load_encoder(encoder),
+        settings=settings,
+        track=track,
+    )
+
+
+def evaluate(
+    name: str,
+    field: Field,
+    groups: Groups,
+    scorers: Mapping[str, Scorer],
+    *,
+    trained: Sequence[str] = (),
+    encoder: RandomFeatures | ClipFeatures | None = None,
+    settings: Settings = USUAL,
+    track: Track = silent,
+) -> Report:
+    """Table 1 of the contenders in `field`; `name` is what is printed above it.
+
+    Args:
+        groups: reported apart, and together where there are several.
+        scorers: label -> scorer; the first chooses the best of several candidates.
+        trained: labels of the scorers that a prior here was trained against.
+        encoder: what diversity is measured in; it must have trained nothing here.
+
+    The same arguments give the same report. Raises PahiError for no prompts, no scorers, unusable scores.
+    """
+    prompts, places = _join(groups)
+    if not scorers:
+        raise PahiError("no scorer to evaluate with", fix='name at least one, such as "pickscore"')
+    encoder = encoder or RandomFeatures()
+    for module in (encoder, *scorers.values()):
+        module.to(field.device)
+    diverse = sorted({index for place in places.values() for index in spread(place, settings.diversity_prompts)})
+    measured = measure(field, prompts, diverse, scorers, next(iter(scorers)), encoder, settings, track)
+    if len(places) > 1:
+        places[ALL] = list(range(len(prompts)))
+    names = [contender.name for contender in field.contenders]
+    return Report(
+        target=name,
+        steps=field.steps,
+        seeds=settings.seeds,
+        diversity_seeds=settings.diversity_seeds,
+        diversity_encoder=encoder.name,
+        pictures=field.pictures,
+        judge=next(iter(scorers)),
+        scorers={label: ScorerNote(scorer.unit, label in trained) for label, scorer in scorers.items()},
+        groups=tuple(
+            summarise(group, names, [c.candidates for c in field.contenders], measured, torch.tensor(place))
+            for group, place in places.items()
+        ),
+    )
+
+
+def summarise(
+    group: str, names: Sequence[str], candidates: Sequence[int], measured: Measurements, place: Tensor
+) -> Group:
+    """The rows of one group: the prompts whose indices are `place`, ascending int64 [n]."""
+    scores = {label: values[..., place] for label, values in measured.scores.items()}
+    sharp = measured.sharpness[..., place].double().mean(1)
+    distances = measured.distances[:, torch.isin(measured.diverse, place)].double()
+    rows = [
+        Row(
+            name=name,
+            pictures_drawn=candidates[index],
+            kl_nats=_finite(measured.kl[index, place].mean()),
+            diversity_ratio=compare_means(distances[index], distances[0]),
+            sharpness_ratio=compare_means(sharp[index], sharp[0]),
+            scores={label: compare(values[0], values[index]) for label, values in scores.items()},
+        )
+        for index, name in enumerate(names)
+    ]
+    return Group(group, len(place), distances.shape[1], tuple(rows))
+
+
+def compare_means(ours: Tensor, gaussian: Tensor) -> Ratio | None:
+    """Numbers of the same prompts [N] -> the ratio of their means; None if the Gaussian's is zero."""
+    values = torch.stack([ours, gaussian], 1)
+    value = _finite(ratio(values.mean(0)))
+    return None if value is None else Ratio(value, bootstrap_interval(values, ratio))
+
+
+def spread(places: Sequence[int], count: int) -> list[int]:
+    """`count` of `places`, or all if there are fewer, evenly spread over them."""
+    count = min(count, len(places))
+    return [places[index * len(places) // count] for index in range(count)]
+
+
+def _join(groups: Groups) -> tuple[list[str], dict[str, list[int]]]:
+    """All prompts in one list, and where in it each group is."""
+    prompts: list[str] = []
+    places: dict[str, list[int]] = {}
+    for group, members in groups.items():
+        if not members:
+            raise PahiError(f"no prompts to evaluate in the group {group!r}", fix="give at least one")
+        places[group] = list(range(len(prompts), len(prompts) + len(members)))
+        prompts += members
+    if not prompts:
+        raise PahiError("no prompts to evaluate", fix="give at least one")
+    return prompts, places
+
+
+def _finite(number: Tensor) -> float | None:
+    return float(number) if number.isfinite() else None

@@ -1,0 +1,98 @@
+"""The frozen models of a training: the generator, and every scorer that trains the prior or judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.generators import Conditioning, Generator, load_generator
+from pahi_rt.train.scorers import Scorer, load_scorer
+
+Timed = Callable[[str], AbstractContextManager[object]]
+"""Name of a long stage -> what is entered while it lasts."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """SD_theta and the scorers, and how they are run."""
+
+    generator: Generator
+    scorers: Mapping[str, Scorer]
+    """By the spec that the recipe names them with."""
+    steps: int = 1
+    """Denoising steps of a picture."""
+    device: torch.device = torch.device("cpu")
+    checkpointing: bool = False
+    """Compute activations a second time, backwards, instead of keeping them."""
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts -> their conditioning, in float32 whatever the pictures are drawn in: it is what the prior reads."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.generator.encode_prompt(self.generator.tokenize(prompts))
+
+    def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
+        """Standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
+        return self.generator.draw(conditioning, noise, self.steps)
+
+    def score(self, spec: str, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, H, W] -> scores [B] in float32. Raises PahiError for another shape, or a lost gradient."""
+        score = self.scorers[spec].score
+        wanted = torch.is_grad_enabled() and pictures.requires_grad
+        if self.checkpointing and wanted:
+            scores: Tensor = checkpoint(score, pictures, prompts, use_reentrant=False)
+        else:
+            scores = score(pictures, prompts)
+        if scores.shape != (len(prompts),):
+            what = f"the scorer {spec} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
+            raise PahiError(what, fix="let it return one score for each picture")
+        if wanted and not scores.requires_grad:
+            what = f"the scores of {spec} do not depend on the pictures in a way that can be differentiated"
+            raise PahiError(what, fix="train with another scorer; this one can still evaluate")
+        return scores.float()
+
+
+def load_models(
+    generator: str,
+    decoder: str | None,
+    specs: Iterable[str],
+    *,
+    steps: int,
+    device: torch.device,
+    checkpointing: bool,
+    stage: Timed,
+) -> Models:
+    """Load what `generator`, `decoder` and `specs` name, onto `device`. Raises PahiError as their loaders do."""
+    with stage("load generator"):
+        loaded = load_generator(generator, *([decoder] if decoder else [])).to(device)
+        loaded.schedule(steps)
+    scorers: dict[str, Scorer] = {}
+    for spec in specs:
+        if spec not in scorers:
+            with stage(f"load scorer {spec}"):
+                scorers[spec] = load_scorer(spec).to(device)
+    if checkpointing:
+        loaded.unet.enable_gradient_checkpointing()
+        loaded.decoder.enable_gradient_checkpointing()
+    return Models(loaded, scorers, steps, device, checkpointing)
+
+
+def compile_models(models: Models) -> None:
+    """Let torch.compile translate the UNet and the decoder, in place, when each is first run."""
+    models.generator.unet.compile()
+    models.generator.decoder.decoder.compile()
+
+
+def check_precision(autocast: str, device: torch.device) -> None:
+    """Raises PahiError if `device` cannot compute in the type that `autocast` names: "no", "bf16" or "fp16"."""
+    if autocast == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        what = "this GPU has no bfloat16"
+        raise PahiError(what, fix='--set optimisation.autocast="fp16"')
+    if autocast == "fp16" and device.type == "cpu":
+        raise PahiError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')

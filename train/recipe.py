@@ -1,0 +1,239 @@
+"""A recipe: every setting of a training run, in one TOML file.
+
+    load_recipe("sd-turbo", ["optimisation.batch=36"]) -> Recipe -> to_toml -> the same Recipe
+
+The dataclasses below are the format: one table for each of them, one key for each field, and nothing else. Where a
+setting may be left out, "none" leaves it out. A path that starts with ./ or ../ begins at the recipe's own folder, one
+in an override at the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.settings import Place, Range, emit, read_value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, exclusive=True)]
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """The prompts and how they are split; `prompts.load_split` reads them."""
+
+    source: str
+    """"pick-a-pic", "emoji", "hub:owner/name", or a file: txt, csv, tsv, jsonl or parquet."""
+    validation: Count = 500
+    test: Count = 500
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """The preference scorers, each "kind" or "kind:PATH_OR_HUB_ID"."""
+
+    train: dict[str, NotNegative]
+    """Scorer -> its weight in the loss, relative to the others."""
+    evaluation: tuple[str, ...]
+    """The mean of their losses on the validation prompts decides when to stop."""
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """What is learned. HI has no networks: of these it reads `sigma_bound` and `low_frequency` alone."""
+
+    hidden: Count = 144
+    """Width of PAHI's two networks."""
+    init: Literal["pretrain", "zero"] = "pretrain"
+    """The paper's eq. (10), or exactly the standard Gaussian."""
+    standardise: bool = False
+    """Whether every feature of the text embedding is scaled to mean 0 and spread 1 over the training prompts."""
+    sigma_bound: Annotated[float, Range(0, 1, exclusive=True)] | None = None
+    """b in sigma = 1 + b tanh(.); without it sigma is free, as in the paper."""
+    low_frequency: Count | None = None
+    """k: mu and sigma from the k x k lowest cosines of each channel; without it every value is free."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Adam on eq. (4). The defaults are the paper's wherever it gives a value."""
+
+    batch: Count = 72
+    """Prompts of one step, over all processes and micro-batches."""
+    micro_batch: Count = 4
+    """Prompts drawn at once by one process: decides memory and speed, not the result."""
+    learning_rate: Positive = 1e-4
+    """After the warm-up. The paper does not give it."""
+    warmup_from: NotNegative = 1e-5
+    warmup_steps: Annotated[int, Range(0)] = 10_000
+    evaluate_every: Count = 1000
+    patience: Count = 5
+    """Evaluations in a row without a new lowest loss after which training stops."""
+    max_steps: Count = 200_000
+    """Training stops here at the latest; the paper has no such end."""
+    kl_weight: NotNegative = 0.0
+    """Loss per nat of KL to the standard Gaussian; the paper has none."""
+    noise: Literal["fresh", "shared", "antithetic"] = "fresh"
+    """How the noise of s' relates to that of s; "fresh", independent, is the paper's."""
+    scale: Positive | None = None
+    """Replaces each scorer's own factor in the exponent of eq. (4)."""
+    gradient_checkpointing: bool = False
+    """Less memory, a third more work."""
+    autocast: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Eq. (10), for init = "pretrain". The paper gives none of these."""
+
+    steps: Count = 2000
+    batch: Count = 72
+    learning_rate: Positive = 1e-3
+    decoder_hidden: Count = 144
+    """Width of h, which reconstructs the text embedding and is thrown away."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a training run; `load_recipe` makes it."""
+
+    generator: str
+    """Folder of a diffusers pipeline, or hub id."""
+    prompts: PromptSettings
+    scorers: Scorers
+    decoder: str | None = None
+    """Folder or hub id of an autoencoder that replaces the pipeline's own."""
+    steps: Annotated[int, Range(1, 4)] = 1
+    """Sampling steps of the generator, L in eq. (1)."""
+    prior: PriorSettings = PriorSettings()
+    optimisation: Optimisation = Optimisation()
+    pretraining: Pretraining = Pretraining()
+
+
+def built_in() -> list[str]:
+    """The names of the recipes that travel inside the package, sorted."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, or in that file, with "table.key=value" of `overrides` laid over it in their order.
+
+    An override's value is TOML, or else a bare string; a table replaces the whole table.
+    Raises PahiError that names the file, or the override, and the key.
+    """
+    path = _find(name_or_path)
+    data: dict[str, Any] = _anchor(_read(path), path.parent)
+    origins: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        key, value = _read_override(override)
+        _lay_over(data, key, value, override)
+        origins[key] = f"--set {override}"
+    place = Place(str(path), origins)
+    recipe: Recipe = read_value(Recipe, data, place)
+    _check_together(recipe, place)
+    return recipe
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as TOML that `load_recipe` reads back as the same recipe, defaults and all."""
+    return emit(recipe)
+
+
+def _folder() -> Path:
+    return Path(__file__).with_name("recipes")
+
+
+def _find(name_or_path: str | Path) -> Path:
+    if name_or_path in built_in():
+        return _folder() / f"{name_or_path}.toml"
+    path = Path(name_or_path)
+    if not path.is_file():
+        fix = f"name one of {', '.join(built_in())}, or a .toml file"
+        raise PahiError(f"there is no recipe {str(name_or_path)!r}", fix=fix)
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # broken TOML, and bytes that are not UTF-8
+        fix = "mend that line; strings need quotes, and a recipe that ships shows the form: pahi_rt/train/recipes/"
+        raise PahiError(f"{path} is not TOML: {error}", fix=fix) from error
+    except OSError as error:
+        raise PahiError(f"{path} cannot be read: {error.strerror}", fix="check its permissions") from error
+
+
+def _anchor(value: Any, folder: Path) -> Any:
+    """`value` with every path that starts with ./ or ../, also after "kind:", as it is from `folder`."""
+    if isinstance(value, dict):
+        return {_anchor(key, folder): _anchor(part, folder) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_anchor(part, folder) for part in value]
+    found = re.fullmatch(r"((?:[\w-]+:)?)(\.\.?/.*)", value) if isinstance(value, str) else None
+    return found[1] + os.path.abspath(folder / found[2]) if found else value
+
+
+def _read_override(override: str) -> tuple[tuple[str, ...], Any]:
+    """The key of a.b=value as ("a", "b"), and the value. PahiError unless it has that form."""
+    key, equals, value = override.partition("=")
+    try:
+        node: Any = tomllib.loads(f"{key}=0")
+    except ValueError:
+        node = {}
+    path: list[str] = []
+    while isinstance(node, dict) and len(node) == 1:
+        ((name, node),) = node.items()
+        path.append(name)
+    if not equals or node != 0:
+        fix = "write the table, the key and the value: --set optimisation.batch=36"
+        raise PahiError(f"--set {override} is not key=value", fix=fix)
+    return tuple(path), _anchor(_read_bare(value), Path.cwd())
+
+
+def _read_bare(value: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value={value}")
+    except ValueError:
+        return value.strip()
+    return parsed["value"] if len(parsed) == 1 else value
+
+
+def _lay_over(data: dict[str, Any], key: tuple[str, ...], value: Any, override: str) -> None:
+    table: Any = data
+    for name in key[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            fix = f"set {name} itself: --set {name}=VALUE"
+            raise PahiError(f"--set {override}: {name} is a setting, not a table", fix=fix)
+    table[key[-1]] = value
+
+
+def _check_together(recipe: Recipe, place: Place) -> None:
+    """Raises PahiError for settings that are fine by themselves and not together."""
+    optimisation, scorers = recipe.optimisation, recipe.scorers
+    at = place.at("optimisation", "warmup_from")
+    if optimisation.warmup_from > optimisation.learning_rate:
+        problem = f"{at} is {optimisation.warmup_from}, above the learning rate of {optimisation.learning_rate}"
+        raise at.error(problem, f"--set {at}={optimisation.learning_rate}")
+    at = place.at("scorers", "train")
+    if not any(scorers.train.values()):
+        raise at.error(f"{at} names no scorer with a weight above 0", "give one: train = { pickscore = 1.0 }")
+    at = place.at("scorers", "evaluation")
+    if not scorers.evaluation or len(set(scorers.evaluation)) < len(scorers.evaluation):
+        raise at.error(f"{at} names no scorer, or one twice", 'name each once: evaluation = ["pickscore"]')

@@ -1,0 +1,82 @@
+"""What an evaluation found, every number with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pahi_rt.train.statistics import CONFIDENCE, MARGIN, Comparison, Interval
+
+DEFINITIONS = {
+    "win_rate_percent": "pictures that score higher than the Gaussian's of the same noise, a tie counts half",
+    "win_rate_std_percent": "standard deviation of win_rate_percent between seeds",
+    "*_interval": f"{CONFIDENCE:.0%} bootstrap interval over prompts, in the number's own unit; null for one prompt",
+    "margin_win_rate_percent": f"as win_rate_percent; a difference up to {MARGIN:g} seed_std is a tie",
+    "independent_win_rate_percent": "as win_rate_percent, over all pairs of different noise of one prompt",
+    "effect_size": "mean score minus the Gaussian's, in seed_std; null if seed_std is 0",
+    "mean_score": "in the scorer's unit",
+    "gaussian_mean_score": "in the scorer's unit",
+    "seed_std": "standard deviation of the Gaussian's scores between seeds of one prompt, in the scorer's unit",
+    "kl_nats": "mean over prompts of the noise's KL to the standard Gaussian; null if it cannot be known",
+    "diversity_ratio": "mean distance of two pictures of one prompt in diversity_encoder, by the Gaussian's",
+    "sharpness_ratio": "mean variance of the Laplacian of the luminance, by the Gaussian's",
+    "pictures_drawn": "for each that is shown; the one that the judge scores best is",
+}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """To the Gaussian's."""
+
+    value: float
+    interval: Interval | None
+    """95 % bootstrap interval over prompts."""
+
+
+@dataclass(frozen=True)
+class ScorerNote:
+    unit: str
+    trained: bool
+    """A prior here was trained against it, so its win rate is no independent evidence."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    pictures_drawn: int
+    """For each that is shown: what a row costs, in pictures of the Gaussian."""
+    kl_nats: float | None
+    diversity_ratio: Ratio | None
+    sharpness_ratio: Ratio | None
+    scores: Mapping[str, Comparison]
+    """Scorer -> how the row compares under it."""
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    prompts: int
+    diversity_prompts: int
+    rows: tuple[Row, ...]
+    """The standard Gaussian first."""
+
+
+@dataclass(frozen=True)
+class Report:
+    target: str
+    steps: int
+    """Denoising steps of a picture."""
+    seeds: int
+    diversity_seeds: int
+    diversity_encoder: str
+    pictures: str
+    """Type of the pictures that were scored."""
+    judge: str
+    """The scorer that chose among several candidates."""
+    scorers: Mapping[str, ScorerNote]
+    groups: tuple[Group, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it, with what each number means."""
+        return {**asdict(self), "definitions": DEFINITIONS}

@@ -1,0 +1,161 @@
+"""Scorers that are a CLIP: the cosine between the embeddings of a picture and of its prompt.
+
+PickScore   CLIP ViT-H/14 fine-tuned on Pick-a-Pic (Kirstain et al. 2023). Their number is exp(logit_scale) cosine;
+            the paper's Table 2 prints the cosine
+CLIPScore   CLIP as it is; Hessel et al. (2021) print 2.5 max(cosine, 0)
+HPSv2.1     CLIP ViT-H/14 fine-tuned on HPD v2 (Wu et al. 2023); their tables print 100 cosine
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTokenizer
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.scorers.checkpoints import build, load_tokenizer, locate, read_weights, weights_file
+from pahi_rt.train.scorers.open_clip import convert_weights, infer_config
+from pahi_rt.train.scorers.preprocess import CLIP_MEAN, CLIP_STD, Fit, Preprocess, check_inputs, contain, cover
+
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+CLIPSCORE = "openai/clip-vit-large-patch14"
+HPSV2, HPSV2_FILE = "xswu/HPSv2", "HPS_v2.1_compressed.pt"
+VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+"""What PickScore and HPSv2 were fine-tuned from; its tokenizer is theirs."""
+
+_FILES = ("*.json", "merges.txt", "model*.safetensors")
+_FIX = "give a folder with a CLIPModel, its tokenizer and its model.safetensors, or a hub id like owner/name"
+
+
+class ClipScorer(nn.Module):
+    """score = cosine of E_image(picture) and E_text(prompt), in [-1, 1]; scale = exp(logit_scale), about 100.
+
+    A prompt that is too long for the text encoder is cut and keeps its end token, as by the model's own tokenizer.
+    """
+
+    unit = "cosine"
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.name = name
+        self.model = model
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.scale = float(model.logit_scale.detach().float().exp())
+        self.float().eval().requires_grad_(False)
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] and B prompts -> cosines [B]. Raises PahiError for other shapes."""
+        check_inputs(images, prompts)
+        pictures = embed_images(self.model, self.preprocess(images))
+        return (pictures * self.embed_prompts(prompts)).sum(dim=-1)
+
+    @torch.no_grad()
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> unit vectors [B, E]. One that occurs several times is encoded once."""
+        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        pooled = self.model.text_model(self.tokenize(list(rows))).pooler_output
+        embeddings = F.normalize(self.model.text_projection(pooled).float(), dim=-1)
+        return embeddings[[rows[prompt] for prompt in prompts]]
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> token ids int64 [B, T], on the model's device."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        input_ids: Tensor = tokens.input_ids.to(self.model.logit_scale.device)
+        return input_ids
+
+
+def embed_images(model: Any, pixels: Tensor) -> Tensor:
+    """What a CLIPModel makes of preprocessed pictures [B, 3, S, S]: unit vectors [B, E]."""
+    embeddings = model.visual_projection(model.vision_model(pixels).pooler_output)
+    # In fp32 whatever autocast says: cosines of one prompt differ in the third digit, which bf16 does not have.
+    return F.normalize(embeddings.float(), dim=-1)
+
+
+def load_pickscore(source: str | None = None) -> ClipScorer:
+    """PickScore from a folder in transformers' layout, or from the hub. Raises PahiError if it is not one."""
+    return _load_scorer("pickscore", source or PICKSCORE, cover)
+
+
+def load_clipscore(source: str | None = None) -> ClipScorer:
+    """Any CLIP of transformers from a folder, or from the hub. Raises PahiError if it is not one."""
+    return _load_scorer("clipscore", source or CLIPSCORE, cover)
+
+
+def load_hpsv2(source: str | None = None) -> ClipScorer:
+    """HPSv2.1 from its published checkpoint, a folder with that, a folder in transformers' layout, or the hub.
+
+    The published checkpoint comes without a tokenizer: one is looked for beside it, then on the hub. Raises PahiError
+    if something is missing or of another architecture.
+    """
+    fix = f"give the file {HPSV2_FILE} of {HPSV2}"
+    place = locate(source or HPSV2, (HPSV2_FILE,), fix)
+    if (place / "config.json").is_file():
+        return _load_scorer("hpsv2", str(place), contain)
+    path = weights_file(place, (HPSV2_FILE,))
+    weights = read_weights(path)
+    config = infer_config(weights, path, fix)
+    model = build(CLIPModel, None, path, fix, config=config, state_dict=convert_weights(weights))
+    tokenizer = load_tokenizer(CLIPTokenizer, path.parent, VIT_H, config.text_config.vocab_size)
+    return ClipScorer("hpsv2", model, tokenizer, Preprocess(config.vision_config.image_size, contain))
+
+
+def load_clip(source: str, fix: str = _FIX) -> tuple[Any, Path]:
+    """A CLIPModel from a folder in transformers' layout or a hub id, and the folder it lies in.
+
+    Raises PahiError, where it has none of its own with `fix`, if there is no such model or it is incomplete.
+    """
+    folder = locate(source, _FILES, fix)
+    kind = _read_json(folder / "config.json").get("model_type")
+    if kind != "clip":
+        raise PahiError(f"the model in {folder} is a {kind}, not a clip", fix=fix)
+    if not list(folder.glob("model*.safetensors")):
+        if any(folder.glob("*.bin")):
+            fix = "save them as safetensors: CLIPModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            raise PahiError(f"the weights in {folder} are a pickle", fix=fix)
+        raise PahiError(f"there are no weights in {folder}", fix=fix)
+    return build(CLIPModel, folder, folder, fix, use_safetensors=True), folder
+
+
+def read_normalisation(folder: Path) -> dict[str, Sequence[float]]:
+    """The mean and the std that a folder's preprocessor_config.json states; CLIP's where it states none."""
+    path = folder / "preprocessor_config.json"
+    stated = _read_json(path) if path.is_file() else {}
+    return {"mean": stated.get("image_mean", CLIP_MEAN), "std": stated.get("image_std", CLIP_STD)}
+
+
+def _load_scorer(name: str, source: str, fit: Fit) -> ClipScorer:
+    model, folder = load_clip(source)
+    tokenizer = load_tokenizer(CLIPTokenizer, folder, VIT_H, model.config.text_config.vocab_size)
+    _check_end(model.config.text_config.eos_token_id, tokenizer.eos_token_id, folder)
+    preprocess = Preprocess(model.config.vision_config.image_size, fit, **read_normalisation(folder))
+    return ClipScorer(name, model, tokenizer, preprocess)
+
+
+def _check_end(sought: int, written: int, folder: Path) -> None:
+    # Where the text encoder does not find its end token, transformers takes the first one: every prompt is the same.
+    # The published configurations say 2, which is wrong, and for which it takes the highest.
+    if sought not in (2, written):
+        raise PahiError(
+            f"the text encoder in {folder} looks for the end token {sought}, its tokenizer writes {written}",
+            fix=f"set eos_token_id of the text_config to {written} in {folder / 'config.json'}",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PahiError(f"there is no {path.name} in {path.parent}", fix=_FIX)
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PahiError(f"cannot read {path}: {error}", fix=_FIX) from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,94 @@
+"""From pictures [B, 3, H, W] in [0, 1] to what an image encoder reads, on tensors and differentiable.
+
+The published scorers prepare a photograph with Pillow or torchvision. The same steps, without rounding to bytes:
+
+    cover      resize the shorter edge, cut out the centre (CLIP, PickScore, ImageReward, the aesthetic head)
+    contain    resize the longer edge, add black bars (HPSv2)
+
+Then `Preprocess` subtracts a mean and divides by a standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pahi_rt.errors import PahiError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pictures that OpenAI's CLIP was trained on; open_clip, BLIP and their descendants keep them."""
+
+Fit = Callable[[Tensor, int], Tensor]
+"""Pictures of any size and an edge -> square ones with that edge."""
+
+
+def check_inputs(images: Tensor, prompts: Sequence[str]) -> None:
+    """Raises PahiError unless `images` are float [B, 3, H, W] and there are B prompts."""
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise PahiError(f"pictures of shape {list(images.shape)} cannot be scored", fix="give [B, 3, H, W] in [0, 1]")
+    if not images.is_floating_point():
+        raise PahiError(f"pictures of type {images.dtype} cannot be scored", fix="divide them by 255: [0, 1] is wanted")
+    if isinstance(prompts, str) or len(prompts) != len(images):
+        count = "one string" if isinstance(prompts, str) else f"{len(prompts)} prompts"
+        raise PahiError(f"{count} for {len(images)} pictures", fix="give a list with one prompt for each picture")
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing, in fp32: Pillow's filter. May leave [0, 1] at sharp edges."""
+    return F.interpolate(images.float(), size=(height, width), mode="bicubic", antialias=True)
+
+
+def resize_as_bytes(images: Tensor, height: int, width: int) -> Tensor:
+    """As `resize`, kept in [0, 1] as Pillow keeps bytes: after the rows and again after the columns.
+
+    What is cut off has no gradient.
+    """
+    rows = resize(images, images.shape[-2], width).clamp(0, 1)
+    return resize(rows, height, width).clamp(0, 1)
+
+
+def cover(images: Tensor, size: int, round_offset: Callable[[float], int] = math.floor) -> Tensor:
+    """The shorter edge resized to `size`, then the central square of it: [B, 3, size, size].
+
+    Where an odd number of columns is cut off, transformers leaves the extra one on the right (`math.floor`), and
+    torchvision rounds half to even (`round`).
+    """
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    height, width = int(size * height / short), int(size * width / short)
+    top, left = round_offset((height - size) / 2), round_offset((width - size) / 2)
+    return resize_as_bytes(images, height, width)[..., top : top + size, left : left + size]
+
+
+def contain(images: Tensor, size: int) -> Tensor:
+    """The longer edge resized to `size`, centred on black: [B, 3, size, size]. Nothing is cut off, as in HPSv2."""
+    height, width = images.shape[-2:]
+    ratio = size / max(height, width)
+    height, width = round(height * ratio), round(width * ratio)
+    below, right = size - height, size - width
+    bars = (right // 2, right - right // 2, below // 2, below - below // 2)
+    return F.pad(resize(images, height, width), bars)
+
+
+class Preprocess(nn.Module):
+    """(fit(images, size) - mean) / std, channel by channel: [B, 3, H, W] in [0, 1] -> [B, 3, size, size]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, size: int, fit: Fit = cover, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.fit = fit
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.fit(images, self.size) - self.mean) / self.std

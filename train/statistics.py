@@ -1,0 +1,134 @@
+"""How a contender's scores compare with the standard Gaussian's, and how sure one may be of it.
+
+    s   [R, N]   scores of the standard Gaussian's pictures: R seeds of each of N prompts
+    s'  [R, N]   the contender's, from the same noise at the same place
+
+The paper's Table 1 counts how often s' > s. Any tiny change that is the same for every picture wins that count, so it
+stands here beside measures that such a change does not move: the effect size, the win rate by a margin, and the win
+rate between pictures of independent noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CONFIDENCE = 0.95
+MARGIN = 0.3
+"""A win by a margin is one by more than this many standard deviations of s between seeds of one prompt."""
+RESAMPLES = 4000
+_AT_ONCE = 100
+"""Resamples drawn together: all of them would need gigabytes for tens of thousands of prompts."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A contender against the Gaussian under one scorer, a mean over N prompts and R seeds."""
+
+    win_rate_percent: float
+    """The paper's: same noise, a tie counts half."""
+    win_rate_std_percent: float
+    """Standard deviation of the win rate between the R seeds. It says nothing of how far other prompts would differ."""
+    win_rate_interval_percent: Interval | None
+    """95 % bootstrap interval over prompts. None for a single prompt, of which nothing follows for others."""
+    margin_win_rate_percent: float
+    """Same noise; whatever differs by less than MARGIN standard deviations is a tie."""
+    independent_win_rate_percent: float
+    """Over all pairs of different seeds of one prompt: what two people with two pictures would see."""
+    effect_size: float | None
+    """Mean s' - s in standard deviations of s between seeds of one prompt. None if s does not vary between seeds."""
+    effect_size_interval: Interval | None
+    """95 % bootstrap interval over prompts, likewise."""
+    mean_score: float
+    """Mean s', in the scorer's unit."""
+    gaussian_mean_score: float
+    """Mean s."""
+    seed_std: float
+    """The standard deviation of s between seeds of one prompt, in the scorer's unit: of each prompt's variance, the
+    root of the mean."""
+
+
+def compare(s: Tensor, s_prime: Tensor) -> Comparison:
+    """Scores [R, N] of the Gaussian and of a contender -> how they compare, R >= 2."""
+    s, s_prime = s.double(), s_prime.double()
+    spread = float(s.var(0).mean().sqrt())
+    won = wins(s, s_prime)
+    rates = won.mean(1)
+    effects = torch.stack([(s_prime - s).mean(0), s.var(0)], 1)
+    return Comparison(
+        win_rate_percent=_percent(rates.mean()),
+        win_rate_std_percent=_percent(rates.std()),
+        win_rate_interval_percent=_percents(bootstrap_interval(won.mean(0)[:, None], mean_of_first)),
+        margin_win_rate_percent=_percent(wins(s, s_prime, MARGIN * spread).mean()),
+        independent_win_rate_percent=_percent(independent_wins(s, s_prime).mean()),
+        effect_size=float(standardised(effects.mean(0))) if spread else None,
+        effect_size_interval=bootstrap_interval(effects, standardised) if spread else None,
+        mean_score=float(s_prime.mean()),
+        gaussian_mean_score=float(s.mean()),
+        seed_std=spread,
+    )
+
+
+def wins(s: Tensor, s_prime: Tensor, margin: float = 0.0) -> Tensor:
+    """1 where s' is more than `margin` above s, 0 where it is as much below, 1/2 between."""
+    difference = s_prime - s
+    return (1 + torch.where(difference.abs() > margin, difference.sign(), 0.0)) / 2
+
+
+def independent_wins(s: Tensor, s_prime: Tensor) -> Tensor:
+    """Scores [R, N] -> [N]: the share of the R (R - 1) pairs of different seeds that s' wins, a tie counts half."""
+    seeds = len(s)
+    pairs = wins(s[:, None], s_prime[None])
+    same = pairs.diagonal().sum(-1)
+    return (pairs.sum((0, 1)) - same) / (seeds * (seeds - 1))
+
+
+def bootstrap_interval(values: Tensor, statistic: Callable[[Tensor], Tensor], seed: int = 0) -> Interval | None:
+    """The percentile interval of a statistic of means over prompts (Efron and Tibshirani 1993, section 13.3).
+
+    `values` [N, K]: K numbers of each prompt. `statistic`: their means [..., K] -> [...]. Prompts are drawn with
+    replacement, all seeds of a prompt together: what one prompt's seeds have in common is no evidence of the others.
+    None for one prompt, and where the statistic is not finite. With fewer than about 30 prompts, and where all are
+    alike, the interval is too narrow.
+    """
+    if len(values) < 2:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    shape = (_AT_ONCE, len(values))
+    means = [
+        values[torch.randint(len(values), shape, generator=generator)].mean(1) for _ in range(RESAMPLES // _AT_ONCE)
+    ]
+    resampled = statistic(torch.cat(means))
+    if not resampled.isfinite().all():
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(resampled, resampled.new_tensor([tail, 1 - tail])).tolist()
+    return low, high
+
+
+def mean_of_first(means: Tensor) -> Tensor:
+    """Means [..., K] -> the first [...]."""
+    return means[..., 0]
+
+
+def ratio(means: Tensor) -> Tensor:
+    """Means [..., 2] -> the first by the second [...]."""
+    return means[..., 0] / means[..., 1]
+
+
+def standardised(means: Tensor) -> Tensor:
+    """Means [..., 2] of differences and of variances -> the difference in standard deviations [...]."""
+    return means[..., 0] / means[..., 1].sqrt()
+
+
+def _percent(share: Tensor) -> float:
+    return 100 * float(share)
+
+
+def _percents(interval: Interval | None) -> Interval | None:
+    return interval and (100 * interval[0], 100 * interval[1])
