@@ -62,8 +62,3 @@ def background(values: torch.Tensor) -> torch.Tensor:
 def choice_value(index: torch.Tensor, count: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] places it within."""
     return torch.special.ndtri(((index + uniform) / count).clamp(1e-6, 1 - 1e-6))
-
-
-def choice_of(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Inverse of `choice_value`: which of `count` meanings the noise chooses, [B]."""
-    return (torch.special.ndtr(values[:, CHOICE]) * count).long().clamp(max=count - 1)
