@@ -20,7 +20,7 @@ def sampler(concepts: list[Concept], tmp_path: Path) -> generator.Sampler:
     size = (len(concepts), len(STYLES), VARIANTS)
     # Each latent is filled with its own number, so that a test can tell which one was drawn.
     numbers = torch.arange(size[0] * size[1] * size[2]).view(*size, 1, 1, 1)
-    values = torch.randn(*size, coupling.COUNT, generator=torch.Generator().manual_seed(3))
+    values = torch.randn(len(concepts), VARIANTS, coupling.COUNT, generator=torch.Generator().manual_seed(3))
     return generator.Sampler(Targets(numbers.expand(*size, *generator.LATENT_SHAPE).half(), values), captions, words)
 
 
@@ -29,7 +29,7 @@ def test_noise_asks_for_its_target(sampler: generator.Sampler) -> None:
     number = batch.latents[:, 0, 0, 0].long()
     styles = number // VARIANTS % len(STYLES)
     read = coupling.read(batch.noise)
-    wanted = sampler.targets.values.flatten(0, 2)[number]
+    wanted = sampler.targets.values[number // (VARIANTS * len(STYLES)), number % VARIANTS]
     fixed = coupling.TINT
     assert torch.allclose(read[:, fixed], wanted[:, fixed], atol=1e-4)
     texts = [sampler.words.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
@@ -65,3 +65,15 @@ def test_the_style_functional_reaches_the_lowest_resolution() -> None:
         ]
     )
     assert torch.allclose(inner, torch.full_like(inner, 0.5), atol=1e-4)
+
+
+def test_the_second_step_keeps_the_style_of_the_first(sampler: generator.Sampler) -> None:
+    batch = sampler.draw(32, torch.Generator().manual_seed(0))
+    # Every style of a row is the same concept on the same tint, and what was asked for is one of them.
+    numbers = batch.styles[:, :, 0, 0, 0].long()
+    assert (numbers // (VARIANTS * len(STYLES))).unique(dim=1).shape[1] == 1
+    assert (numbers % VARIANTS).unique(dim=1).shape[1] == 1
+    asked = (batch.styles == batch.latents[:, None]).flatten(2).all(2)
+    assert (asked.sum(1) == 1).all()
+    drawn = batch.styles[:, 1] + 0.1
+    assert torch.equal(generator.nearest_style(drawn, batch.styles), batch.styles[:, 1])
