@@ -115,8 +115,10 @@ def card(report: dict[str, Any]) -> Card:
 
 
 def vocabulary(concepts: Sequence[Concept]) -> dict[str, Any]:
-    """Content of vocabulary.json: what the model knows."""
-    rows = [{"label": c.label, "emoji": c.emoji, "category": c.category} for c in concepts]
+    """Content of vocabulary.json: what the model knows; the synonyms are for those who make prompts of it."""
+    rows = [
+        {"label": c.label, "emoji": c.emoji, "category": c.category, "synonyms": list(c.synonyms)} for c in concepts
+    ]
     return {"words": Captions(concepts).words(), "concepts": rows, "styles": list(STYLES)}
 
 
