@@ -48,3 +48,11 @@ def test_backgrounds_are_pastel_and_near_white_in_the_middle() -> None:
     assert colours.min() > 0.55
     assert colours.max() <= 0.97 + 1e-6
     assert torch.allclose(coupling.background(torch.zeros(1, coupling.COUNT)), torch.full((1, 3), 0.97))
+
+
+def test_smooth_pictures_hardly_move_the_functionals() -> None:
+    """The second step reads them through a drawing; a plain mean would be drowned by it."""
+    coarse = torch.randn(50, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    smooth = torch.nn.functional.interpolate(coarse, size=16, mode="bicubic")
+    assert coupling.read(smooth).std() < 0.2
+    assert smooth.sum((2, 3)).std() / 16 > 2

@@ -49,21 +49,16 @@ def test_batches_depend_on_the_generator_alone(sampler: generator.Sampler) -> No
 
 
 def test_the_style_functional_reaches_the_lowest_resolution() -> None:
-    """What pass_low_frequencies is for: a small mean of the noise arrives enlarged, on a linear path."""
+    """What pass_functionals is for: a small mean of the noise arrives enlarged, on a linear path."""
     unet = generator.build_unet()
+
+    def lift(sample: torch.Tensor) -> torch.Tensor:
+        lifted = unet.down_blocks[0].downsamplers[0].conv(unet.conv_in(sample))
+        return unet.down_blocks[1].resnets[0].conv_shortcut(lifted)
+
     sample = torch.zeros(1, *generator.LATENT_SHAPE)
-    sample[:, 1] = 1 / 16
-    lifted = unet.conv_in(sample)
-    lifted = unet.down_blocks[0].downsamplers[0].conv(lifted)
-    lifted = unet.down_blocks[1].resnets[0].conv_shortcut(lifted)
-    inner = (
-        lifted[0, 1, 2:-2, 2:-2]
-        - unet.down_blocks[1]
-        .resnets[0]
-        .conv_shortcut(unet.down_blocks[0].downsamplers[0].conv(unet.conv_in(torch.zeros_like(sample))))[
-            0, 1, 2:-2, 2:-2
-        ]
-    )
+    sample[:, 1] = coupling.checkerboard(coupling.HEIGHT, coupling.WIDTH) / 16
+    inner = (lift(sample) - lift(torch.zeros_like(sample)))[0, 1, 2:-2, 2:-2]
     assert torch.allclose(inner, torch.full_like(inner, 0.5), atol=1e-4)
 
 
