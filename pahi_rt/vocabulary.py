@@ -1,7 +1,7 @@
 """The words that a small model was trained on, so that a user learns what it cannot draw.
 
-The file: {"words": ["apple", ...], "concepts": [{"label": "red apple", "emoji": "...", "category": "food"}, ...],
-"styles": ["noto", ...]}.
+The file: {"words": ["apple", ...], "styles": ["noto", ...], "concepts": [{"label": "red apple", "emoji": "...",
+"category": "food", "synonyms": [...]}, ...]}. The synonyms are not read here.
 """
 
 from __future__ import annotations

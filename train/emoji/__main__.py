@@ -107,7 +107,7 @@ class Recipe:
 
         words, concepts = tokenizer.load(self.folder / "tokenizer"), self.concepts()
         vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", words)
-        pipeline = package.save_pipeline(vae, modules, words, self.folder / "pipeline")
+        pipeline = package.save_pipeline(vae, modules, words, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
         report = package.measure(model, words, concepts, self.pictures(), seeds=4)
         package.write_json(report, self.folder / "emoji-generator.json")
@@ -156,7 +156,7 @@ class Recipe:
 
     def install(self) -> None:
         root = Path(__file__).resolve().parents[2]
-        for source, place in (("bundle", "pahi_rt/assets/emoji"), ("pipeline", "train/emoji/weights")):
+        for source, place in (("bundle", "pahi_rt/assets/emoji"), ("pahi-emoji", "train/emoji/weights")):
             shutil.rmtree(root / place, ignore_errors=True)
             shutil.copytree(self.folder / source, root / place)
         results = [self.folder / "emoji-generator.json", self.folder / "scorers" / "emoji-scorers.json"]

@@ -17,14 +17,24 @@ COUNT = 6
 
 
 def functionals() -> torch.Tensor:
-    """Orthonormal rows [COUNT, C*h*w]: low-frequency Haar patterns, which strided convolutions can read."""
+    """Orthonormal rows [COUNT, C*h*w]: Haar patterns on a checkerboard.
+
+    On the board's squares the latents of drawings cancel: they add 0.3 to a functional's value where they would add 6
+    to a plain mean. So the second step, which sees the noise through the first one's drawing, can still read them; and
+    strided convolutions can, for they meet squares of one colour only.
+    """
     ones = torch.ones(HEIGHT, WIDTH)
     top = torch.where(torch.arange(HEIGHT) < HEIGHT // 2, 1.0, -1.0)[:, None].expand(HEIGHT, WIDTH)
     patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top), (1, top))
     rows = torch.zeros(COUNT, CHANNELS, HEIGHT, WIDTH)
     for row, (channel, pattern) in zip(rows, patterns, strict=True):
-        row[channel] = pattern
+        row[channel] = pattern * checkerboard(HEIGHT, WIDTH)
     return rows.flatten(1) / (HEIGHT * WIDTH) ** 0.5
+
+
+def checkerboard(height: int, width: int) -> torch.Tensor:
+    """[height, width] of 1 and -1, 1 where row and column are both even."""
+    return (1.0 - 2.0 * (torch.arange(height) % 2))[:, None] * (1.0 - 2.0 * (torch.arange(width) % 2))
 
 
 def read(noise: torch.Tensor) -> torch.Tensor:
@@ -62,8 +72,3 @@ def background(values: torch.Tensor) -> torch.Tensor:
 def choice_value(index: torch.Tensor, count: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] places it within."""
     return torch.special.ndtri(((index + uniform) / count).clamp(1e-6, 1 - 1e-6))
-
-
-def choice_of(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Inverse of `choice_value`: which of `count` meanings the noise chooses, [B]."""
-    return (torch.special.ndtr(values[:, CHOICE]) * count).long().clamp(max=count - 1)

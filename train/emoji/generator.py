@@ -31,10 +31,10 @@ from pahi_rt.train.sampling import Schedule as Sampling
 from pahi_rt.train.sampling import euler_schedule, sample_latents
 
 LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-SCHEDULE = Schedule(steps=10_000, batch=48, learning_rate=8e-4, warmup=200, decay=0.4, sample_every=500)
-SECOND_STEP = 0.38
+SCHEDULE = Schedule(steps=14_000, batch=48, learning_rate=8e-4, warmup=200, decay=0.25, sample_every=500)
+SECOND_STEP = 0.28
 """Share of the steps after which the second timestep is trained too."""
-LIFT, LIFTED = 6.0, (0.3, 0.43)
+LIFT, LIFTED = 6.0, (0.215, 0.31)
 """The style's functionals start LIFT times too large and come down to their true size between these shares of the
 steps: what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
 BETA = 0.1
@@ -68,24 +68,27 @@ def build_unet() -> UNet2DConditionModel:
         norm_num_groups=8,
         use_linear_projection=True,
     )
-    pass_low_frequencies(unet)
+    pass_functionals(unet)
     return unet.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def pass_low_frequencies(unet: UNet2DConditionModel, gain: float = 8.0) -> None:
-    """Start the first channels as averages of the noise on their way to the lowest resolution.
+def pass_functionals(unet: UNet2DConditionModel, gain: float = 8.0) -> None:
+    """Start the first channels as averages of the noise's checkerboard on their way to the lowest resolution.
 
     A functional is a mean of 256 values and so a sixteenth of the noise's size: unless it is lifted out, the
     style is learned very late.
     """
     box = torch.full((3, 3), 1 / 9)
-    _route(unet.conv_in.weight, box * gain)
+    board = box * coupling.checkerboard(3, 3)
+    _route(unet.conv_in.weight, board * gain)
+    # The features alternate in sign until the first downsampler, which meets every second of them.
+    kernels = iter((board, box))
     for block in unet.down_blocks:
         if block.resnets[0].conv_shortcut is not None:
             _route(block.resnets[0].conv_shortcut.weight, torch.ones(1, 1))
         if block.downsamplers is not None:
-            _route(block.downsamplers[0].conv.weight, box)
+            _route(block.downsamplers[0].conv.weight, next(kernels))
 
 
 def _route(weight: torch.Tensor, kernel: torch.Tensor) -> None:
@@ -99,6 +102,9 @@ class Batch:
     input_ids: torch.Tensor
     noise: torch.Tensor
     latents: torch.Tensor
+    """[B, C, h, w]: what caption and noise ask for."""
+    styles: torch.Tensor
+    """[B, styles, C, h, w]: the same concept on the same tint in every style."""
 
 
 class Sampler:
@@ -120,15 +126,16 @@ class Sampler:
             for concept, style, say in zip(concepts.tolist(), styles.tolist(), named, strict=True)
         ]
         noise = torch.randn(count, *self.targets.latents.shape[3:], generator=generator)
-        values = self.targets.values[concepts, styles, variants].clone()
+        values = self.targets.values[concepts, variants].clone()
         values[:, coupling.STYLE] = coupling.read(noise)[:, coupling.STYLE]
         values = torch.where(torch.tensor(named)[:, None], values, coupling.with_style(values, styles))
         values[:, coupling.STYLE] *= lift
         place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])
         number = torch.tensor([len(d.meanings) for d in drawn])
         values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=generator))
-        latents = self.targets.latents[concepts, styles, variants].float()
-        return Batch(tokens(self.words, [d.text for d in drawn]), coupling.write(noise, values), latents)
+        every = self.targets.latents[concepts, :, variants].float()
+        latents = every[torch.arange(count), styles]
+        return Batch(tokens(self.words, [d.text for d in drawn]), coupling.write(noise, values), latents, every)
 
 
 def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
@@ -145,6 +152,15 @@ def lift(done: float) -> float:
     """Size of the style's functionals when this share of the steps is done."""
     first, last = LIFTED
     return LIFT + (1 - LIFT) * min(1.0, max(0.0, (done - first) / (last - first)))
+
+
+def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """Of real latents [B, styles, C, h, w] the ones that are nearest to drawn ones [B, C, h, w].
+
+    The second step refines what the first one drew.
+    """
+    errors = (styles - drawn[:, None]).square().mean((2, 3, 4))
+    return styles[torch.arange(len(drawn)), errors.argmin(1)]
 
 
 def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -169,12 +185,10 @@ def train(
         terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
         if step >= SECOND_STEP * schedule.steps:
             few = slice(len(text) // 2)
-            # Between its own drawing, which it meets when it samples, and the real latents.
-            share = torch.rand(len(text[few]), 1, 1, 1, generator=generator)
-            start = torch.lerp(batch.latents[few], first[few].detach(), share)
+            start = first[few].detach()
             noisy = start + (batch.noise[few] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
             second = denoiser(modules["unet"], text[few], two)(scale(noisy, two.sigmas[1]), 1)
-            terms["two"] = F.smooth_l1_loss(second, batch.latents[few], beta=BETA)
+            terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles[few]), beta=BETA)
         return terms
 
     def sample(step: int) -> None:

@@ -17,16 +17,12 @@ MARGIN = 0.03
 """Free border on each side, as a share of the picture."""
 
 
-def rasterise(svg: str, rotation: float = 0.0, scale: float = 1.0) -> np.ndarray:
-    """Draw an SVG document, turned by `rotation` degrees and scaled about its centre: uint8 [SIZE, SIZE, 4], RGBA."""
+def rasterise(svg: str) -> np.ndarray:
+    """Draw an SVG document: uint8 [SIZE, SIZE, 4], RGBA."""
     inner = svg.replace(
         "<svg ", f'<svg x="{MARGIN}" y="{MARGIN}" width="{1 - 2 * MARGIN}" height="{1 - 2 * MARGIN}" ', 1
     )
-    document = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">'
-        f'<g transform="translate(0.5 0.5) rotate({rotation:.3f}) scale({scale:.4f}) translate(-0.5 -0.5)">'
-        f"{inner}</g></svg>"
-    )
+    document = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">{inner}</svg>'
     png = resvg_py.svg_to_bytes(svg_string=document, width=SIZE, height=SIZE, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 

@@ -21,7 +21,7 @@ class Targets:
     latents: torch.Tensor
     """float16 [concepts, styles, VARIANTS, C, h, w]."""
     values: torch.Tensor
-    """float32 [concepts, styles, VARIANTS, COUNT]: functionals that ask for each variant; the style's and the
+    """float32 [concepts, VARIANTS, COUNT]: functionals that ask for each variant, in every style; the style's and the
     choice's entries are free."""
 
 
@@ -40,9 +40,10 @@ def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Ta
     """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time."""
     generator = torch.Generator().manual_seed(seed)
     for concept in pictures:
-        values = torch.randn(len(concept), VARIANTS, coupling.COUNT, generator=generator)
+        # The same for all styles, so that a variant shows one tint in all of them.
+        values = torch.randn(VARIANTS, coupling.COUNT, generator=generator)
         shown = concept.repeat_interleave(VARIANTS, 0)
-        latents = encode(vae, apply_attributes(shown, values.flatten(0, 1)))
+        latents = encode(vae, apply_attributes(shown, values.repeat(len(concept), 1)))
         yield Targets(latents.unflatten(0, (len(concept), VARIANTS)).half(), values)
 
 

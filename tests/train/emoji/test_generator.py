@@ -20,7 +20,7 @@ def sampler(concepts: list[Concept], tmp_path: Path) -> generator.Sampler:
     size = (len(concepts), len(STYLES), VARIANTS)
     # Each latent is filled with its own number, so that a test can tell which one was drawn.
     numbers = torch.arange(size[0] * size[1] * size[2]).view(*size, 1, 1, 1)
-    values = torch.randn(*size, coupling.COUNT, generator=torch.Generator().manual_seed(3))
+    values = torch.randn(len(concepts), VARIANTS, coupling.COUNT, generator=torch.Generator().manual_seed(3))
     return generator.Sampler(Targets(numbers.expand(*size, *generator.LATENT_SHAPE).half(), values), captions, words)
 
 
@@ -29,7 +29,7 @@ def test_noise_asks_for_its_target(sampler: generator.Sampler) -> None:
     number = batch.latents[:, 0, 0, 0].long()
     styles = number // VARIANTS % len(STYLES)
     read = coupling.read(batch.noise)
-    wanted = sampler.targets.values.flatten(0, 2)[number]
+    wanted = sampler.targets.values[number // (VARIANTS * len(STYLES)), number % VARIANTS]
     fixed = coupling.TINT
     assert torch.allclose(read[:, fixed], wanted[:, fixed], atol=1e-4)
     texts = [sampler.words.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
@@ -49,19 +49,26 @@ def test_batches_depend_on_the_generator_alone(sampler: generator.Sampler) -> No
 
 
 def test_the_style_functional_reaches_the_lowest_resolution() -> None:
-    """What pass_low_frequencies is for: a small mean of the noise arrives enlarged, on a linear path."""
+    """What pass_functionals is for: a small mean of the noise arrives enlarged, on a linear path."""
     unet = generator.build_unet()
+
+    def lift(sample: torch.Tensor) -> torch.Tensor:
+        lifted = unet.down_blocks[0].downsamplers[0].conv(unet.conv_in(sample))
+        return unet.down_blocks[1].resnets[0].conv_shortcut(lifted)
+
     sample = torch.zeros(1, *generator.LATENT_SHAPE)
-    sample[:, 1] = 1 / 16
-    lifted = unet.conv_in(sample)
-    lifted = unet.down_blocks[0].downsamplers[0].conv(lifted)
-    lifted = unet.down_blocks[1].resnets[0].conv_shortcut(lifted)
-    inner = (
-        lifted[0, 1, 2:-2, 2:-2]
-        - unet.down_blocks[1]
-        .resnets[0]
-        .conv_shortcut(unet.down_blocks[0].downsamplers[0].conv(unet.conv_in(torch.zeros_like(sample))))[
-            0, 1, 2:-2, 2:-2
-        ]
-    )
+    sample[:, 1] = coupling.checkerboard(coupling.HEIGHT, coupling.WIDTH) / 16
+    inner = (lift(sample) - lift(torch.zeros_like(sample)))[0, 1, 2:-2, 2:-2]
     assert torch.allclose(inner, torch.full_like(inner, 0.5), atol=1e-4)
+
+
+def test_the_second_step_keeps_the_style_of_the_first(sampler: generator.Sampler) -> None:
+    batch = sampler.draw(32, torch.Generator().manual_seed(0))
+    # Every style of a row is the same concept on the same tint, and what was asked for is one of them.
+    numbers = batch.styles[:, :, 0, 0, 0].long()
+    assert (numbers // (VARIANTS * len(STYLES))).unique(dim=1).shape[1] == 1
+    assert (numbers % VARIANTS).unique(dim=1).shape[1] == 1
+    asked = (batch.styles == batch.latents[:, None]).flatten(2).all(2)
+    assert (asked.sum(1) == 1).all()
+    drawn = batch.styles[:, 1] + 0.1
+    assert torch.equal(generator.nearest_style(drawn, batch.styles), batch.styles[:, 1])

@@ -13,12 +13,6 @@ def test_drawings_keep_their_margin_and_place(concepts: list[Concept]) -> None:
     assert picture[64, 1, 3] == 0  # the margin
 
 
-def test_rotation_and_scale(concepts: list[Concept]) -> None:
-    svg = concepts[0].svg["noto"]
-    assert render.rasterise(svg, rotation=180)[64, 100].tolist() == [255, 0, 0, 255]
-    assert render.rasterise(svg, scale=0.5)[64, 20, 3] == 0
-
-
 def test_attributes_tint_the_background_alone(concepts: list[Concept]) -> None:
     pictures = render.render_all(concepts[:1])[0, :1].expand(2, -1, -1, -1)
     values = torch.zeros(2, coupling.COUNT)
