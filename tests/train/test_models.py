@@ -110,7 +110,7 @@ def test_a_precision_that_this_machine_lacks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of PyTorch about itself
+@pytest.mark.filterwarnings("default")  # PyTorch warns about itself while it compiles
 def test_compiled_models_have_the_same_gradient(load: Load, gradient: Callable[..., Tensor]) -> None:
     plain, compiled = load(), load()
     compile_models(compiled)

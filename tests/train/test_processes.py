@@ -174,16 +174,9 @@ def test_two_processes_of_accelerate_have_the_curve_of_one(tmp_path: Path) -> No
     (tmp_path / "recipe.toml").write_text(RECIPE)
     (tmp_path / "pahi-rt").write_text("from pahi_rt.cli import main\nmain()\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
+    # With --cpu Accelerate starts several processes through MPI only; this is torchrun.
+    several = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *several]
     for name, program in (("one", [sys.executable]), ("two", launch)):
         words = ["pahi-rt", "train", "pahi", "--recipe", "recipe.toml", "-o", name]
         done = subprocess.run([*program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)

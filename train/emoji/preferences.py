@@ -152,13 +152,11 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     # Drawings and generated pictures are degraded alike, or the damage would be a mark of one of them.
     of_real = torch.rand(count, generator=generator) < 0.5
     degraded = degrade(torch.where(of_real[:, None, None, None], real, samples[:, 0]), real.roll(1, 0), generator)
-    return Batch(
-        *(jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)),
-        of_real,
-        tokens(words, [caption.text for caption in drawn]),
-        tokens(words, foreign),
-        pool.errors[concepts[:, None], places],
+    real, one, other, degraded = (
+        jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)
     )
+    own_ids, foreign_ids = tokens(words, [caption.text for caption in drawn]), tokens(words, foreign)
+    return Batch(real, one, other, degraded, of_real, own_ids, foreign_ids, pool.errors[concepts[:, None], places])
 
 
 def _foreign(captions: Captions, meanings: Sequence[int], rng: random.Random) -> str:

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.emoji import text
+from pahi_rt.train.emoji import tokenizer
+from pahi_rt.train.emoji.text import tokens
 
 HERE = Path(__file__).parent
 WORDS = HERE / "weights" / "tokenizer"
@@ -80,13 +81,15 @@ class CrossEncoder(nn.Module):
     """ImageReward's part: a reward in standard deviations of the rewards of generated pictures."""
 
     unit = "standard deviations"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, entries: int) -> None:
         super().__init__()
         self.image = image_encoder((32, 64, 96, 128))
         self.places = nn.Parameter(torch.randn(64, 128) * 0.02)
         self.words = nn.Embedding(entries, 128, padding_idx=0)
-        self.positions = nn.Parameter(torch.randn(text.tokenizer.POSITIONS, 128) * 0.02)
+        self.positions = nn.Parameter(torch.randn(tokenizer.POSITIONS, 128) * 0.02)
         self.blocks = nn.ModuleList(
             nn.TransformerDecoderLayer(128, 4, 256, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
             for _ in range(2)
@@ -129,7 +132,7 @@ class EmojiScorer(nn.Module):
         if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
             what = f"the scorer {self.name} reads {IMAGE_SIZE}x{IMAGE_SIZE} pictures, not {tuple(images.shape[-2:])}"
             raise PahiError(what, fix="use it with the emoji generator, or another scorer with this one")
-        ids = text.tokens(self.words, list(prompts)).to(images.device)
+        ids = tokens(self.words, list(prompts)).to(images.device)
         scores: Tensor = self.network(images, ids)
         return scores
 
@@ -145,7 +148,7 @@ def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
 def load(name: str, source: str | Path | None = None) -> EmojiScorer:
     """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped. PahiError for a missing or foreign file."""
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    words = text.tokenizer.load(WORDS)
+    words = tokenizer.load(WORDS)
     network = KINDS[name](len(words))
     fix = "python -m pahi_rt.train.emoji scorers"
     try:
