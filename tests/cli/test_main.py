@@ -11,7 +11,7 @@ from pahi_rt import __version__
 from pahi_rt.errors import BundleError
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["generate", "bundles", "inspect", "export", "train"]
+VERBS = ["generate", "bundles", "inspect", "export", "train", "evaluate"]
 
 
 def test_version(run) -> None:
