@@ -85,8 +85,10 @@ def load_models(
 
 def compile_models(models: Models) -> None:
     """Let torch.compile translate the UNet and the decoder, in place, when each is first run."""
-    models.generator.unet.compile()
-    models.generator.decoder.decoder.compile()
+    # On CPUs PyTorch 2.13 computes wrong gradients in the layout that it would choose (pahi_rt.train.trainer checks).
+    options = {"layout_optimization": models.device.type != "cpu"}
+    models.generator.unet.compile(options=options)
+    models.generator.decoder.decoder.compile(options=options)
 
 
 def check_precision(autocast: str, device: torch.device) -> None:

@@ -25,6 +25,9 @@ AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_SCALE = 1.0
 """Of the loss in fp16: below it the gradients are not too large, but broken."""
 
+COMPILE_TOLERANCE = 0.1
+"""Relative error of the gradient: bf16 knows 8 bits of a number, and fused kernels round less often."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -78,8 +81,8 @@ class Trainer:
         self.step += 1
         return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
 
-    def rehearse(self) -> None:
-        """The gradient of one micro-batch, to find out what does not work; changes nothing.
+    def rehearse(self) -> Tensor:
+        """The gradient of one micro-batch as one vector, to find out what does not work; changes nothing.
 
         Raises PahiError for scores or gradients that are not finite, too little memory, and what cannot be compiled.
         """
@@ -94,10 +97,14 @@ class Trainer:
             what = f"torch.compile cannot translate the generator: {error}".partition("\n")[0]
             raise PahiError(what, fix="--set optimisation.compile=false") from error
         self._gradient_norm()
+        return torch.cat([gradient.flatten() for gradient in self._gradients()])
 
     def _clear_gradients(self) -> None:
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def _accumulate(self, stop: bool) -> tuple[Tensor, bool]:
         """Leave the batch's gradient in the parameters; what `_add_gradients` returns, and `stop`, of all processes.
@@ -110,7 +117,7 @@ class Trainer:
             measured = self._add_gradients(self.processes.share(self.settings.batch))
         except PahiError as error:
             measured, problem = torch.full((4,), torch.nan, device=self.models.device), error
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradients = self._gradients()
         extra = torch.cat([measured, measured.new_tensor([float(stop)])])
         flat = self.processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), extra]))
         *parts, measured, stopped = flat.split([*(gradient.numel() for gradient in gradients), 4, 1])
@@ -166,13 +173,24 @@ class Trainer:
 
     def _gradient_norm(self) -> float | None:
         """None if it is not finite in fp16, where the scaler then leaves out the step. Raises PahiError otherwise."""
-        norm = float(torch.stack([p.grad.norm() for p in self.parameters if p.grad is not None]).norm())
+        norm = float(torch.stack([gradient.norm() for gradient in self._gradients()]).norm())
         if math.isfinite(norm):
             return norm
         if self.scaler.is_enabled():
             return None
         fix = "train a new run with a lower optimisation.learning_rate, or with prior.sigma_bound=0.5"
         raise PahiError(f"the gradient of step {self.step} is NaN or infinite", fix=fix)
+
+
+def check_gradient(compiled: Tensor, eager: Tensor) -> None:
+    """Raises PahiError if torch.compile computes another gradient of the same sample, beyond rounding in bf16.
+
+    It can, without a word: PyTorch 2.13's backward pass of a UNet in channels-last layout on a CPU was wrong by half.
+    """
+    error = float((compiled - eager).norm() / eager.norm())
+    if error > COMPILE_TOLERANCE:
+        what = f"on this machine torch.compile computes a gradient that is wrong by {100 * error:.0f} %"
+        raise PahiError(what, fix="--set optimisation.compile=false")
 
 
 def learning_rate(settings: Optimisation, step: int) -> float:

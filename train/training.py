@@ -25,7 +25,7 @@ from pahi_rt.train.processes import Processes, join_processes, leave_processes
 from pahi_rt.train.prompts import Split, load_split
 from pahi_rt.train.recipe import Recipe
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
-from pahi_rt.train.trainer import Trainer
+from pahi_rt.train.trainer import Trainer, check_gradient
 from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Silent, Watch, timed
 
@@ -57,7 +57,11 @@ def train(
     models = _load_models(recipe, processes, stage)
     trainer = _make_trainer(run, models, split, processes)
     with stage("rehearse a step"):
-        trainer.rehearse()
+        gradient = trainer.rehearse()
+    if recipe.optimisation.compile:
+        with stage("compile"):
+            compile_models(models)
+            check_gradient(trainer.rehearse(), gradient)
     with stage("score the Gaussian"):
         validation = _make_validation(recipe, models, split, processes)
     state = State(gaussian_scores=validation.gaussian_scores)
@@ -117,7 +121,7 @@ def _load_split(run: Run) -> Split:
 
 
 def _load_models(recipe: Recipe, processes: Processes, stage: Timed) -> Models:
-    models = load_models(
+    return load_models(
         recipe.generator,
         recipe.decoder,
         [*recipe.scorers.train, *recipe.scorers.evaluation],
@@ -126,9 +130,6 @@ def _load_models(recipe: Recipe, processes: Processes, stage: Timed) -> Models:
         checkpointing=recipe.optimisation.gradient_checkpointing,
         stage=stage,
     )
-    if recipe.optimisation.compile:
-        compile_models(models)
-    return models
 
 
 def _make_trainer(run: Run, models: Models, split: Split, processes: Processes) -> Trainer:

@@ -55,11 +55,9 @@ def gradient(make_recipe: Callable[..., Recipe]) -> Callable[..., Tensor]:
     """The first step's gradient of a new prior."""
 
     def compute(models: Models, autocast: str = "no") -> Tensor:
-        made = make_recipe(batch=2, micro_batch=1, autocast=autocast)
+        made = make_recipe(batch=2, micro_batch=2, autocast=autocast)
         prior = build_prior("hi", made, models.generator)
-        trainer = Trainer(prior, models, PROMPTS, Preference({"redness": 1.0}), made.optimisation, Processes())
-        trainer.take_step()
-        return torch.cat([p.grad.flatten() for p in trainer.parameters if p.grad is not None])
+        return Trainer(prior, models, PROMPTS, Preference({"redness": 1.0}), made.optimisation, Processes()).rehearse()
 
     return compute
 

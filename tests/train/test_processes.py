@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -81,9 +82,11 @@ def test_every_sample_is_one_processs(world: int, count: int) -> None:
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_several_processes_take_the_steps_of_one(world: int, recipe: Callable[..., Recipe], toy_models: Models) -> None:
     made = recipe(batch=6, micro_batch=2, standardise=False)
+    # Built once: threads share PyTorch's random state, which the first weights come from, and processes do not.
+    first = build_prior("pahi", made, toy_models.generator)
 
     def run(processes: Processes) -> tuple[list[Step], Tensor, Evaluation]:
-        prior = build_prior("pahi", made, toy_models.generator)
+        prior = copy.deepcopy(first)
         trainer = Trainer(prior, toy_models, PROMPTS, Preference({"redness": 1.0}), made.optimisation, processes)
         steps = [trainer.take_step()[0] for _ in range(5)]
         validation = Validation(toy_models, PROMPTS, ("redness", "greenness"), 0, 2, processes)

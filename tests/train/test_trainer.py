@@ -20,7 +20,7 @@ from pahi_rt.train.preference import Preference
 from pahi_rt.train.priors import HI
 from pahi_rt.train.processes import Processes
 from pahi_rt.train.recipe import Optimisation, Recipe
-from pahi_rt.train.trainer import Trainer, learning_rate
+from pahi_rt.train.trainer import Trainer, check_gradient, learning_rate
 
 PROMPTS = tuple(f"prompt {number}" for number in range(9))
 REDNESS = Preference({"redness": 1.0})
@@ -112,6 +112,13 @@ def test_a_rehearsal_changes_nothing(trainer: MakeTrainer) -> None:
     rehearsed, plain = trainer("pahi"), trainer("pahi")
     rehearsed.rehearse()
     assert rehearsed.take_step() == plain.take_step()
+
+
+def test_a_compiled_gradient_that_is_another() -> None:
+    eager = torch.linspace(-1, 1, 100)
+    check_gradient(eager * 1.01, eager)
+    with pytest.raises(PahiError, match="wrong by 50 %.*compile=false"):
+        check_gradient(eager * 1.5, eager)
 
 
 @contextmanager
