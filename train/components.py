@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.registry import FAMILIES, Parts
+from pahi_rt.train.registry import FAMILIES, SHARED, Parts
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 NEEDS_MORE_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
@@ -62,6 +62,22 @@ def load_components(folder: Path) -> dict[str, Any]:
     parts = {name: _load_component(folder, name, kinds, index) for name, kinds in _family(folder, index).items()}
     check_fit(folder, parts)
     return parts
+
+
+def load_decoder(source: str | Path) -> nn.Module:
+    """The autoencoder in a folder of its own, or on the hub, such as madebyollin/taesd.
+
+    Raises PahiError if there is none, of a supported class and with complete safetensors.
+    """
+    folder, kinds = find_model(source), SHARED["vae"]
+    fix = f"give a folder that {' or '.join(kinds)}.save_pretrained wrote, or a hub id like madebyollin/taesd"
+    try:
+        found = json.loads((folder / "config.json").read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PahiError(f"{folder} is not an autoencoder: its config.json does not say so", fix=fix) from error
+    if found not in kinds:
+        raise PahiError(f"{folder} holds a {found}, which is not a supported autoencoder", fix=fix)
+    return _load_weights(kinds[found], folder)
 
 
 def find_model(source: str | Path) -> Path:

@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from pahi_rt.errors import PahiError
 from pahi_rt.tokenizer import check_prompts
-from pahi_rt.train.components import find_model, load_components
+from pahi_rt.train.components import check_fit, find_model, load_components, load_decoder
 from pahi_rt.train.registry import GUIDANCE_SCALE
 from pahi_rt.train.sampling import Schedule, make_schedule, sample_latents
 
@@ -213,9 +213,16 @@ class Generator(nn.Module):
         return self.draw(self.encode_prompt(input_ids), noise, steps)
 
 
-def load_generator(source: str | Path) -> Generator:
+def load_generator(source: str | Path, decoder: str | Path | None = None) -> Generator:
     """The model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
+
+    `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD).
 
     Raises PahiError if a component is missing, unsupported, pickled, incomplete, or does not fit the others.
     """
-    return Generator(**load_components(find_model(source)))
+    folder = find_model(source)
+    parts = load_components(folder)
+    if decoder is not None:
+        parts["vae"] = load_decoder(decoder)
+        check_fit(folder, parts)
+    return Generator(**parts)

@@ -70,7 +70,7 @@ def load_models(
 ) -> Models:
     """Load what `generator`, `decoder` and `specs` name, onto `device`. Raises PahiError as their loaders do."""
     with stage("load generator"):
-        loaded = load_generator(generator, *([decoder] if decoder else [])).to(device)
+        loaded = load_generator(generator, decoder).to(device)
         loaded.schedule(steps)
     scorers: dict[str, Scorer] = {}
     for spec in specs:

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 Parts = dict[str, dict[str, Any]]
 
 _TOKENIZER = {"CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizer}
-_SHARED: Parts = {
+SHARED: Parts = {
     "unet": {"UNet2DConditionModel": UNet2DConditionModel},
     "vae": {"AutoencoderTiny": AutoencoderTiny, "AutoencoderKL": AutoencoderKL},
     "scheduler": {
@@ -33,7 +33,7 @@ _SHARED: Parts = {
         "LCMScheduler": LCMScheduler,
     },
 }
-_ONE_ENCODER: Parts = {"tokenizer": _TOKENIZER, "text_encoder": {"CLIPTextModel": CLIPTextModel}, **_SHARED}
+_ONE_ENCODER: Parts = {"tokenizer": _TOKENIZER, "text_encoder": {"CLIPTextModel": CLIPTextModel}, **SHARED}
 _TWO_ENCODERS: Parts = {
     **_ONE_ENCODER,
     "tokenizer_2": _TOKENIZER,

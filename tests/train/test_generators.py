@@ -493,3 +493,18 @@ def test_an_unreachable_hub_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(PahiError, match="no folder someone/some-model here"):
         load_generator("someone/some-model")
+
+
+def test_another_decoder_takes_the_place_of_the_models_own(intact: Path, tmp_path: Path) -> None:
+    other = save_random_pipeline(tmp_path / "other", seed=1)
+    own, replaced, its = (load_generator(*names) for names in ((intact,), (intact, other / "vae"), (other,)))
+    key = next(iter(own.decoder.state_dict()))
+    assert torch.equal(replaced.decoder.state_dict()[key], its.decoder.state_dict()[key])
+    assert not torch.equal(replaced.decoder.state_dict()[key], own.decoder.state_dict()[key])
+
+
+def test_a_decoder_that_is_none_is_refused(intact: Path, tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="is not an autoencoder"):
+        load_generator(intact, tmp_path)
+    with pytest.raises(PahiError, match="UNet2DConditionModel, which is not a supported autoencoder"):
+        load_generator(intact, intact / "unet")
