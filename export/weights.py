@@ -60,7 +60,7 @@ def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "flo
     With float16, matrices that lose nothing by it (see `round_matrices`) are stored as such and cast back to float32
     by a node, which runtimes compute once at load: the arithmetic stays float32.
     """
-    stored: dict[int, ir.Value] = {}
+    stored: dict[object, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.nbytes < PAGE:
@@ -68,9 +68,11 @@ def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "flo
         array = _compact(tensor.numpy(), storage)
         offset = weights.add(array)
         del model.graph.initializers[name]
-        if offset not in stored:
-            stored[offset] = _refer(model.graph, value, array, offset, weights.path)
-        ir.convenience.replace_all_uses_with(value, stored[offset])
+        # Zeros are the same bytes as a bias [C] and as one made ready for a picture, [C, 1, 1].
+        kind = (offset, value.dtype, array.shape)
+        if kind not in stored:
+            stored[kind] = _refer(model.graph, value, array, offset, weights.path)
+        ir.convenience.replace_all_uses_with(value, stored[kind])
 
 
 def round_matrices(model: nn.Module) -> None:

@@ -92,6 +92,15 @@ def test_storage_changes_no_number(tmp_path: Path, storage: Storage) -> None:
     assert np.array_equal(joined, np.concatenate([exact, inexact, exact]))
 
 
+def test_equal_bytes_of_other_shapes_stay_apart(tmp_path: Path) -> None:
+    flat, square = np.zeros((1, 2048), np.float32), np.zeros((2, 1024), np.float32)
+    model = small_model(flat, square, flat.copy())
+    with WeightsFile(tmp_path / "weights.bin") as weights:
+        store_weights(model, weights)
+    assert (tmp_path / "weights.bin").stat().st_size == flat.nbytes
+    assert sorted(tuple(value.shape) for value in model.graph.initializers.values()) == [(1, 2048), (2, 1024)]
+
+
 def test_rounding_spares_vectors() -> None:
     layer = nn.Linear(8, 8)
     bias = layer.bias.clone()
