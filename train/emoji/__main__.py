@@ -8,6 +8,7 @@
     decoder      sharpen the decoder on the generator's own latents
     package      diffusers folder, measurements, bundle
     scorers      two preference scorers, trained on drawings and on the generator's pictures
+    restore      in place of tokenizer to decoder: take the published weights
     install      copy what `package` made into the source tree: the embedded default
 
 A stage that was stopped goes on where it was; a finished one says so and does nothing.
@@ -25,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import CLIPTokenizer
 
 from pahi_rt.errors import PahiError
@@ -42,8 +44,12 @@ from pahi_rt.train.emoji import (
     tokenizer,
 )
 from pahi_rt.train.emoji.captions import Captions
-from pahi_rt.train.emoji.trainer import Schedule, left_by, save_atomically, spawn
+from pahi_rt.train.emoji.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.train.generators import load_generator
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "train" / "emoji" / "weights"
+RESULTS = ROOT / "bench" / "results"
 
 
 class Recipe:
@@ -154,21 +160,49 @@ class Recipe:
             save_atomically(vars(pool), path)
         return preferences.Pool(**torch.load(path, weights_only=True))
 
+    def restore(self) -> None:
+        """What the stages from `tokenizer` to `decoder` left when the published weights were made."""
+        model = load_generator(PUBLISHED)
+        if not (self.folder / "tokenizer").exists():
+            shutil.copytree(PUBLISHED / "tokenizer", self.folder / "tokenizer")
+        words, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
+        parts = {
+            "autoencoder": (autoencoder.SCHEDULE, vae),
+            "text": (text.SCHEDULE, words),
+            "generator": (generator.SCHEDULE, words | {"unet": model.unet}),
+            "decoder": (decoder.SCHEDULE, vae),
+        }
+        for name, (schedule, modules) in parts.items():
+            if steps_done(self.folder / name) == 0:
+                restore(nn.ModuleDict(modules), self.steps or schedule.steps, self.folder / name)
+            print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
+
     def install(self) -> None:
-        root = Path(__file__).resolve().parents[2]
-        for source, place in (("bundle", "pahi_rt/assets/emoji"), ("pahi-emoji", "train/emoji/weights")):
-            shutil.rmtree(root / place, ignore_errors=True)
-            shutil.copytree(self.folder / source, root / place)
-        results = [self.folder / "emoji-generator.json", self.folder / "scorers" / "emoji-scorers.json"]
-        for result in results:
-            shutil.copy(result, root / "bench" / "results" / result.name)
+        """Scorers, if they have been trained, besides what `package` made."""
+        copies = {
+            self.folder / "bundle": ROOT / "pahi_rt" / "assets" / "emoji",
+            self.folder / "pahi-emoji": PUBLISHED,
+            self.folder / "emoji-generator.json": RESULTS,
+        }
+        for path in copies:
+            left_by("package", path)
+        scorers = self.folder / "scorers"
+        copies |= dict.fromkeys(scorers.glob("emoji-scorers.json"), RESULTS)
+        copies |= dict.fromkeys(scorers.glob("*.safetensors"), scorer.HOME)
         scorer.HOME.mkdir(exist_ok=True)
-        for name in scorer.KINDS:
-            shutil.copy(self.folder / "scorers" / f"{name}.safetensors", scorer.HOME)
-        print(f"install: pahi_rt/assets/emoji, train/emoji/weights, train/emoji/scorers and bench/results in {root}")
+        for source, place in copies.items():
+            if source.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(source, place)
+            else:
+                shutil.copy(source, place)
+            print(f"install: {source} in {place}")
 
     def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
         schedule = replace(schedule, steps=self.steps or schedule.steps)
+        if (done := steps_done(self.folder / name)) >= schedule.steps:
+            print(f"{name}: {done} steps done in {self.folder / name}")
+            return
         # The schedule is the last argument of every training stage.
         spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
 
@@ -189,7 +223,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="pahi_rt.train.emoji", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("stage", choices=(*STAGES, "install", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "restore", "install", "all"))
     parser.add_argument("--work", type=Path, default=Path("runs/emoji"), help="working folder (default: runs/emoji)")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
     parser.add_argument("--seed", type=int, default=0)

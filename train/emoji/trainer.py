@@ -67,7 +67,7 @@ class Trainer:
     def __init__(self, folder: Path, modules: nn.ModuleDict, schedule: Schedule, worker: Worker) -> None:
         self.folder, self.modules, self.schedule, self.worker = folder, modules, schedule, worker
         self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
+        self.optimizer = _adam(self.parameters)
         self.ema = copy.deepcopy(modules).eval().requires_grad_(False)
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,10 +129,10 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_atomically(state, self.folder / "checkpoint.pt")
+        save_atomically(state, _checkpoint(self.folder))
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
+        path = _checkpoint(self.folder)
         if not path.exists():
             return
         state = torch.load(path, weights_only=True)
@@ -156,6 +156,28 @@ def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) 
     start_processes(_enter, (stage, workers, seed, _free_port(), arguments), nprocs=workers)
 
 
+def restore(modules: nn.ModuleDict, step: int, folder: Path) -> None:
+    """Leave a checkpoint as if a stage had come to `step` with these weights, Adam's moments still at zero."""
+    weights = modules.state_dict()
+    optimizer = _adam(list(modules.parameters())).state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_atomically({"step": step, "modules": weights, "ema": weights, "optimizer": optimizer}, _checkpoint(folder))
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of the checkpoint that a stage has left; 0 without one."""
+    path = _checkpoint(folder)
+    return int(torch.load(path, weights_only=True, mmap=True)["step"]) if path.exists() else 0
+
+
+def _checkpoint(folder: Path) -> Path:
+    return folder / "checkpoint.pt"
+
+
+def _adam(parameters: list[nn.Parameter]) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, betas=(0.9, 0.99), fused=True)
+
+
 def _enter(rank: int, stage: Callable[..., None], world: int, seed: int, port: int, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -177,7 +199,7 @@ def _free_port() -> int:
 
 def averaged(folder: Path, module: str) -> dict[str, torch.Tensor]:
     """The moving average of one module's weights, from a stage's checkpoint. PahiError if the stage has not run."""
-    state = torch.load(left_by(folder.name, folder / "checkpoint.pt"), weights_only=True)["ema"]
+    state = torch.load(left_by(folder.name, _checkpoint(folder)), weights_only=True)["ema"]
     return {k.removeprefix(f"{module}."): value for k, value in state.items() if k.startswith(f"{module}.")}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged, spawn
+from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged, restore, spawn, steps_done
 
 SCHEDULE = Schedule(steps=40, batch=8, learning_rate=1e-2, warmup=4, save_every=20, sample_every=40)
 
@@ -62,3 +62,14 @@ def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(PahiError) as caught:
         averaged(tmp_path / "autoencoder", "vae")
     assert caught.value.fix == "python -m pahi_rt.train.emoji autoencoder"
+
+
+def test_restored_weights_train_on(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"line": nn.Linear(3, 1)})
+    assert steps_done(tmp_path) == 0
+    restore(model, 20, tmp_path)
+    assert steps_done(tmp_path) == 20
+    assert torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)
+    fit(Worker(), tmp_path, -1, SCHEDULE)
+    assert steps_done(tmp_path) == SCHEDULE.steps
+    assert not torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)

@@ -1,0 +1,41 @@
+"""The stages as commands: what a run folder without training can do, and what it cannot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pahi_rt.errors import PahiError
+from pahi_rt.train.emoji import autoencoder, generator, text, tokenizer
+from pahi_rt.train.emoji.__main__ import PUBLISHED, Recipe
+from pahi_rt.train.generators import load_generator
+
+
+def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Recipe(tmp_path, workers=1, seed=0, steps=None)
+    recipe.restore()
+    words, published = tokenizer.load(tmp_path / "tokenizer"), load_generator(PUBLISHED)
+    restored = {
+        "text_encoder": text.load(tmp_path / "text", words),
+        "unet": generator.load(tmp_path / "generator", words)["unet"],
+        "decoder": autoencoder.load(tmp_path / "decoder"),
+    }
+    for name, module in restored.items():
+        expected = getattr(published, name).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in module.state_dict().items())
+    capsys.readouterr()
+    recipe._train(pytest.fail, "generator", generator.SCHEDULE)
+    assert f"generator: {generator.SCHEDULE.steps} steps done" in capsys.readouterr().out
+
+
+def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
+    Recipe(tmp_path, 1, 0, steps=7).restore()
+    before = (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns
+    Recipe(tmp_path, 1, 0, steps=9).restore()
+    assert (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_install_needs_what_package_makes(tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="is not there") as error:
+        Recipe(tmp_path, 1, 0, None).install()
+    assert error.value.fix == "python -m pahi_rt.train.emoji package"
