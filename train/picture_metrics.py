@@ -20,11 +20,17 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601)."""
 
 
+def laplacian(pictures: Tensor) -> Tensor:
+    """Second differences of each channel, [B, C, H - 2, W - 2]: what is left of a picture are its edges."""
+    channels = pictures.shape[1]
+    kernel = pictures.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(channels, 1, 3, 3)
+    return F.conv2d(pictures, kernel, groups=channels)
+
+
 def sharpness(pictures: Tensor) -> Tensor:
     """Variance of the Laplacian of the luminance [B], for pictures [B, 3, H, W] in [0, 1]."""
     grey = (pictures * pictures.new_tensor(_LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    kernel = pictures.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).view(1, 1, 3, 3)
-    return F.conv2d(grey, kernel).var((1, 2, 3))
+    return laplacian(grey).var((1, 2, 3))
 
 
 def pairwise_distance(features: Tensor) -> Tensor:

@@ -47,13 +47,6 @@ def gradient_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
-def laplacian(pictures: torch.Tensor) -> torch.Tensor:
-    """Second differences of each channel, [B, C, H - 2, W - 2]: what is left of a picture are its edges."""
-    channels = pictures.shape[1]
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).expand(channels, 1, 3, 3)
-    return F.conv2d(pictures, kernel, groups=channels)
-
-
 def moment_loss(latents: torch.Tensor) -> torch.Tensor:
     """Each channel's distance from mean 0 and standard deviation 1."""
     return latents.mean((0, 2, 3)).square().mean() + (latents.std((0, 2, 3)) - 1).square().mean()

@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling, generator
-from pahi_rt.train.emoji.autoencoder import laplacian, reconstruction_loss
+from pahi_rt.train.emoji.autoencoder import reconstruction_loss
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker
+from pahi_rt.train.picture_metrics import laplacian
 from pahi_rt.train.sampling import Schedule as Sampling
 from pahi_rt.train.sampling import euler_schedule, sample_latents
 

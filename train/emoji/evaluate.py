@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.train.emoji import coupling
-from pahi_rt.train.emoji.autoencoder import laplacian, picture_psnr, psnr, reconstruct
+from pahi_rt.train.emoji.autoencoder import picture_psnr, psnr, reconstruct
 from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.generators import Generator, decode_latents
+from pahi_rt.train.picture_metrics import sharpness
 from pahi_rt.train.sampling import sample_latents
 
 HELD_OUT = 10_000_019
@@ -117,12 +118,6 @@ def _summary(parts: list[dict[str, torch.Tensor]]) -> dict[str, float]:
     means = {key: float(torch.cat([part[key] for part in parts]).mean()) for key in parts[0]}
     means["sharpness"] /= means.pop("real_sharpness")
     return {key: round(value, 4) for key, value in means.items()}
-
-
-def sharpness(pictures: torch.Tensor) -> torch.Tensor:
-    """Variance of the Laplacian of the luminance, [B], for pictures [B, 3, H, W] in [0, 1]."""
-    grey = (pictures * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return laplacian(grey).var((1, 2, 3))
 
 
 def autoencoder_psnr(model: Generator, pictures: torch.Tensor) -> float:
