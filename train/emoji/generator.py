@@ -31,12 +31,9 @@ from pahi_rt.train.sampling import Schedule as Sampling
 from pahi_rt.train.sampling import euler_schedule, sample_latents
 
 LATENT_SHAPE = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-SCHEDULE = Schedule(steps=16_000, batch=48, learning_rate=8e-4, warmup=200, decay=0.25, sample_every=500)
+SCHEDULE = Schedule(steps=18_200, batch=48, learning_rate=8e-4, warmup=200, decay=0.25, sample_every=500)
 SECOND_STEP = 0.25
-"""Share of the steps after which the second timestep is trained too, on half of each batch."""
-LAST, CLOSE = 0.875, 0.4
-"""From this share of the steps on, all of the batch is drawn in two steps, and every other noise has its styles' values
-CLOSE times as far apart: what is left to learn by then is where one style's picture ends and the next one's begins."""
+"""Share of the steps after which the second timestep is trained too, and the first one on half of each batch."""
 LIFT, LIFTED = 6.0, (0.19, 0.27)
 """The style's functionals start LIFT times too large and come down to their true size between these shares of the
 steps: what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
@@ -116,8 +113,8 @@ class Sampler:
     def __init__(self, targets: Targets, captions: Captions, words: CLIPTokenizer) -> None:
         self.targets, self.captions, self.words = targets, captions, words
 
-    def draw(self, count: int, generator: torch.Generator, lift: torch.Tensor | float = 1.0) -> Batch:
-        """`lift`, for all or [count, 1], enlarges the style's functionals; 1 leaves the noise standard Gaussian."""
+    def draw(self, count: int, generator: torch.Generator, lift: float = 1.0) -> Batch:
+        """`lift` enlarges the style's functionals; 1 leaves the noise standard Gaussian."""
         concepts, styles, variants = (
             torch.randint(size, (count,), generator=generator) for size in self.targets.latents.shape[:3]
         )
@@ -151,13 +148,20 @@ def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callabl
     return denoise
 
 
-def lift(done: float, count: int) -> torch.Tensor:
-    """Size of the style's functionals in a batch when this share of the steps is done, [count, 1]."""
+def lift(done: float) -> float:
+    """Size of the style's functionals when this share of the steps is done."""
     first, last = LIFTED
-    sizes = torch.full((count, 1), LIFT + (1 - LIFT) * min(1.0, max(0.0, (done - first) / (last - first))))
-    if done >= LAST:
-        sizes[1::2] = CLOSE
-    return sizes
+    return LIFT + (1 - LIFT) * min(1.0, max(0.0, (done - first) / (last - first)))
+
+
+def any_style(styles: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One of the real latents in each row of [B, styles, C, h, w], at random: [B, C, h, w].
+
+    The first step's own drawings agree in style with their noise, so that the second step would learn to read the noise
+    again. Handed another style, it has to look at the drawing.
+    """
+    count, choices = styles.shape[:2]
+    return styles[torch.arange(count), torch.randint(choices, (count,), generator=generator)]
 
 
 def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
@@ -186,16 +190,16 @@ def train(
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         done, count = step / schedule.steps, schedule.batch // worker.world
-        batch = sampler.draw(count, generator, lift(done, count))
+        batch = sampler.draw(count, generator, lift(done))
         text = modules["text_encoder"](batch.input_ids).last_hidden_state
-        first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
-        terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
+        few = slice(count // 2 if done >= SECOND_STEP else count)
+        first = denoiser(modules["unet"], text[few], two)(scale(batch.noise[few] * two.noise_scale, two.sigmas[0]), 0)
+        terms = {"one": F.smooth_l1_loss(first, batch.latents[few], beta=BETA)}
         if done >= SECOND_STEP:
-            few = slice(count if done >= LAST else count // 2)
-            start = first[few].detach()
-            noisy = start + (batch.noise[few] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
-            second = denoiser(modules["unet"], text[few], two)(scale(noisy, two.sigmas[1]), 1)
-            terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles[few]), beta=BETA)
+            start = torch.cat([first.detach(), any_style(batch.styles[len(first) :], generator)])
+            noisy = start + (batch.noise * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
+            second = denoiser(modules["unet"], text, two)(scale(noisy, two.sigmas[1]), 1)
+            terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles), beta=BETA)
         return terms
 
     def sample(step: int) -> None:
