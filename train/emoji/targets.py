@@ -37,13 +37,18 @@ def encode(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
 
 
 def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Targets]:
-    """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time."""
+    """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time.
+
+    The latents' own functionals are set to zero, a change of two percent of their size: the second step, which sees
+    the noise through a drawing, then reads the same values as the first one.
+    """
     generator = torch.Generator().manual_seed(seed)
     for concept in pictures:
         # The same for all styles, so that a variant shows one tint in all of them.
         values = torch.randn(VARIANTS, coupling.COUNT, generator=generator)
         shown = concept.repeat_interleave(VARIANTS, 0)
         latents = encode(vae, apply_attributes(shown, values.repeat(len(concept), 1)))
+        latents = coupling.write(latents, torch.zeros(len(latents), coupling.COUNT))
         yield Targets(latents.unflatten(0, (len(concept), VARIANTS)).half(), values)
 
 
