@@ -9,12 +9,20 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from pahi_rt.errors import BundleError
 from pahi_rt.record import FIX, Record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest that is read. Format 1 has no priors; a bundle without any is still written as that."""
 MANIFEST = "pahi.json"
+PRIORS = ("pahi", "hi")
+"""Kinds of learned priors; what is drawn with unless another is asked for comes first."""
+GAUSSIAN = "gaussian"
+"""What stands in a kind's place for standard Gaussian noise."""
+STRENGTH = "prior_strength"
+"""The input that a graph with a prior has and others lack, float32 [batch] in 0..1."""
 
 _PICKLES = (".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _NAME = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")
@@ -49,6 +57,18 @@ class Component(Record):
     sha256: str
     """Of the weights it was exported from."""
     licence: str
+
+
+@dataclass(frozen=True)
+class PriorSpec(Record):
+    """A learned prior, and the graphs that hold it; at strength 0 they draw from the standard Gaussian."""
+
+    component: Component
+    """Its sha256 is that of the checkpoint."""
+    kl_nats: float | None
+    """KL divergence from the standard Gaussian, mean over the prompts of the parity gate; null if unknown."""
+    graphs: dict[int, Graph]
+    """Denoising steps -> the graph that takes them."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +140,13 @@ class Manifest(Record):
     name: str
     generator: Component
     autoencoder: Component
-    prior: Component | None
+    priors: dict[str, PriorSpec]
+    """Kind, one of PRIORS -> prior."""
     image: ImageSpec
     tokenizer: TokenizerSpec
     noise_recipe: str
     graphs: dict[int, Graph]
-    """Denoising steps -> the graph that takes them."""
+    """Denoising steps -> the graph without a prior that takes them; where there are priors, there may be none."""
     engines: tuple[Engine, ...]
     parity: tuple[Parity, ...]
     files: dict[str, FileRecord]
@@ -135,6 +156,16 @@ class Manifest(Record):
     card: Card | None
     vocabulary: str | None
     """The file that lists the words which the model knows."""
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = MANIFEST) -> Manifest:
+        """`data` is of any format up to FORMAT_VERSION. Raises BundleError as every record does."""
+        return super().from_dict(_from_format_1(data, where), where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the format that `format_version` says."""
+        data = super().to_dict()
+        return _replace(data, "priors", "prior", None) if self.format_version == 1 else data
 
 
 def read_manifest(raw: bytes, where: str) -> Manifest:
@@ -168,6 +199,7 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     for name in _named_files(manifest):
         if name not in manifest.files:
             raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
+    _check_priors(manifest, where)
     sizes = (manifest.image.height, manifest.image.width, *manifest.image.latent_shape)
     if min(sizes) < 1 or manifest.tokenizer.max_length < 2 or manifest.tokenizer.pad_id < 0:
         raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=FIX)
@@ -191,8 +223,36 @@ def write_json(record: Record) -> bytes:
     return (text + "\n").encode()
 
 
+def _check_priors(manifest: Manifest, where: str) -> None:
+    if manifest.priors and manifest.format_version == 1:
+        raise BundleError(f"{where}: bundles of format 1 have no priors", fix=FIX)
+    for kind, prior in manifest.priors.items():
+        if kind not in PRIORS:
+            raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
+        if not prior.graphs:
+            raise BundleError(f"{where}: priors: {kind} has no graph", fix=FIX)
+        for graph in prior.graphs.values():
+            if STRENGTH not in {spec.name for spec in graph.inputs}:
+                raise BundleError(f"{where}: priors: {kind}: {graph.file} does not take {STRENGTH}", fix=FIX)
+
+
+def _from_format_1(data: object, where: str) -> object:
+    """What is of format 1, as format 2 has it; the rest as it is."""
+    if not isinstance(data, dict) or data.get("format_version") != 1:
+        return data
+    if data.get("prior", "missing") is not None or "priors" in data:
+        raise BundleError(f"{where}: format 1 has no 'priors', and a 'prior' that is null", fix=FIX)
+    return _replace(data, "prior", "priors", {})
+
+
+def _replace(data: dict[str, Any], old: str, new: str, value: object) -> dict[str, Any]:
+    """`data` with another key and value in the place of the key `old`."""
+    return {new if key == old else key: value if key == old else item for key, item in data.items()}
+
+
 def _named_files(manifest: Manifest) -> list[str]:
-    graphs = [graph.file for graph in manifest.graphs.values()]
+    with_priors = [graph for prior in manifest.priors.values() for graph in prior.graphs.values()]
+    graphs = [graph.file for graph in (*manifest.graphs.values(), *with_priors)]
     engines = [engine.file for engine in manifest.engines]
     vocabulary = [manifest.vocabulary] if manifest.vocabulary is not None else []
     return [*graphs, *engines, manifest.tokenizer.file, *vocabulary]

@@ -99,7 +99,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json cannot be read"),
     (truncate, "bytes instead of"),
     (flip, "has been changed"),
-    (change_manifest(format_version=2), "is of bundle format 2"),
+    (change_manifest(format_version=3), "is of bundle format 3"),
     (change_manifest(surprise=1), "unknown key 'surprise'"),
     (change_manifest(noise_recipe="mersenne-1"), "needs the noise recipe 'mersenne-1'"),
 ]
