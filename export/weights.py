@@ -104,8 +104,8 @@ def round_matrices(model: nn.Module) -> None:
 
 
 def _is_inside(value: ir.Value, scope: str) -> bool:
-    names = [str(node.name) for node in value.consumers()]
-    return not scope or all(name.startswith((f"{scope}.", f"{scope}/")) for name in names)
+    names = [str(node.name) for node, _ in value.uses()]
+    return not scope or (bool(names) and all(name.startswith((f"{scope}.", f"{scope}/")) for name in names))
 
 
 def _compact(array: NDArray[Any], storage: Storage) -> NDArray[Any]:
