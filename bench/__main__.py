@@ -67,6 +67,7 @@ def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
     return {
         "command": machine.command(),
         "bundle": bundle,
+        "prior": one.prior,
         "runtime": one.runtime.describe(),
         **{name: spread(values) for name, values in samples.items()},
         "two_steps_over_one": round(ratio, 3),

@@ -8,50 +8,55 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-
-import onnx_ir as ir
 
 from pahi_rt.bundle import (
     FORMAT_VERSION,
     MANIFEST,
     Bundle,
     Card,
-    Graph,
-    ImageSpec,
     Manifest,
     Parity,
-    TensorSpec,
-    TokenizerSpec,
     file_record,
     open_bundle,
     write_manifest,
 )
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.export.fused import FusedGenerator, check_exportable
-from pahi_rt.export.graph import PORTABLE_OPSET, export_graph
-from pahi_rt.export.parity import Inputs, Pictures, check_graph, draw_reference, fixed_inputs
+from pahi_rt.export.graph import PORTABLE_OPSET
+from pahi_rt.export.parity import check_graph
 from pahi_rt.export.provenance import describe_components, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
-from pahi_rt.export.weights import Storage, WeightsFile, round_matrices, store_weights
-from pahi_rt.manifest import is_safe_name
+from pahi_rt.export.trace import (
+    PRECISIONS,
+    STEMS,
+    WEIGHTS,
+    Model,
+    OnStage,
+    Stages,
+    Traced,
+    Variant,
+    graphs_of,
+    load_model,
+    prior_file,
+    trace,
+)
+from pahi_rt.export.weights import Storage
+from pahi_rt.manifest import GAUSSIAN, PRIORS, is_safe_name
 from pahi_rt.noise import RECIPE
-from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.components import find_model
-from pahi_rt.train.generators import Generator, load_generator
 
-WEIGHTS = "weights.bin"
-GRAPHS = {1: "one-step.onnx", 2: "two-step.onnx", 3: "three-step.onnx", 4: "four-step.onnx"}
-PRECISIONS: dict[Storage, str] = {"float32": "fp32", "float16": "fp16"}
 ROOM_FOR_GRAPHS = 64 * 2**20
-
-OnStage = Callable[[str, float, int | None], None]
-"""Called after each stage with its name, its seconds, and the bytes that it wrote, if any."""
+OWN_FILES = {
+    MANIFEST,
+    WEIGHTS,
+    TOKENIZER,
+    *(prior_file(kind) for kind in PRIORS),
+    *(Variant(steps, prior).file for steps in STEMS for prior in (*PRIORS, GAUSSIAN)),
+}
+"""Names of files that an export writes itself."""
 
 
 def export_bundle(
@@ -61,6 +66,7 @@ def export_bundle(
     name: str,
     steps: Sequence[int] = (1, 2),
     storage: Storage = "float32",
+    priors: Sequence[str | Path] = (),
     opset: int = PORTABLE_OPSET,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
@@ -70,33 +76,35 @@ def export_bundle(
 ) -> Bundle:
     """Fuse the diffusers folder or hub id `model` into one graph for each number of `steps`, as the bundle `output`.
 
-    `storage` is how matrices lie in weights.bin; the arithmetic is float32 in either case. `extra_files` (name in the
-    bundle -> file) are copied along, and `vocabulary` names the one of them that lists the words the model knows.
+    `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
+    and each prior, and none without. `storage` is how matrices are stored; the arithmetic is float32 in either case.
+    `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
+    words the model knows.
 
     Raises OutputError if `output` cannot be written, ParityError if a graph does not draw what PyTorch draws, and
-    PahiError for a model that cannot be exported.
+    PahiError for a model that cannot be exported or a prior that does not fit it.
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
     _check_request(steps, storage, extras, vocabulary)
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
-        stages = _Stages(scratch, on_stage)
-        traced = _trace(folder, scratch, tuple(steps), storage, opset, extras, stages)
+        stages = Stages(scratch, on_stage)
+        traced = _load_and_trace(folder, priors, scratch, steps, storage, opset, extras, stages)
         parity = _check_parity(scratch, traced, stages)
         generator, autoencoder = describe_components(model, folder)
         with stages("write bundle"):
             _copy(extras, scratch)
             manifest = Manifest(
-                format_version=FORMAT_VERSION,
+                format_version=FORMAT_VERSION if traced.priors else 1,
                 name=name,
                 generator=generator,
                 autoencoder=autoencoder,
-                prior=None,
+                priors=traced.priors,
                 image=traced.image,
                 tokenizer=traced.tokenizer,
                 noise_recipe=RECIPE,
-                graphs=traced.graphs,
+                graphs=graphs_of(GAUSSIAN, traced.graphs),
                 engines=(),
                 parity=parity,
                 files={path.relative_to(scratch).as_posix(): file_record(path) for path in _files(scratch)},
@@ -108,112 +116,40 @@ def export_bundle(
     return open_bundle(output)
 
 
-@dataclass(frozen=True)
-class Traced:
-    """What is left of the PyTorch model once its graphs are written; the model itself is freed."""
-
-    tokenizer: TokenizerSpec
-    image: ImageSpec
-    graphs: dict[int, Graph]
-    inputs: Inputs
-    references: dict[int, Pictures]
-    """Steps -> what PyTorch draws from `inputs` with the weights that were stored."""
-    originals: dict[int, Pictures] | None
-    """The same before the weights were rounded, where they were."""
-
-
-class _Stages:
-    """Times the stages of an export, and reports how much each has added to `folder`."""
-
-    def __init__(self, folder: Path, report: OnStage | None) -> None:
-        self._folder = folder
-        self._report = report
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        before, start = self._size(), time.perf_counter()
-        yield
-        if self._report is not None:
-            self._report(name, time.perf_counter() - start, self._size() - before or None)
-
-    def _size(self) -> int:
-        return sum(path.stat().st_size for path in _files(self._folder))
-
-
-def _trace(
+def _load_and_trace(
     folder: Path,
+    priors: Sequence[str | Path],
     scratch: Path,
-    steps: tuple[int, ...],
+    steps: Sequence[int],
     storage: Storage,
     opset: int,
-    extras: dict[str, Path],
-    stages: _Stages,
+    extras: Mapping[str, Path],
+    stages: Stages,
 ) -> Traced:
     with stages("load model"):
-        generator = load_generator(folder)
-        check_exportable(generator)
-        _check_space(scratch, generator, storage, extras)
-        tokenizer = save_tokenizer(folder, generator, scratch)
-        reader = Tokenizer(scratch / tokenizer.file, tokenizer.max_length, tokenizer.pad_id)
-        inputs = fixed_inputs(reader, generator.latent_shape)
-    with stages("draw with PyTorch"):
-        references, originals = _draw(generator, inputs, steps), None
-    if storage == "float16":
-        with stages("round weights to fp16 and draw again"):
-            round_matrices(generator)
-            references, originals = _draw(generator, inputs, steps), references
-    with WeightsFile(scratch / WEIGHTS) as weights:
-        graphs = {count: _write_graph(generator, count, scratch, weights, storage, opset, stages) for count in steps}
-    height, width = references[steps[0]].levels.shape[1:3]
-    image = ImageSpec(height, width, generator.latent_shape)
-    return Traced(tokenizer, image, graphs, inputs, references, originals)
+        model = load_model(folder, [Path(prior) for prior in priors])
+        _check_space(scratch, model, storage, extras)
+        tokenizer = save_tokenizer(folder, model.generator, scratch)
+    return trace(model, tokenizer, scratch, steps, storage, opset, stages)
 
 
-def _draw(generator: Generator, inputs: Inputs, steps: tuple[int, ...]) -> dict[int, Pictures]:
-    return {count: draw_reference(generator, inputs, count) for count in steps}
-
-
-def _write_graph(
-    generator: Generator,
-    steps: int,
-    folder: Path,
-    weights: WeightsFile,
-    storage: Storage,
-    opset: int,
-    stages: _Stages,
-) -> Graph:
-    file = GRAPHS[steps]
-    with stages(f"export {file}"):
-        model = export_graph(FusedGenerator(generator, steps), opset)
-        store_weights(model, weights, storage)
-        ir.save(model, folder / file)
-    inputs, outputs = (tuple(map(_tensor_spec, values)) for values in (model.graph.inputs, model.graph.outputs))
-    return Graph(file, inputs, outputs, opset, PRECISIONS[storage])
-
-
-def _tensor_spec(value: ir.Value) -> TensorSpec:
-    assert value.name and value.dtype and value.shape  # the exporter gives all three
-    sizes = tuple(size if isinstance(size, int) else str(size.value) for size in value.shape)
-    return TensorSpec(value.name, value.dtype.numpy().name, sizes)
-
-
-def _check_parity(folder: Path, traced: Traced, stages: _Stages) -> tuple[Parity, ...]:
+def _check_parity(folder: Path, traced: Traced, stages: Stages) -> tuple[Parity, ...]:
     rows: list[Parity] = []
-    for steps, graph in traced.graphs.items():
-        with stages(f"compare {graph.file} with PyTorch"):
-            original = traced.originals[steps] if traced.originals else None
-            rows += check_graph(folder / graph.file, traced.inputs, traced.references[steps], original)
+    for variant in traced.graphs:
+        with stages(f"compare {variant.file} with PyTorch"):
+            original = traced.originals[variant] if traced.originals else None
+            rows += check_graph(folder / variant.file, traced.inputs, traced.references[variant], original)
     return tuple(rows)
 
 
 def _check_request(steps: Sequence[int], storage: Storage, extras: Mapping[str, Path], vocabulary: str | None) -> None:
-    if not steps or len(set(steps)) < len(steps) or not set(steps) <= set(GRAPHS):
-        known = ", ".join(map(str, GRAPHS))
+    if not steps or len(set(steps)) < len(steps) or not set(steps) <= set(STEMS):
+        known = ", ".join(map(str, STEMS))
         raise PahiError(f"cannot export graphs of {tuple(steps)} steps", fix=f"name one or more of {known}, each once")
     if storage not in PRECISIONS:
         raise PahiError(f"unknown storage {storage!r}", fix=f"use {' or '.join(PRECISIONS)}")
     for name, path in extras.items():
-        if not is_safe_name(name) or name in (MANIFEST, WEIGHTS, TOKENIZER, *GRAPHS.values()):
+        if not is_safe_name(name) or name in OWN_FILES:
             raise PahiError(f"an extra file cannot be called {name!r} in a bundle", fix="choose another name")
         if not path.is_file():
             raise PahiError(f"the extra file {path} does not exist", fix="check the path")
@@ -232,8 +168,10 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise OutputError(f"{output} is not a bundle, so it will not be overwritten", fix="choose another output")
 
 
-def _check_space(folder: Path, generator: Generator, storage: Storage, extras: Mapping[str, Path]) -> None:
-    wide = sum(p.numel() * (2 if storage == "float16" and p.dim() >= 2 else 4) for p in generator.parameters())
+def _check_space(folder: Path, model: Model, storage: Storage, extras: Mapping[str, Path]) -> None:
+    modules = (model.generator, *model.priors.values())
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    wide = sum(p.numel() * (2 if storage == "float16" and p.dim() >= 2 else 4) for p in parameters)
     needed = wide + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -1,10 +1,9 @@
 """The graph as a module: its forward has exactly the inputs and the output of the exported graph.
 
-    encode_prompt -> sample_latents -> decode_latents -> to_levels
+    encode_prompt -> (sample_noise) -> sample_latents -> decode_latents -> to_levels
 
-A noise prior belongs between the first two: it turns `noise` into x_T from the same embeddings, and brings the input
-`prior_strength` with it, here and in `example_inputs`. Everything after this file takes names, types and shapes of the
-inputs from `example_inputs`.
+With a prior there is the second step: it turns `noise` into x_T from the same embeddings, and brings the input
+`prior_strength` with it. Everything after this file takes names, types and shapes of the inputs from `example_inputs`.
 """
 
 from __future__ import annotations
@@ -15,10 +14,13 @@ from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fold import fold_timestep
+from pahi_rt.manifest import STRENGTH
 from pahi_rt.train.generators import Generator, decode_latents, encode_prompt
+from pahi_rt.train.priors import Prior, check_fit, sample_noise
 from pahi_rt.train.sampling import sample_latents
 
 OUTPUT = "image"
+PRIOR_SCOPE = "prior"
 MAX_BATCH = 64
 
 
@@ -38,7 +40,7 @@ def check_exportable(generator: Generator) -> None:
         )
 
 
-class FusedGenerator(nn.Module):
+class Fused(nn.Module):
     """Text encoder, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights.
 
     Raises PahiError for a model that the graph cannot hold, or another number of steps.
@@ -54,9 +56,8 @@ class FusedGenerator(nn.Module):
         self.latent_shape = generator.latent_shape
         self.max_length = generator.max_length
 
-    def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
-        """Token ids int64 [B, T], standard Gaussian noise float32 [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
-        embeddings = encode_prompt(self.text_encoder, input_ids).embeddings
+    def draw(self, embeddings: Tensor, noise: Tensor) -> Tensor:
+        """Embeddings [B, T, D] and x_T [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
 
         def denoise(latents: Tensor, step: int) -> Tensor:
             # The timestep is an argument of the class, but the folded UNet does not read it.
@@ -71,6 +72,44 @@ class FusedGenerator(nn.Module):
             "input_ids": torch.zeros(batch, self.max_length, dtype=torch.int64),
             "noise": torch.zeros(batch, *self.latent_shape),
         }
+
+
+class FusedGenerator(Fused):
+    """The graph without a prior."""
+
+    def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
+        """Token ids int64 [B, T], standard Gaussian noise float32 [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
+        return self.draw(encode_prompt(self.text_encoder, input_ids).embeddings, noise)
+
+
+class FusedPrior(Fused):
+    """The graph with a prior. Raises PahiError for a prior that does not fit the generator, too."""
+
+    def __init__(self, generator: Generator, steps: int, prior: Prior) -> None:
+        super().__init__(generator, steps)
+        check_fit(prior, generator)
+        # After the generator's parts, so that its weights are the same in the same order as without it.
+        self.prior = NoiseSampler(prior)
+
+    def forward(self, input_ids: Tensor, noise: Tensor, prior_strength: Tensor) -> Tensor:
+        """The same, and strengths float32 [B] in 0..1: 1 is the prior, 0 the standard Gaussian to the bit."""
+        conditioning = encode_prompt(self.text_encoder, input_ids)
+        return self.draw(conditioning.embeddings, self.prior(conditioning.pooled, noise, prior_strength))
+
+    def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
+        return {**super().example_inputs(batch), STRENGTH: torch.ones(batch)}
+
+
+class NoiseSampler(nn.Module):
+    """All of a prior in one module: by its name, `PRIOR_SCOPE`, the graph tells its nodes from the generator's."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.gaussian = prior
+
+    def forward(self, pooled: Tensor, noise: Tensor, prior_strength: Tensor) -> Tensor:
+        """Pooled embeddings [B, P], noise [B, C, h, w] and strengths [B] -> x_T [B, C, h, w]."""
+        return sample_noise(self.gaussian(pooled), noise, prior_strength)
 
 
 def to_levels(pictures: Tensor) -> Tensor:

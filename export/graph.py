@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from pahi_rt.errors import PahiError
-from pahi_rt.export.fused import MAX_BATCH, OUTPUT, FusedGenerator
+from pahi_rt.export.fused import MAX_BATCH, OUTPUT, Fused
 
 PORTABLE_OPSET = 20
 """What ONNX Runtime, OpenVINO and TensorRT all read; 23 has Attention and GroupNormalization as single nodes."""
 OPSETS = range(20, 24)
 
 
-def export_graph(fused: FusedGenerator, opset: int = PORTABLE_OPSET) -> ir.Model:
+def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
     """`fused` as a graph with a dynamic batch of 1 to 64, its weights still in memory.
 
     Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
@@ -53,7 +53,7 @@ def check_time_is_folded(model: ir.Model) -> None:
         )
 
 
-def _trace(fused: FusedGenerator, opset: int) -> ir.Model:
+def _trace(fused: Fused, opset: int) -> ir.Model:
     examples = fused.example_inputs()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with _silence():

@@ -1,7 +1,7 @@
 """The gate that every graph passes before it is shipped: does it draw what PyTorch draws?
 
-Four prompts, two fixed noises each, on the CPU. Errors are those of the picture in [0, 1] just before it is rounded to
-levels; rounding would hide half a level.
+Four prompts, two fixed noises each, on the CPU, and with a prior its strengths in turns, so that a batch mixes them.
+Errors are those of the picture in [0, 1] just before it is rounded to levels; rounding would hide half a level.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pahi_rt.bundle import Parity
 from pahi_rt.errors import ParityError
+from pahi_rt.manifest import STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator
+from pahi_rt.train.priors import Prior, kl_divergence, sample_noise
 
 PROMPTS = ("a grinning cat", "a red apple", "two birds on a snowy branch", "an old robot, smiling in the rain")
+STRENGTHS = (1.0, 0.5, 0.0)
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -61,17 +65,36 @@ class Pictures:
 
 
 def fixed_inputs(tokenizer: Tokenizer, latent_shape: tuple[int, int, int]) -> Inputs:
-    """The inputs of the gate, a batch of 8. The prior's issue adds `prior_strength`."""
+    """The inputs of the gate for a graph without a prior, a batch of 8."""
     prompts = [*PROMPTS, *PROMPTS]
     return {"input_ids": tokenizer.encode(prompts).input_ids, "noise": draw_noise(range(len(prompts)), latent_shape)}
 
 
+def with_strengths(inputs: Inputs) -> Inputs:
+    """The same for a graph with a prior: strengths 1, 0.5, 0, 1, ..."""
+    return {**inputs, STRENGTH: np.resize(np.array(STRENGTHS, np.float32), _batch(inputs))}
+
+
 @torch.no_grad()
-def draw_reference(generator: Generator, inputs: Inputs, steps: int) -> Pictures:
-    """What PyTorch draws from `inputs`, one picture at a time, in fp32."""
+def draw_reference(generator: Generator, inputs: Inputs, steps: int, prior: Prior | None = None) -> Pictures:
+    """What PyTorch draws from `inputs`, one picture at a time, in fp32. With a `prior` they hold strengths."""
     rows = [{name: torch.from_numpy(array[i : i + 1]) for name, array in inputs.items()} for i in range(_batch(inputs))]
-    pictures = torch.cat([generator(**row, steps=steps) for row in rows]).permute(0, 2, 3, 1)
+    pictures = torch.cat([_draw_row(generator, prior, steps, **row) for row in rows]).permute(0, 2, 3, 1)
     return Pictures(pictures.numpy(), (pictures * 255).round().to(torch.uint8).numpy())
+
+
+def _draw_row(generator: Generator, prior: Prior | None, steps: int, **row: Tensor) -> Tensor:
+    conditioning, noise = generator.encode_prompt(row["input_ids"]), row["noise"]
+    if prior is not None:
+        noise = sample_noise(prior(conditioning.pooled), noise, row[STRENGTH])
+    return generator.draw(conditioning, noise, steps)
+
+
+@torch.no_grad()
+def mean_kl(generator: Generator, inputs: Inputs, prior: Prior) -> float:
+    """KL divergence of `prior` from the standard Gaussian in nats, mean over the prompts of `inputs`."""
+    pooled = generator.encode_prompt(torch.from_numpy(inputs["input_ids"])).pooled
+    return float(kl_divergence(prior(pooled)).mean())
 
 
 def draw_graph(path: Path, inputs: Inputs) -> Pictures:

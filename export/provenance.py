@@ -29,6 +29,12 @@ def describe_components(source: str | Path, folder: Path) -> tuple[Component, Co
     )
 
 
+def describe_prior(path: Path) -> Component:
+    """A prior's checkpoint, named after its folder, which is the run's, and its file."""
+    path = path.resolve()
+    return Component(f"{path.parent.name}/{path.name}", "local", hash_files([path]), read_licence(path.parent))
+
+
 def hash_files(paths: Iterable[Path]) -> str:
     """sha256 of the files' contents, one after the other; for one file, what sha256sum prints."""
     digest = hashlib.sha256()

@@ -3,6 +3,9 @@
 Two graphs of one model hold the same weights, and so do the steps of one graph: whatever has the same bytes is
 written once. The exporter transposes and joins matrices, but it does the same to each graph, so equal weights stay
 equal.
+
+A prior's weights lie in a file of their own: weights.bin is the same to the byte with a prior, without one, and with
+the next one.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ PAGE = 4096
 
 
 class WeightsFile:
-    """An external data file being written: little endian, every tensor on a page of its own, equal tensors once."""
+    """An external data file being written: little endian, every tensor on a page of its own, equal tensors once.
+
+    A file in which nothing was written is removed at the end.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,6 +47,8 @@ class WeightsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if not self._offsets:
+            self.path.unlink()
 
     def add(self, array: NDArray[Any]) -> int:
         """The offset at which the bytes of `array` lie, after writing them if they are new."""
@@ -54,8 +62,11 @@ class WeightsFile:
         return self._offsets[key]
 
 
-def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "float32") -> None:
+def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "float32", scope: str = "") -> None:
     """Move every initializer of a page or more to `weights`, and let equal ones be one.
+
+    With a `scope` only those that none but nodes of the module of that name read; those that lie in a file already
+    stay there.
 
     With float16, matrices that lose nothing by it (see `round_matrices`) are stored as such and cast back to float32
     by a node, which runtimes compute once at load: the arithmetic stays float32.
@@ -63,7 +74,9 @@ def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "flo
     stored: dict[object, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes < PAGE:
+        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.nbytes < PAGE:
+            continue
+        if not _is_inside(value, scope):
             continue
         array = _compact(tensor.numpy(), storage)
         offset = weights.add(array)
@@ -88,6 +101,11 @@ def round_matrices(model: nn.Module) -> None:
             parameter.copy_(parameter.half())
             if not parameter.isfinite().all():
                 raise PahiError(f"{name} is out of float16's range", fix="store the weights as float32")
+
+
+def _is_inside(value: ir.Value, scope: str) -> bool:
+    names = [str(node.name) for node, _ in value.uses()]
+    return not scope or (bool(names) and all(name.startswith((f"{scope}.", f"{scope}/")) for name in names))
 
 
 def _compact(array: NDArray[Any], storage: Storage) -> NDArray[Any]:

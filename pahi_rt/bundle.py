@@ -1,8 +1,8 @@
 """A bundle: the folder that export writes and every runtime reads, and nothing else is shared.
 
     pahi.json        the manifest: what the bundle is, with size and sha256 of every other file
-    one-step.onnx    a graph for each number of steps; several may share one weights file
-    weights.bin      external data, memory mapped by the runtime
+    one-step.onnx    a graph for each number of steps and each prior; all share one weights file
+    weights.bin      external data, memory mapped by the runtime; the priors' own is in pahi.bin and hi.bin
     tokenizer.json   Hugging Face tokenizers format
 
 A file is checked when it is about to be used: its place, its size, its sha256, and that it is no pickle.
@@ -16,6 +16,7 @@ import pickletools
 import re
 import stat
 import tempfile
+from collections import ChainMap
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -24,7 +25,9 @@ from pathlib import Path, PurePosixPath
 from pahi_rt.errors import BundleError
 from pahi_rt.manifest import (
     FORMAT_VERSION,
+    GAUSSIAN,
     MANIFEST,
+    PRIORS,
     Card,
     Component,
     Engine,
@@ -33,6 +36,7 @@ from pahi_rt.manifest import (
     ImageSpec,
     Manifest,
     Parity,
+    PriorSpec,
     TensorSpec,
     TokenizerSpec,
     check_manifest,
@@ -53,6 +57,7 @@ __all__ = [
     "ImageSpec",
     "Manifest",
     "Parity",
+    "PriorSpec",
     "TensorSpec",
     "TokenizerSpec",
     "built_in",
@@ -86,14 +91,35 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error.strerror or error}", fix=_mend(self.path)) from error
         return path
 
-    def graph(self, steps: int) -> Graph:
-        """The graph that takes `steps` denoising steps. Raises BundleError that names those there are."""
-        if steps not in self.manifest.graphs:
-            known = sorted(self.manifest.graphs)
+    @property
+    def priors(self) -> list[str]:
+        """The kinds of priors that it has, the default first."""
+        return [kind for kind in PRIORS if kind in self.manifest.priors]
+
+    def graphs(self, prior: str = GAUSSIAN) -> dict[int, Graph]:
+        """Denoising steps -> the graph that draws with `prior`, a kind or "gaussian".
+
+        For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
+        Raises BundleError for a prior that it lacks.
+        """
+        own = {kind: self.manifest.priors[kind].graphs for kind in self.priors}
+        if prior == GAUSSIAN:
+            return dict(ChainMap(self.manifest.graphs, *own.values()))
+        if prior not in own:
+            listed = f"only {' and '.join(own)}" if own else "nor any other"
+            fix = f"use --prior {' or '.join((*own, GAUSSIAN))}"
+            raise BundleError(f"bundle {self.manifest.name!r} has no prior {prior[:40]!r}, {listed}", fix=fix)
+        return own[prior]
+
+    def graph(self, steps: int, prior: str = GAUSSIAN) -> Graph:
+        """That of `graphs` which takes `steps` denoising steps. Raises BundleError that names those there are."""
+        graphs = self.graphs(prior)
+        if steps not in graphs:
+            known = sorted(graphs)
             listed = " or ".join(map(str, known)) or "none"
             fix = f"use --steps {known[0]}" if known else _mend(self.path)
             raise BundleError(f"bundle {self.manifest.name!r} has no graph of {steps} steps, only {listed}", fix=fix)
-        return self.manifest.graphs[steps]
+        return graphs[steps]
 
     def weights(self) -> list[Path]:
         """The files that a graph may read its weights from, checked as `file` does."""

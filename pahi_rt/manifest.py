@@ -7,43 +7,26 @@ manifest that is half understood gives wrong pictures rather than none.
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import dataclass, fields
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 from pahi_rt.errors import BundleError
+from pahi_rt.record import FIX, Record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest that is read. Format 1 has no priors; a bundle without any is still written as that."""
 MANIFEST = "pahi.json"
+PRIORS = ("pahi", "hi")
+"""Kinds of learned priors; what is drawn with unless another is asked for comes first."""
+GAUSSIAN = "gaussian"
+"""What stands in a kind's place for standard Gaussian noise."""
+STRENGTH = "prior_strength"
+"""The input that a graph with a prior has and others lack, float32 [batch] in 0..1."""
 
 _PICKLES = (".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _NAME = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FIX = "export the bundle again, or get a fresh copy of it"
-
-R = TypeVar("R", bound="Record")
-
-
-class Record:
-    """Base of the manifest's dataclasses: strict `from_dict`, plain `to_dict`."""
-
-    @classmethod
-    def from_dict(cls: type[R], data: object, where: str = MANIFEST) -> R:
-        """Raises BundleError that names the first key of `data` (at `where`) that does not fit."""
-        if not isinstance(data, dict):
-            raise _mismatch("an object", data, where)
-        kinds = get_type_hints(cls)
-        for key in data.keys() - kinds.keys():
-            raise BundleError(f"{where}: unknown key {key!r}", fix=_FIX)
-        for key in kinds.keys() - data.keys():
-            raise BundleError(f"{where}: missing key {key!r}", fix=_FIX)
-        return cls(**{key: _read(kind, data[key], f"{where}: {key}") for key, kind in kinds.items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Only what JSON has: objects with string keys, lists, strings, numbers, null."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,18 @@ class Component(Record):
     sha256: str
     """Of the weights it was exported from."""
     licence: str
+
+
+@dataclass(frozen=True)
+class PriorSpec(Record):
+    """A learned prior, and the graphs that hold it; at strength 0 they draw from the standard Gaussian."""
+
+    component: Component
+    """Its sha256 is that of the checkpoint."""
+    kl_nats: float | None
+    """KL divergence from the standard Gaussian, mean over the prompts of the parity gate; null if unknown."""
+    graphs: dict[int, Graph]
+    """Denoising steps -> the graph that takes them."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +140,13 @@ class Manifest(Record):
     name: str
     generator: Component
     autoencoder: Component
-    prior: Component | None
+    priors: dict[str, PriorSpec]
+    """Kind, one of PRIORS -> prior."""
     image: ImageSpec
     tokenizer: TokenizerSpec
     noise_recipe: str
     graphs: dict[int, Graph]
-    """Denoising steps -> the graph that takes them."""
+    """Denoising steps -> the graph without a prior that takes them; where there are priors, there may be none."""
     engines: tuple[Engine, ...]
     parity: tuple[Parity, ...]
     files: dict[str, FileRecord]
@@ -161,13 +157,23 @@ class Manifest(Record):
     vocabulary: str | None
     """The file that lists the words which the model knows."""
 
+    @classmethod
+    def from_dict(cls, data: object, where: str = MANIFEST) -> Manifest:
+        """`data` is of any format up to FORMAT_VERSION. Raises BundleError as every record does."""
+        return super().from_dict(_from_format_1(data, where), where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the format that `format_version` says."""
+        data = super().to_dict()
+        return _replace(data, "priors", "prior", None) if self.format_version == 1 else data
+
 
 def read_manifest(raw: bytes, where: str) -> Manifest:
     """`raw` is pahi.json's content, `where` its place in messages. Raises BundleError."""
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not valid JSON: {error}", fix=_FIX) from error
+        raise BundleError(f"{where} is not valid JSON: {error}", fix=FIX) from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
         raise BundleError(
@@ -175,7 +181,7 @@ def read_manifest(raw: bytes, where: str) -> Manifest:
             fix="pip install --upgrade pahi-rt",
         )
     if type(version) is not int or version < 1:
-        raise BundleError(f"{where} holds no usable format_version", fix=_FIX)
+        raise BundleError(f"{where} holds no usable format_version", fix=FIX)
     manifest = Manifest.from_dict(data, where)
     check_manifest(manifest, where)
     return manifest
@@ -185,17 +191,18 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     """Raises BundleError unless names are safe, every file that is named is listed, and sizes make sense."""
     for name, record in manifest.files.items():
         if not is_safe_name(name) or name == MANIFEST:
-            raise BundleError(f"{where}: {name!r} is not a path inside the bundle", fix=_FIX)
+            raise BundleError(f"{where}: {name!r} is not a path inside the bundle", fix=FIX)
         if is_pickle_name(name):
-            raise BundleError(f"{where}: {name} is a pickle; a bundle must hold none", fix=_FIX)
+            raise BundleError(f"{where}: {name} is a pickle; a bundle must hold none", fix=FIX)
         if record.size < 0 or not _SHA256.fullmatch(record.sha256):
-            raise BundleError(f"{where}: files: {name}: no usable size and sha256", fix=_FIX)
+            raise BundleError(f"{where}: files: {name}: no usable size and sha256", fix=FIX)
     for name in _named_files(manifest):
         if name not in manifest.files:
-            raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=_FIX)
+            raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
+    _check_priors(manifest, where)
     sizes = (manifest.image.height, manifest.image.width, *manifest.image.latent_shape)
     if min(sizes) < 1 or manifest.tokenizer.max_length < 2 or manifest.tokenizer.pad_id < 0:
-        raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=_FIX)
+        raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=FIX)
 
 
 def is_safe_name(name: str) -> bool:
@@ -216,81 +223,36 @@ def write_json(record: Record) -> bytes:
     return (text + "\n").encode()
 
 
+def _check_priors(manifest: Manifest, where: str) -> None:
+    if manifest.priors and manifest.format_version == 1:
+        raise BundleError(f"{where}: bundles of format 1 have no priors", fix=FIX)
+    for kind, prior in manifest.priors.items():
+        if kind not in PRIORS:
+            raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
+        if not prior.graphs:
+            raise BundleError(f"{where}: priors: {kind} has no graph", fix=FIX)
+        for graph in prior.graphs.values():
+            if STRENGTH not in {spec.name for spec in graph.inputs}:
+                raise BundleError(f"{where}: priors: {kind}: {graph.file} does not take {STRENGTH}", fix=FIX)
+
+
+def _from_format_1(data: object, where: str) -> object:
+    """What is of format 1, as format 2 has it; the rest as it is."""
+    if not isinstance(data, dict) or data.get("format_version") != 1:
+        return data
+    if data.get("prior", "missing") is not None or "priors" in data:
+        raise BundleError(f"{where}: format 1 has no 'priors', and a 'prior' that is null", fix=FIX)
+    return _replace(data, "prior", "priors", {})
+
+
+def _replace(data: dict[str, Any], old: str, new: str, value: object) -> dict[str, Any]:
+    """`data` with another key and value in the place of the key `old`."""
+    return {new if key == old else key: value if key == old else item for key, item in data.items()}
+
+
 def _named_files(manifest: Manifest) -> list[str]:
-    graphs = [graph.file for graph in manifest.graphs.values()]
+    with_priors = [graph for prior in manifest.priors.values() for graph in prior.graphs.values()]
+    graphs = [graph.file for graph in (*manifest.graphs.values(), *with_priors)]
     engines = [engine.file for engine in manifest.engines]
     vocabulary = [manifest.vocabulary] if manifest.vocabulary is not None else []
     return [*graphs, *engines, manifest.tokenizer.file, *vocabulary]
-
-
-def _read(kind: Any, value: object, where: str) -> Any:
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _read_union(args, value, where)
-    if origin is tuple:
-        return _read_tuple(args, value, where)
-    if origin is dict:
-        return _read_dict(args, value, where)
-    if issubclass(kind, Record):
-        return kind.from_dict(value, where)
-    if kind is float and type(value) in (int, float):
-        return _read_float(value, where)
-    if type(value) is not kind:
-        raise _mismatch(f"a value of type {kind.__name__}", value, where)
-    return value
-
-
-def _read_union(kinds: tuple[Any, ...], value: object, where: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    choices = [kind for kind in kinds if kind is not NoneType]
-    if len(choices) == 1:
-        return _read(choices[0], value, where)
-    for kind in choices:
-        if type(value) is kind or (kind is float and type(value) is int):
-            return _read(kind, value, where)
-    raise _mismatch(" or ".join(kind.__name__ for kind in choices), value, where)
-
-
-def _read_tuple(kinds: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise _mismatch("a list", value, where)
-    if kinds[-1] is Ellipsis:
-        kinds = kinds[:1] * len(value)
-    if len(value) != len(kinds):
-        raise _mismatch(f"a list of {len(kinds)}", value, where)
-    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
-
-
-def _read_dict(kinds: tuple[Any, ...], value: object, where: str) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise _mismatch("an object", value, where)
-    key_kind, item_kind = kinds
-    for key in value:
-        if key_kind is int and re.fullmatch(r"[1-9][0-9]{0,8}", key) is None:
-            raise _mismatch("a key that is a positive number", key, where)
-    return {key_kind(key): _read(item_kind, item, f"{where}: {key}") for key, item in value.items()}
-
-
-def _read_float(value: Any, where: str) -> float:
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _mismatch("a finite number", value, where)
-    return number
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return value.to_dict()
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value
-
-
-def _mismatch(expected: str, value: object, where: str) -> BundleError:
-    return BundleError(f"{where}: expected {expected}, found {str(value)[:40]!r}", fix=_FIX)

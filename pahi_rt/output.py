@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.manifest import GAUSSIAN, PRIORS
 
 _LONGEST_NAME = 48
 _GAP = 4
@@ -38,6 +39,10 @@ class Recipe:
     """Of its pahi.json, which in turn holds the hash of every other file."""
     version: str
     """Of pahi-rt."""
+    prior: str = GAUSSIAN
+    """What the noise was drawn from: "hi", "pahi" or "gaussian"."""
+    prior_strength: float = 0.0
+    """0..1; 0 for "gaussian"."""
 
     @property
     def pictures(self) -> int:
@@ -56,6 +61,7 @@ class Recipe:
             "bundle": self.bundle,
             "bundle-sha256": self.bundle_sha256,
             "pahi-rt": self.version,
+            **self._prior_to_text(),
         }
 
     @classmethod
@@ -65,7 +71,21 @@ class Recipe:
         if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError("prompts is no list of strings")
         seed, count, steps = (int(text[key]) for key in ("seed", "count", "steps"))
-        return cls(tuple(prompts), seed, count, steps, text["bundle"], text["bundle-sha256"], text["pahi-rt"])
+        made_by = text["bundle"], text["bundle-sha256"], text["pahi-rt"]
+        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text))
+
+    def _prior_to_text(self) -> dict[str, str]:
+        # Nothing for standard Gaussian noise, as in files from before there were priors.
+        return {} if self.prior == GAUSSIAN else {"prior": self.prior, "prior-strength": str(self.prior_strength)}
+
+
+def _read_prior(text: Mapping[str, str]) -> tuple[str, float]:
+    if "prior" not in text:
+        return GAUSSIAN, 0.0
+    prior, strength = text["prior"], float(text["prior-strength"])
+    if prior not in PRIORS or not 0 <= strength <= 1:
+        raise ValueError("no prior and strength")
+    return prior, strength
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import SupportsFloat, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pahi_rt.bundle import Bundle, open_bundle
-from pahi_rt.errors import BundleError, NoiseError
+from pahi_rt.errors import BundleError
 from pahi_rt.noise import RECIPE, draw_noise, request_seeds
+from pahi_rt.prior import choose_prior, choose_strength
 from pahi_rt.runtimes import Runtime, load
 from pahi_rt.tokenizer import Encoded, Tokenizer
 
@@ -40,9 +41,11 @@ class Pipeline:
         pipeline("a red apple", seed=1)                    # a PIL image
         pipeline(["a red apple", "a grinning cat"])        # a list of them
         pipeline("a red apple", count=4)                   # seeds 0, 1, 2, 3
+        pipeline("a red apple", prior_strength=0.5)        # half of the learned prior, where the bundle has one
 
     The same prompt, seed and bundle give the same picture. `batch_size` pictures go through the graph at
-    once: one is as fast as many on a CPU, and repeats to the bit.
+    once: one is as fast as many on a CPU, and repeats to the bit. `prior` is "hi", "pahi" or "gaussian", the
+    runtime's; None is PAHI if the bundle has it, else HI, else the standard Gaussian.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Pipeline:
         *,
         steps: int = 1,
         batch_size: int = 1,
+        prior: str | None = None,
     ) -> None:
         _check_recipe(bundle)
         if batch_size < 1:
@@ -62,6 +66,7 @@ class Pipeline:
         self.tokenizer = tokenizer or load_tokenizer(bundle)
         self.steps = steps
         self.batch_size = batch_size
+        self.prior = choose_prior(bundle, prior)
 
     @classmethod
     def load(
@@ -72,37 +77,43 @@ class Pipeline:
         runtime: str = "auto",
         threads: int | None = None,
         batch_size: int = 1,
+        prior: str | None = None,
     ) -> Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         _check_recipe(opened)
-        loaded = load(opened, steps=steps, name=runtime, threads=threads)
-        return cls(opened, loaded, steps=steps, batch_size=batch_size)
+        loaded = load(opened, steps=steps, name=runtime, threads=threads, prior=prior)
+        return cls(opened, loaded, steps=steps, batch_size=batch_size, prior=prior)
 
     def stream(
-        self, prompts: Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float = 1.0
+        self, prompts: Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float | None = None
     ) -> Iterator[Result]:
         """Draw `count` pictures of each prompt, one after the other, from the seeds seed, seed + 1, ...
 
-        Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies the learned
-        prior, 0 leaves the noise standard Gaussian. Everything is checked at the call, before the first
-        picture. Raises PromptError, NoiseError.
+        Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies all of the
+        learned prior, which is the default where there is one, 0 leaves the noise standard Gaussian. Everything
+        is checked at the call, before the first picture. Raises PromptError, NoiseError.
         """
         seeds = request_seeds(seed, count)
-        check_strength(prior_strength)
+        strength = choose_strength(self.prior, prior_strength)
         encoded, tokenize_ms = tokenize(self.tokenizer, prompts)
-        return self._draw(list(prompts), encoded, seeds, prior_strength, tokenize_ms)
+        return self._draw(list(prompts), encoded, seeds, strength, tokenize_ms)
 
     @overload
-    def __call__(self, prompt: str, *, seed: int = 0, prior_strength: float = 1.0) -> Image.Image: ...  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match is meant
+    def __call__(self, prompt: str, *, seed: int = 0, prior_strength: float | None = None) -> Image.Image: ...  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match is meant
 
     @overload
     def __call__(
-        self, prompt: str | Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float = 1.0
+        self, prompt: str | Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float | None = None
     ) -> list[Image.Image]: ...
 
     def __call__(
-        self, prompt: str | Sequence[str], *, seed: int = 0, count: int | None = None, prior_strength: float = 1.0
+        self,
+        prompt: str | Sequence[str],
+        *,
+        seed: int = 0,
+        count: int | None = None,
+        prior_strength: float | None = None,
     ) -> Image.Image | list[Image.Image]:
         """A picture of a prompt; a list for several prompts or with `count`. Arguments as for `stream`."""
         alone = isinstance(prompt, str)
@@ -149,13 +160,6 @@ def run(
 def to_images(pictures: NDArray[np.uint8]) -> list[Image.Image]:
     """Pictures [B, H, W, 3] as PIL images."""
     return [Image.fromarray(picture) for picture in pictures]
-
-
-def check_strength(prior_strength: float) -> None:
-    """Raises NoiseError for what is no number from 0 to 1."""
-    given: object = prior_strength
-    if isinstance(given, bool) or not isinstance(given, SupportsFloat) or not 0 <= float(given) <= 1:
-        raise NoiseError(f"no prior strength: {str(prior_strength)[:40]}", fix="use a number from 0 to 1")
 
 
 def _check_recipe(bundle: Bundle) -> None:

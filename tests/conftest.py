@@ -27,6 +27,12 @@ def contract() -> Path:
     return DATA / "contract"
 
 
+@pytest.fixture(scope="session")
+def contract_with_priors() -> Path:
+    """The same with an HI and a PAHI, in graphs of one step and of two; at strength 0 all draw the same."""
+    return DATA / "contract-priors"
+
+
 @pytest.fixture
 def folder(contract: Path, tmp_path: Path) -> Path:
     """A copy of the contract bundle that a test may damage."""

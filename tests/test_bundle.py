@@ -51,21 +51,25 @@ def test_built_in_bundles_are_intact(name: str) -> None:
     b.verify(bundle)
 
 
-def test_the_manifest_survives_a_round_trip(contract: Path, tmp_path: Path) -> None:
-    manifest = b.open_bundle(contract).manifest
+@pytest.mark.parametrize("name", ["contract", "contract-priors"])
+def test_the_manifest_survives_a_round_trip(contract: Path, name: str, tmp_path: Path) -> None:
+    manifest = b.open_bundle(contract.with_name(name)).manifest
     b.write_manifest(tmp_path, manifest)
     assert os.listdir(tmp_path) == ["pahi.json"]
-    assert (tmp_path / "pahi.json").read_bytes() == (contract / "pahi.json").read_bytes()
+    assert (tmp_path / "pahi.json").read_bytes() == (contract.with_name(name) / "pahi.json").read_bytes()
     assert b.Manifest.from_dict(manifest.to_dict() | {"engines": [], "parity": []}).graphs == manifest.graphs
 
 
-def test_a_manifest_that_cannot_be_read_back_is_not_written(contract: Path, folder: Path) -> None:
+def test_a_manifest_that_cannot_be_read_back_is_not_written(
+    contract: Path, contract_with_priors: Path, folder: Path
+) -> None:
     manifest = b.open_bundle(contract).manifest
     infinite = dataclasses.replace(manifest.parity[0], psnr_db=float("inf"))
     for bad in (
         dataclasses.replace(manifest, parity=(infinite,)),
         dataclasses.replace(manifest, files={}),
-        dataclasses.replace(manifest, format_version=2),
+        dataclasses.replace(manifest, format_version=3),
+        dataclasses.replace(b.open_bundle(contract_with_priors).manifest, format_version=1),
     ):
         with pytest.raises(BundleError):
             b.write_manifest(folder, bad)
@@ -103,10 +107,10 @@ def test_a_truncated_manifest(folder: Path) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade(edit: Edit) -> None:
     def change(data: dict[str, Any]) -> None:
-        data["format_version"] = 2
+        data["format_version"] = 3
         data["something_new"] = True
 
-    with pytest.raises(BundleError, match="format 2; this version reads up to 1") as caught:
+    with pytest.raises(BundleError, match="format 3; this version reads up to 2") as caught:
         b.open_bundle(edit(change))
     assert caught.value.fix == "pip install --upgrade pahi-rt"
 
@@ -124,6 +128,10 @@ def test_no_usable_format_version(edit: Edit, version: object) -> None:
         (lambda d: d.pop("noise_recipe"), "missing key 'noise_recipe'"),
         (lambda d: d.update(name=3), "name: expected a value of type str, found '3'"),
         (lambda d: d.update(generator=None), "generator: expected an object"),
+        (lambda d: d.update(prior=d["generator"]), "format 1 has no 'priors', and a 'prior' that is null"),
+        (lambda d: d.pop("prior"), "format 1 has no 'priors', and a 'prior' that is null"),
+        (lambda d: d.update(priors={}), "format 1 has no 'priors', and a 'prior' that is null"),
+        (lambda d: d.update(format_version=2), "unknown key 'prior'"),
         (lambda d: d["image"].update(height="32"), "image: height"),
         (lambda d: d["image"].update(height=True), "image: height"),
         (lambda d: d["image"].update(height=0), "sizes make no sense"),
@@ -285,6 +293,59 @@ def test_a_pickle_that_lies_beside(folder: Path) -> None:
 def test_weights_that_begin_like_a_pickle_by_chance(edit: Edit, head: bytes) -> None:
     folder = replace_file(edit, "weights.bin", head + bytes(100))
     assert b.open_bundle(folder).weights() == [folder / "weights.bin"]
+
+
+PRIOR_DAMAGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda d: d.pop("priors"), "missing key 'priors'"),
+    (lambda d: d.update(prior=None), "unknown key 'prior'"),
+    (lambda d: d["priors"].update(ahi=d["priors"]["hi"]), "'ahi' is none of pahi, hi"),
+    (lambda d: d["priors"]["hi"].update(graphs={}), "hi has no graph"),
+    (lambda d: d["priors"]["hi"].update(licence="?"), "priors: hi: unknown key 'licence'"),
+    (lambda d: d["priors"]["hi"].update(kl_nats=float("inf")), "hi: kl_nats: expected a finite number"),
+    (lambda d: d["priors"]["hi"]["component"].pop("sha256"), "hi: component: missing key 'sha256'"),
+    (lambda d: d["priors"]["hi"]["graphs"]["1"]["inputs"].pop(), "hi: one-step-hi.onnx does not take prior_strength"),
+    (lambda d: d["files"].pop("two-step-pahi.onnx"), "'two-step-pahi.onnx' is used but not listed"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), PRIOR_DAMAGES)
+def test_priors_that_do_not_fit(
+    contract_with_priors: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], what: str
+) -> None:
+    data = json.loads((contract_with_priors / "pahi.json").read_text())
+    change(data)
+    (tmp_path / "pahi.json").write_text(json.dumps(data))
+    with pytest.raises(BundleError, match=what):
+        b.open_bundle(tmp_path)
+
+
+def test_graphs_of_priors(contract: Path, contract_with_priors: Path) -> None:
+    bundle = b.open_bundle(contract_with_priors)
+    assert bundle.priors == ["pahi", "hi"]  # the default first, whatever the manifest's order
+    assert bundle.graph(1, "hi").file == "one-step-hi.onnx"
+    assert bundle.graph(2, "pahi").file == "two-step-pahi.onnx"
+    assert bundle.graph(2).file == "two-step-pahi.onnx"  # at strength 0
+    assert [path.name for path in bundle.weights()] == ["weights.bin", "hi.bin", "pahi.bin"]
+    assert b.open_bundle(contract).priors == []
+
+
+def test_a_graph_without_prior_draws_from_the_gaussian_where_there_is_one(contract_with_priors: Path) -> None:
+    bundle = b.open_bundle(contract_with_priors)
+    plain = dataclasses.replace(bundle.graph(1), file="one-step.onnx")
+    bundle = b.Bundle(bundle.path, dataclasses.replace(bundle.manifest, graphs={1: plain}))
+    assert [bundle.graph(steps).file for steps in (1, 2)] == ["one-step.onnx", "two-step-pahi.onnx"]
+
+
+@pytest.mark.parametrize("prior", ["hi", "PAHI", "", "x" * 99])
+def test_a_prior_that_the_bundle_lacks(contract: Path, contract_with_priors: Path, prior: str) -> None:
+    with pytest.raises(BundleError, match=f"has no prior '{prior[:40]}', nor any other") as caught:
+        b.open_bundle(contract).graph(1, prior)
+    assert caught.value.fix == "use --prior gaussian"
+    manifest = b.open_bundle(contract_with_priors).manifest
+    only = dataclasses.replace(manifest, priors={"pahi": manifest.priors["pahi"]})
+    with pytest.raises(BundleError, match="only pahi") as caught:
+        b.Bundle(contract_with_priors, only).graph(1, prior)
+    assert caught.value.fix == "use --prior pahi or gaussian"
 
 
 def test_an_unknown_number_of_steps(contract: Path) -> None:

@@ -53,6 +53,8 @@ def test_slug(prompt: str, name: str) -> None:
         replace(RECIPE, prompts=("猫 with “quotes”\nand a line",), seed=2**64 - 1),
         replace(RECIPE, prompts=("a", "b\tc", "d" * 10_000), count=3),
         replace(RECIPE, prompts=("ünïcode, latin-1 only",)),
+        replace(RECIPE, prior="pahi", prior_strength=1.0),
+        replace(RECIPE, prior="hi", prior_strength=0.1),
     ],
 )
 def test_a_png_carries_its_recipe(recipe: Recipe, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The rows of Table 1: everything that draws pictures of the same prompts from the same noise.
 
     generator_field   a generator in PyTorch with one or several priors
-    bundle_field      an exported bundle through its runtime, its prior switched on and off
+    bundle_field      an exported bundle through its runtime, its priors switched on and off
 
 Beside the priors stand the baselines that need no training, and the best of several draws, which does not choose its
 noise but its picture, and costs as many times as much.
@@ -79,24 +79,23 @@ def generator_field(
 
 
 def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
-    """The bundle's graph of `steps` steps with its prior at strength 1, and at 0 the Gaussian and the baselines.
+    """The bundle's graphs of `steps` steps with its priors at strength 1, and at 0 the Gaussian and the baselines.
 
     Raises PahiError for a bundle without a prior, BundleError and RuntimeUnavailable as `Pipeline.load` does.
     """
-    name = bundle.manifest.name
-    takes_strength = "prior_strength" in {spec.name for spec in bundle.graph(steps).inputs}
-    if bundle.manifest.prior is None or not takes_strength:
+    if not bundle.priors:
         fix = "train one with `pahi-rt train` and evaluate that run, or export a bundle with a prior"
-        raise PahiError(f"bundle {name!r} has no prior to compare with the standard Gaussian", fix=fix)
-    pipeline = Pipeline.load(bundle, steps=steps)
-    shape = bundle.manifest.image.latent_shape
-    plain = [_from_bundle(pipeline, sampler) for sampler in (gaussian(), scaled(shape), low_frequency(shape))]
-    prior = Contender("prior", lambda input_ids, eps: _run_graph(pipeline, input_ids, eps, 1.0), _unknown_kl)
+        what = f"bundle {bundle.manifest.name!r} has no prior to compare with the standard Gaussian"
+        raise PahiError(what, fix=fix)
+    pipelines = [Pipeline.load(bundle, steps=steps, prior=kind) for kind in bundle.priors]
+    plain, shape = pipelines[0], bundle.manifest.image.latent_shape
+    untrained = [_at_strength_0(plain, sampler) for sampler in (gaussian(), scaled(shape), low_frequency(shape))]
+    trained = [_at_strength_1(pipeline) for pipeline in pipelines]
 
     def read(prompts: Sequence[str]) -> Any:
-        return pipeline.tokenizer.encode(prompts).input_ids
+        return plain.tokenizer.encode(prompts).input_ids
 
-    rows = (plain[0], prior, *plain[1:], best_of(plain[0]))
+    rows = (untrained[0], *trained, *untrained[1:], best_of(untrained[0]))
     return Field(read, shape, rows, torch.device("cpu"), steps, "uint8")
 
 
@@ -117,7 +116,14 @@ def _from_generator(generator: Generator, sampler: Sampler, steps: int) -> Conte
     return Contender(sampler.name, draw, lambda conditioning: sampler.kl(conditioning.pooled))
 
 
-def _from_bundle(pipeline: Pipeline, sampler: Sampler) -> Contender:
+def _at_strength_1(pipeline: Pipeline) -> Contender:
+    def draw(input_ids: Any, eps: Tensor) -> Tensor:
+        return _run_graph(pipeline, input_ids, eps, 1.0)
+
+    return Contender(pipeline.prior.upper(), draw, _unknown_kl)
+
+
+def _at_strength_0(pipeline: Pipeline, sampler: Sampler) -> Contender:
     def draw(input_ids: Any, eps: Tensor) -> Tensor:
         return _run_graph(pipeline, input_ids, sampler.sample(_nothing(input_ids), eps), 0.0)
 

@@ -72,13 +72,13 @@ def enter_run(run: Run, stage: Timed) -> Entry:
 
 
 def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed) -> Entry:
-    """A bundle's prior, and the recipe that it was trained with: the one of the bundle's name if none is named."""
+    """A bundle's priors, and the recipe that they were trained with: the one of the bundle's name if none is named."""
     name = bundle.manifest.name if recipe_name is None else recipe_name
     if recipe_name is None and name not in built_in():
         what = f"there is no recipe {name!r}, so nothing says which prompts the bundle's prior was not trained on"
         raise PahiError(what, fix=f"name the one that it was trained with: --recipe {'|'.join(built_in())}|FILE")
     recipe = load_recipe(name)
-    if recipe.steps not in bundle.manifest.graphs:
+    if recipe.steps not in bundle.graphs():
         what = f"the bundle has no graph of {recipe.steps} steps, in which the recipe {name!r} draws"
         raise PahiError(what, fix=f"export it with --steps {recipe.steps}, or name another recipe")
     with stage("load bundle"):

@@ -60,7 +60,8 @@ def summarise(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "width": manifest.image.width,
         "height": manifest.image.height,
-        "steps": sorted(manifest.graphs),
+        "steps": sorted(bundle.graphs()),
+        "priors": bundle.priors,
         "bytes": sum(record.size for record in manifest.files.values()),
         "card": manifest.card.to_dict() if manifest.card else None,
     }
@@ -76,6 +77,7 @@ def card_lines(bundle: Bundle) -> list[str]:
             title,
             "",
             messages.paragraph("draws", facts),
+            messages.paragraph("noise", noise_facts(bundle)),
             messages.paragraph("licence", bundle.manifest.generator.licence),
         ]
     measured = [(name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in card.measured.items()]
@@ -83,11 +85,20 @@ def card_lines(bundle: Bundle) -> list[str]:
         title,
         "",
         messages.paragraph("draws", facts),
+        messages.paragraph("noise", noise_facts(bundle)),
         *_items("trained on", card.trained_on),
         messages.paragraph("licence", card.licence),
         *_items("limits", card.limits),
         *(["measured", messages.table(measured, indent="  ")] if measured else []),
     ]
+
+
+def noise_facts(bundle: Bundle) -> str:
+    """What its noise can be drawn from."""
+    if not bundle.priors:
+        return "standard Gaussian; no learned prior"
+    default, *others = bundle.priors
+    return f"prior {default} by default; --prior {' or '.join([*others, 'gaussian'])}"
 
 
 def concept_lines(vocabulary: Vocabulary | None) -> list[str]:

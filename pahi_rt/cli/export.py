@@ -16,19 +16,23 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A diffusers pipeline: a folder or a hub id.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
     steps: Annotated[str, typer.Option(help="Numbers of denoising steps, a graph for each.")] = "1,2",
+    prior: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
     storage: Annotated[str, typer.Option(help="How weights are stored: float32 or float16.")] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Fuse a one-step model into one graph per number of steps, and check it against PyTorch."""
+    """Fuse a one-step model into one graph per number of steps and prior, and check it against PyTorch."""
     bundle = load("pahi_rt.export", extra="export").export_bundle(
         model,
         output,
         name=name or output.resolve().name,
         steps=parse_steps(steps),
         storage=storage,
+        priors=prior or (),
         overwrite=force,
         on_stage=messages.stage,
     )

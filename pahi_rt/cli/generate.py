@@ -33,6 +33,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture (random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (1).")] = None,
     bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub id ({_DEFAULT}).")] = None,
+    prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
+    prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
     runtime: Annotated[str, typer.Option(help="What runs the model: auto or onnxruntime.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Cores to use (all).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png file or a folder (here).")] = None,
@@ -50,12 +52,15 @@ def generate(
     """
     from pahi_rt.output import Destination
 
-    if like and (prompts or file or {seed, steps, count} != {None}):
-        raise typer.BadParameter("--like brings its own prompts, seed, steps and count")
-    opened, recipe = repeat(like, bundle) if like else plan(read_prompts(prompts, file), seed, count, steps, bundle)
+    wishes = Wishes(seed, count, steps, prior, prior_strength)
+    if like and (prompts or file or wishes != Wishes()):
+        raise typer.BadParameter("--like brings its own prompts, seed, steps, count and prior")
+    opened, recipe = repeat(like, bundle) if like else plan(read_prompts(prompts, file), wishes, bundle)
     destination = Destination(output, force=force)
-    pipeline, load_ms = load_pipeline(opened, recipe.steps, runtime, threads)
-    results = pipeline.stream(recipe.prompts, seed=recipe.seed, count=recipe.count)
+    pipeline, load_ms = load_pipeline(opened, recipe, runtime, threads)
+    results = pipeline.stream(
+        recipe.prompts, seed=recipe.seed, count=recipe.count, prior_strength=recipe.prior_strength
+    )
     _name_unknown_words(opened, recipe.prompts)
     write = write_grid if grid or (like and recipe.pictures > 1) else write_each
     files = [_present(written, show=show, quiet=as_json) for written in write(results, recipe, destination)]
@@ -89,20 +94,37 @@ def _read_lines(file: str) -> list[str]:
     return prompts
 
 
-def plan(
-    prompts: Sequence[str], seed: int | None, count: int | None, steps: int | None, bundle: str | None
-) -> tuple[Bundle, Recipe]:
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says of the pictures; None where it says nothing."""
+
+    seed: int | None = None
+    count: int | None = None
+    steps: int | None = None
+    prior: str | None = None
+    prior_strength: float | None = None
+
+
+def plan(prompts: Sequence[str], wishes: Wishes, bundle: str | None) -> tuple[Bundle, Recipe]:
     """Open the bundle and settle what is to be drawn: a random seed below 2**32 where none is given."""
     from pahi_rt import __version__
     from pahi_rt.bundle import open_bundle
     from pahi_rt.output import Recipe
+    from pahi_rt.prior import choose_prior, choose_strength
 
     opened = open_bundle(_DEFAULT if bundle is None else bundle)
-    seed = secrets.randbelow(2**32) if seed is None else seed
-    count = 1 if count is None else count
-    steps = 1 if steps is None else steps
-    name, sha256 = opened.manifest.name, manifest_sha256(opened)
-    return opened, Recipe(tuple(prompts), seed, count, steps, name, sha256, __version__)
+    prior = choose_prior(opened, wishes.prior)
+    return opened, Recipe(
+        prompts=tuple(prompts),
+        seed=secrets.randbelow(2**32) if wishes.seed is None else wishes.seed,
+        count=1 if wishes.count is None else wishes.count,
+        steps=1 if wishes.steps is None else wishes.steps,
+        bundle=opened.manifest.name,
+        bundle_sha256=manifest_sha256(opened),
+        version=__version__,
+        prior=prior,
+        prior_strength=choose_strength(prior, wishes.prior_strength),
+    )
 
 
 def repeat(like: Path, bundle: str | None) -> tuple[Bundle, Recipe]:
@@ -121,12 +143,12 @@ def repeat(like: Path, bundle: str | None) -> tuple[Bundle, Recipe]:
     return opened, replace(recipe, bundle=opened.manifest.name, bundle_sha256=sha256)
 
 
-def load_pipeline(bundle: Bundle, steps: int, runtime: str, threads: int | None) -> tuple[Pipeline, float]:
+def load_pipeline(bundle: Bundle, recipe: Recipe, runtime: str, threads: int | None) -> tuple[Pipeline, float]:
     """The pipeline, and the milliseconds that loading took, imports included. Raises as `Pipeline.load` does."""
     started = time.perf_counter()
     from pahi_rt.pipeline import Pipeline
 
-    pipeline = Pipeline.load(bundle, steps=steps, runtime=runtime, threads=threads)
+    pipeline = Pipeline.load(bundle, steps=recipe.steps, prior=recipe.prior, runtime=runtime, threads=threads)
     return pipeline, _milliseconds_since(started)
 
 
@@ -204,6 +226,8 @@ def describe(pipeline: Pipeline, recipe: Recipe, load_ms: float, files: Iterable
         "version": recipe.version,
         "bundle": {"name": recipe.bundle, "sha256": recipe.bundle_sha256},
         "steps": recipe.steps,
+        "prior": recipe.prior,
+        "prior_strength": recipe.prior_strength,
         "runtime": pipeline.runtime.describe(),
         "load_ms": load_ms,
         "pictures": [picture for written in files for picture in _describe_pictures(written)],

@@ -67,25 +67,36 @@ def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("format", str(manifest.format_version)),
         ("picture", f"{image.width} x {image.height} pixels from {latents} noise"),
         ("noise recipe", manifest.noise_recipe),
+        *((f"prior {kind}", _distance(prior.kl_nats)) for kind, prior in manifest.priors.items()),
         ("prompt", f"{manifest.tokenizer.max_length} tokens, padded with {manifest.tokenizer.pad_id}"),
     ]
 
 
+def _distance(kl_nats: float | None) -> str:
+    return (
+        "KL to the standard Gaussian unknown" if kl_nats is None else f"{kl_nats:.1f} nats from the standard Gaussian"
+    )
+
+
 def part_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
     """What the graphs were made from."""
-    parts = {"generator": manifest.generator, "autoencoder": manifest.autoencoder, "prior": manifest.prior}
-    return [(role, f"{c.id} {c.revision}", c.licence, f"sha256 {c.sha256[:16]}") for role, c in parts.items() if c]
+    priors = {f"prior {kind}": prior.component for kind, prior in manifest.priors.items()}
+    parts = {"generator": manifest.generator, "autoencoder": manifest.autoencoder, **priors}
+    return [(role, f"{c.id} {c.revision}", c.licence, f"sha256 {c.sha256[:16]}") for role, c in parts.items()]
 
 
 def graph_rows(manifest: Manifest) -> list[tuple[str, str, str, str, str]]:
-    """A row for each number of steps."""
+    """A row for each number of steps and each prior."""
+    graphs = {("", steps): graph for steps, graph in manifest.graphs.items()}
+    for kind, prior in manifest.priors.items():
+        graphs |= {(f" with {kind}", steps): graph for steps, graph in prior.graphs.items()}
     return [
         (
-            f"{steps} step{'s' * (steps > 1)}",
+            f"{steps} step{'s' * (steps > 1)}{prior}",
             graph.file,
             graph.precision,
             f"opset {graph.opset}",
             ", ".join(spec.name for spec in graph.inputs) + " -> " + ", ".join(spec.name for spec in graph.outputs),
         )
-        for steps, graph in sorted(manifest.graphs.items())
+        for (prior, steps), graph in sorted(graphs.items())
     ]

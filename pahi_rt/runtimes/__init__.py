@@ -20,7 +20,10 @@ class Runtime(Protocol):
     def run(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3].
+
+        Strength 1 applies the prior that was loaded, 0 leaves the noise standard Gaussian.
+        """
         ...
 
     def describe(self) -> dict[str, str | int]:
@@ -28,13 +31,18 @@ class Runtime(Protocol):
         ...
 
 
-def load(bundle: Bundle, steps: int = 1, name: str = "auto", threads: int | None = None) -> Runtime:
+def load(
+    bundle: Bundle, steps: int = 1, name: str = "auto", threads: int | None = None, prior: str | None = None
+) -> Runtime:
     """Load the graph of `steps` denoising steps; a runtime that is asked for by name is never replaced.
 
-    Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph.
+    `prior` is "hi", "pahi" or "gaussian"; None is the best that the bundle has. A graph that was loaded for "gaussian"
+    must be run at strength 0.
+    Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph, or a prior
+    that the bundle lacks.
     """
     if name not in NAMES:
         raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle, steps=steps, threads=threads)
+    return OnnxRuntime(bundle, steps=steps, prior=prior, threads=threads)

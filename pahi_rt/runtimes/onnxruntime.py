@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pahi_rt.bundle import Bundle, Graph
 from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.manifest import STRENGTH
+from pahi_rt.prior import choose_prior
 
 _ERRORS_ONLY = 3
 _TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)", "uint8": "tensor(uint8)"}
@@ -20,13 +22,19 @@ class OnnxRuntime:
     """A graph in an ONNX Runtime session.
 
     `threads` limits the cores that one picture may use; None leaves it to ONNX Runtime (the physical cores).
-    Raises RuntimeUnavailable or BundleError.
+    `prior` as for `load`. Raises RuntimeUnavailable or BundleError.
     """
 
     def __init__(
-        self, bundle: Bundle, *, steps: int = 1, threads: int | None = None, provider: str = "CPUExecutionProvider"
+        self,
+        bundle: Bundle,
+        *,
+        steps: int = 1,
+        prior: str | None = None,
+        threads: int | None = None,
+        provider: str = "CPUExecutionProvider",
     ) -> None:
-        graph = bundle.graph(steps)
+        graph = bundle.graph(steps, choose_prior(bundle, prior))
         path = bundle.file(graph.file)
         bundle.weights()
         self._session = _open_session(path, _session_options(threads), provider)
@@ -40,8 +48,8 @@ class OnnxRuntime:
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
-        # A bundle without a prior has a graph without prior_strength.
-        feeds = {"input_ids": input_ids, "noise": noise, "prior_strength": prior_strength}
+        # A graph without a prior does not take prior_strength.
+        feeds = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
         (pictures,) = self._session.run([self._output], {name: feeds[name] for name in self._inputs})
         return np.asarray(pictures, np.uint8)
 

@@ -15,6 +15,7 @@ def test_report_has_every_sample_and_its_units(contract: Path) -> None:
     assert report["one_step_ms"]["n"] == report["two_steps_ms"]["n"] == 4  # type: ignore[index]
     assert report["cold_start_ms"]["median"] > 10  # type: ignore[index]
     assert report["machine"]["cores"] >= 1  # type: ignore[index]
+    assert report["prior"] == "gaussian"
 
 
 def test_last_line_is_the_report(

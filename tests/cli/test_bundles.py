@@ -17,7 +17,7 @@ def test_list(run) -> None:
 
 def test_list_as_json(run) -> None:
     (entry,) = json.loads(run("bundles", "--json").stdout)
-    assert (entry["name"], entry["width"], entry["steps"]) == ("emoji", 32, [1, 2])
+    assert (entry["name"], entry["width"], entry["steps"], entry["priors"]) == ("emoji", 32, [1, 2], [])
     assert entry["card"]["summary"] == "Trivial arithmetic for tests."
 
 
@@ -36,6 +36,7 @@ def test_show(run) -> None:
         "emoji: Trivial arithmetic for tests.\n"
         "\n"
         "draws         32x32 pixels, 1 or 2 steps, 21.9 kB\n"
+        "noise         standard Gaussian; no learned prior\n"
         "trained on    nothing\n"
         "licence       Apache-2.0\n"
         "limits        it draws noise\n"
@@ -64,6 +65,7 @@ def test_show_without_card_and_vocabulary(run, edit: Callable[..., Path]) -> Non
         "contract: a bundle without a card\n"
         "\n"
         "draws         32x32 pixels, 1 or 2 steps, 21.9 kB\n"
+        "noise         standard Gaussian; no learned prior\n"
         "licence       Apache-2.0\n"
     )
     assert result.stderr == f"next: pahi-rt generate 'a red apple' --bundle {folder}\n"
@@ -74,3 +76,11 @@ def test_show_as_json(run) -> None:
     document = json.loads(run("bundles", "show", "emoji", "--json").stdout)
     assert document["concepts"] == {"faces": ["grinning cat"], "food": ["red apple", "green apple"]}
     assert document["styles"] == ["noto"]
+
+
+def test_show_names_the_priors(run, contract_with_priors: Path) -> None:
+    text = run("bundles", "show", str(contract_with_priors)).stdout.splitlines()
+    assert text[2].startswith("draws         32x32 pixels, 1 or 2 steps, ")
+    assert text[3] == "noise         prior pahi by default; --prior hi or gaussian"
+    document = json.loads(run("bundles", "show", str(contract_with_priors), "--json").stdout)
+    assert (document["steps"], document["priors"]) == ([1, 2], ["pahi", "hi"])

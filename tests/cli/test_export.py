@@ -41,6 +41,7 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "name": "mine",
         "steps": (1, 2),
         "storage": "float32",
+        "priors": (),
         "overwrite": False,
     }
 
@@ -50,6 +51,11 @@ def test_options(run, request_made: dict[str, Any]) -> None:
     result = run("export", "model", "-o", "out", *words)
     assert json.loads(result.stdout)["name"] == "contract"
     assert [request_made[key] for key in ("steps", "name", "storage", "overwrite")] == [(1,), "n", "float16", True]
+
+
+def test_priors(run, request_made: dict[str, Any]) -> None:
+    run("export", "model", "-o", "out", "--prior", "runs/hi/prior.safetensors", "--prior", "pahi.safetensors")
+    assert request_made["priors"] == [Path("runs/hi/prior.safetensors"), Path("pahi.safetensors")]
 
 
 @pytest.mark.parametrize("steps", ["", "one", "1;2", "1,"])

@@ -112,6 +112,47 @@ def test_like_of_one_of_several_repeats_that_one(run) -> None:
     assert Path("again.png").read_bytes() == Path("a-cat-3.png").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("options", "prior", "strength"),
+    [
+        ([], "pahi", 1.0),
+        (["--prior", "hi"], "hi", 1.0),
+        (["--prior-strength", "0.3"], "pahi", 0.3),
+        (["--prior", "hi", "--prior-strength", "0"], "hi", 0.0),
+        (["--prior", "gaussian"], "gaussian", 0.0),
+    ],
+)
+def test_priors_are_drawn_told_recorded_and_repeated(
+    run, contract_with_priors: Path, options: list[str], prior: str, strength: float
+) -> None:
+    words = ["generate", "a cat", "--seed", "7", "--bundle", str(contract_with_priors), "-o"]
+    document = json.loads(run(*words, "first.png", *options, "--json").stdout)
+    assert (document["prior"], document["prior_strength"]) == (prior, strength)
+    expected = Pipeline.load(contract_with_priors, prior=prior)("a cat", seed=7, prior_strength=strength)
+    assert pixels("first.png") == expected.tobytes()
+    recipe = read_recipe(Path("first.png"))
+    assert (recipe.prior, recipe.prior_strength) == (prior, strength)
+    result = run("generate", "--like", "first.png", "--bundle", str(contract_with_priors), "-o", "again.png")
+    assert result.exit_code == 0, result.stderr
+    assert Path("again.png").read_bytes() == Path("first.png").read_bytes()
+
+
+def test_like_needs_the_prior(run, contract: Path, contract_with_priors: Path) -> None:
+    run("generate", "a cat", "--bundle", str(contract_with_priors), "-o", "cat.png")
+    result = run("generate", "--like", "cat.png", "--bundle", str(contract))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "error: bundle 'contract' has no prior 'pahi', nor any other\nfix: use --prior gaussian\n"
+    )
+
+
+def test_a_picture_without_a_prior_is_repeated_without_one(run, contract: Path, contract_with_priors: Path) -> None:
+    run("generate", "a cat", "--seed", "7", "--bundle", str(contract), "-o", "old.png")
+    result = run("generate", "--like", "old.png", "--bundle", str(contract_with_priors), "-o", "new.png")
+    assert "the picture may differ" in result.stderr
+    assert pixels("new.png") == pixels("old.png")
+
+
 def test_like_says_when_the_bundle_is_another(run, edit: Callable[..., Path]) -> None:
     other = edit(lambda data: data["tools"].update(other="2"))
     run("generate", "a cat", "-o", "cat.png")
@@ -131,12 +172,23 @@ def test_like_needs_the_bundle_where_it_is_not_built_in(run, contract: Path) -> 
     )
 
 
-@pytest.mark.parametrize("extra", [["a cat"], ["--seed", "0"], ["-n", "1"], ["--steps", "1"], ["--prompts", "-"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["a cat"],
+        ["--seed", "0"],
+        ["-n", "1"],
+        ["--steps", "1"],
+        ["--prompts", "-"],
+        ["--prior", "gaussian"],
+        ["--prior-strength", "0"],
+    ],
+)
 def test_like_stands_alone(run, extra: list[str]) -> None:
     run("generate", "a cat", "-o", "cat.png")
     result = run("generate", "--like", "cat.png", *extra)
     assert result.exit_code == 2
-    assert "--like brings its own prompts, seed, steps and count" in result.stderr
+    assert "--like brings its own prompts, seed, steps, count and prior" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,15 @@ def test_json(run, contract: Path, verify: bool) -> None:
     document = json.loads(run("inspect", str(contract), "--json", *["--verify"][: int(verify)]).stdout)
     assert (document.pop("path"), document.pop("verified")) == (str(contract), verify)
     assert document == json.loads((contract / "pahi.json").read_text())
+
+
+def test_priors(run, contract_with_priors: Path) -> None:
+    text = run("inspect", str(contract_with_priors)).stdout.splitlines()
+    assert "prior hi      KL to the standard Gaussian unknown" in text
+    assert "prior pahi    12.5 nats from the standard Gaussian" in text
+    assert "  prior pahi   contract/pahi 1  Apache-2.0  sha256 0000000000000000" in text
+    inputs = "fp32  opset 18  input_ids, noise, prior_strength -> image"
+    graphs = [f"  {n} with {kind}" for kind in ("hi", "pahi") for n in ("1 step", "2 steps")]
+    found = [line for line in text if line.endswith(inputs)]
+    assert [line[: len(graph)] for line, graph in zip(found, graphs, strict=True)] == graphs
+    assert "two-step-pahi.onnx" in found[3]

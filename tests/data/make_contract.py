@@ -1,9 +1,11 @@
-"""Write the contract bundle and the recorded noise that the unit tests use.
+"""Write the contract bundles and the recorded noise that the unit tests use.
 
     PYTHONPATH=. python tests/data/make_contract.py
 
 contract/ has the interface of a real bundle and trivial arithmetic: a picture depends on its own token ids and
-noise only. noise.json is drawn with Python's big integers, independently of the library's implementation.
+noise only. It is of format 1, as bundles without a prior are. contract-priors/ is the same with an HI and a PAHI,
+whose mu depends on the token ids, and no graph without one. noise.json is drawn with Python's big integers,
+independently of the library's implementation.
 """
 
 from __future__ import annotations
@@ -26,22 +28,50 @@ TOKENS = 24
 LATENTS = (4, 4, 4)
 SIDE = 32
 ALIGNMENT = 4096
-SIGMA = 1.5
+SIGMA, MU = 1.5, 0.25
+NAMES = {1: "one-step", 2: "two-step"}
 SEEDS = (0, 1, 7, 2**32, 2**64 - 1)
 SHAPES = (LATENTS, (1, 3, 3))
+node = helper.make_node
 
 
 def main() -> None:
-    folder = HERE / "contract"
+    write_contract(HERE / "contract")
+    write_contract_with_priors(HERE / "contract-priors")
+    (HERE / "noise.json").write_text(json.dumps(record_noise(), indent=1) + "\n")
+
+
+def write_contract(folder: Path) -> None:
+    """The two-step graph takes prior_strength although the bundle has no prior."""
+    external, pad_id = write_parts(folder)
+    write_graph(folder / "one-step.onnx", external, [node("Identity", ["noise"], ["latents"])], {})
+    constants = prior_constants(SIGMA) | {"mu": np.float32(MU)}
+    write_graph(folder / "two-step.onnx", external, prior_nodes("mu"), constants)
+    graphs = {steps: graph_spec(f"{name}.onnx", steps == 2) for steps, name in NAMES.items()}
+    write_manifest(folder, pad_id, format_version=1, graphs=graphs, priors={})
+
+
+def write_contract_with_priors(folder: Path) -> None:
+    """PAHI multiplies mu by what the prompt's tokens come to. Two steps are sigma applied twice."""
+    external, pad_id = write_parts(folder)
+    of_the_prompt = node("Mul", ["mu", "text"], ["mu_of_prompt"])
+    priors = {}
+    for kind, nodes in {"hi": prior_nodes("mu"), "pahi": [of_the_prompt, *prior_nodes("mu_of_prompt")]}.items():
+        mean = write_weights(folder / f"{kind}.bin", {"mu": np.full((1, 4, 1, 1), MU, "<f4")})
+        graphs = {steps: graph_spec(f"{name}-{kind}.onnx", True) for steps, name in NAMES.items()}
+        for steps, graph in graphs.items():
+            write_graph(folder / graph.file, [*external, *mean], nodes, prior_constants(SIGMA**steps))
+        part = b.Component(f"contract/{kind}", "1", "0" * 64, "Apache-2.0")
+        priors[kind] = b.PriorSpec(part, 12.5 if kind == "pahi" else None, graphs)
+    write_manifest(folder, pad_id, format_version=2, graphs={}, priors=priors)
+
+
+def write_parts(folder: Path) -> tuple[list[TensorProto], int]:
+    """What both bundles have; returns the initializers of all graphs, and the id that pads."""
     folder.mkdir(exist_ok=True)
     vocabulary_size = write_tokenizer(folder / "tokenizer.json")
-    weights = make_weights(vocabulary_size)
-    external = write_weights(folder / "weights.bin", weights)
-    for name, with_prior in (("one-step.onnx", False), ("two-step.onnx", True)):
-        (folder / name).write_bytes(make_graph(external, with_prior).SerializeToString(deterministic=True))
     write_vocabulary(folder / "vocabulary.json")
-    b.write_manifest(folder, make_manifest(folder, pad_id=vocabulary_size - 1))
-    (HERE / "noise.json").write_text(json.dumps(record_noise(), indent=1) + "\n")
+    return write_weights(folder / "weights.bin", make_weights(vocabulary_size)), vocabulary_size - 1
 
 
 def write_tokenizer(path: Path) -> int:
@@ -103,13 +133,15 @@ def write_weights(path: Path, weights: dict[str, np.ndarray]) -> list[TensorProt
     return tensors
 
 
-def make_graph(external: list[TensorProto], with_prior: bool) -> onnx.ModelProto:
-    node = helper.make_node
+def write_graph(
+    path: Path, external: list[TensorProto], nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]
+) -> None:
+    """`nodes` make `latents` from `noise` and `text`."""
     nodes = [
         node("Gather", ["embedding", "input_ids"], ["tokens"]),
         node("ReduceMean", ["tokens", "token_axis"], ["pooled"], keepdims=0),
         node("Reshape", ["pooled", "as_channels"], ["text"]),
-        *(prior_nodes() if with_prior else [node("Identity", ["noise"], ["latents"])]),
+        *nodes,
         node("Add", ["latents", "text"], ["mixed"]),
         node("Conv", ["mixed", "colours"], ["small"]),
         node("Resize", ["small", "", "scales"], ["large"], mode="nearest"),
@@ -124,35 +156,37 @@ def make_graph(external: list[TensorProto], with_prior: bool) -> onnx.ModelProto
         "as_channels": np.array([0, 4, 1, 1], np.int64),
         "scales": np.array([1, 1, 8, 8], np.float32),
         "white": np.float32(255),
+        **constants,
     }
-    if with_prior:
-        constants |= {"as_scalars": np.array([-1, 1, 1, 1], np.int64), "one": np.float32(1)}
-        constants |= {"excess": np.float32(SIGMA**2 - 1), "mu": np.float32(0.25)}
     stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(
-        nodes,
-        "contract",
-        [value_info(spec) for spec in input_specs(with_prior)],
-        [value_info(OUTPUT)],
-        [*external, *stored],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    inputs = [value_info(spec) for spec in input_specs("excess" in constants)]
+    graph = helper.make_graph(nodes, "contract", inputs, [value_info(OUTPUT)], [*external, *stored])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def prior_nodes() -> list[onnx.NodeProto]:
+def prior_nodes(mu: str) -> list[onnx.NodeProto]:
     """std = 1 + w (sigma^2 - 1), mean = w mu, latents = noise * std + mean."""
-    node = helper.make_node
     return [
         node("Reshape", ["prior_strength", "as_scalars"], ["w"]),
         node("Mul", ["w", "excess"], ["more"]),
         node("Add", ["one", "more"], ["std"]),
-        node("Mul", ["w", "mu"], ["mean"]),
+        node("Mul", ["w", mu], ["mean"]),
         node("Mul", ["noise", "std"], ["scaled"]),
         node("Add", ["scaled", "mean"], ["latents"]),
     ]
 
 
+def prior_constants(sigma: float) -> dict[str, np.ndarray]:
+    scalars = {"as_scalars": np.array([-1, 1, 1, 1], np.int64), "one": np.float32(1)}
+    return scalars | {"excess": np.float32(sigma**2 - 1)}
+
+
 OUTPUT = b.TensorSpec("image", "uint8", ("batch", SIDE, SIDE, 3))
+
+
+def graph_spec(file: str, with_prior: bool) -> b.Graph:
+    return b.Graph(file, input_specs(with_prior), (OUTPUT,), 18, "fp32")
 
 
 def input_specs(with_prior: bool) -> tuple[b.TensorSpec, ...]:
@@ -177,24 +211,25 @@ def write_vocabulary(path: Path) -> None:
     path.write_text(json.dumps({"words": WORDS, "concepts": concepts, "styles": ["noto"]}) + "\n")
 
 
-def make_manifest(folder: Path, pad_id: int) -> b.Manifest:
+def write_manifest(
+    folder: Path, pad_id: int, format_version: int, graphs: dict[int, b.Graph], priors: dict[str, b.PriorSpec]
+) -> None:
     part = b.Component("contract", "1", "0" * 64, "Apache-2.0")
-    names = ("one-step.onnx", "two-step.onnx", "weights.bin", "tokenizer.json", "vocabulary.json")
-    return b.Manifest(
-        format_version=b.FORMAT_VERSION,
-        name="contract",
+    every = [*graphs.values(), *(graph for prior in priors.values() for graph in prior.graphs.values())]
+    names = [*(graph.file for graph in every), "weights.bin", *(f"{kind}.bin" for kind in priors)]
+    names += ["tokenizer.json", "vocabulary.json"]
+    manifest = b.Manifest(
+        format_version=format_version,
+        name=folder.name,
         generator=part,
         autoencoder=part,
-        prior=None,
+        priors=priors,
         image=b.ImageSpec(SIDE, SIDE, LATENTS),
         tokenizer=b.TokenizerSpec("tokenizer.json", TOKENS, pad_id),
         noise_recipe="philox-boxmuller-1",
-        graphs={
-            1: b.Graph("one-step.onnx", input_specs(False), (OUTPUT,), 18, "fp32"),
-            2: b.Graph("two-step.onnx", input_specs(True), (OUTPUT,), 18, "fp32"),
-        },
+        graphs=graphs,
         engines=(),
-        parity=(b.Parity("one-step.onnx", "itself", 0.0, 99.0, 1.0, "none"),),
+        parity=(b.Parity(every[0].file, "itself", 0.0, 99.0, 1.0, "none"),),
         files={name: b.file_record(folder / name) for name in names},
         tools={"make_contract": "1"},
         card=b.Card(
@@ -202,6 +237,7 @@ def make_manifest(folder: Path, pad_id: int) -> b.Manifest:
         ),
         vocabulary="vocabulary.json",
     )
+    b.write_manifest(folder, manifest)
 
 
 def philox(counter: list[int], key: list[int]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.export import export_bundle
@@ -12,6 +13,7 @@ from pahi_rt.export.parity import Inputs, fixed_inputs
 from pahi_rt.export.random_models import save_random_pipeline
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator, load_generator
+from pahi_rt.train.priors import HI, PAHI, Prior, save_prior
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,34 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def bundle(exported: Exported) -> Bundle:
     return exported[0]
+
+
+def perturb(prior: Prior, amount: float) -> Prior:
+    """A prior that starts at the standard Gaussian, moved to where every strength and prompt makes a difference."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(amount * torch.randn(parameter.shape, generator=random))
+    return prior
+
+
+@pytest.fixture(scope="session")
+def priors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints of an HI and a PAHI for the tiny model, in the folder of a run."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    made = {"hi": perturb(HI((4, 8, 8)), 0.3), "pahi": perturb(PAHI(32, (4, 8, 8), 16, init="zero"), 0.1)}
+    for kind, prior in made.items():
+        save_prior(prior, folder / f"{kind}.safetensors")
+    return {kind: folder / f"{kind}.safetensors" for kind in made}
+
+
+@pytest.fixture(scope="session")
+def with_priors(model: Path, priors: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of one step with both priors, its weights stored as float16."""
+    output = tmp_path_factory.mktemp("bundles") / "priors"
+    return export_bundle(model, output, name="tiny", steps=(1,), storage="float16", priors=tuple(priors.values()))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +14,17 @@ import pytest
 import torch
 
 from pahi_rt import Pipeline
-from pahi_rt.bundle import Bundle, TensorSpec, verify
+from pahi_rt.bundle import Bundle, Component, TensorSpec, verify
 from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
-from pahi_rt.export import export_bundle
+from pahi_rt.export import export_bundle, trace
 from pahi_rt.export.weights import round_matrices
 from pahi_rt.noise import draw_noise
+from pahi_rt.pipeline import load_tokenizer
+from pahi_rt.runtimes import load
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator
+from pahi_rt.train.priors import kl_divergence, load_prior, sample_noise
 
 
 def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:
@@ -29,7 +33,8 @@ def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:
     graphs, others = ["one-step.onnx", "two-step.onnx"], ["tokenizer.json", "vocabulary.json", "weights.bin"]
     assert sorted(manifest.files) == sorted(graphs + others)
     assert sorted(os.listdir(bundle.path)) == sorted([*manifest.files, "pahi.json"])
-    assert (manifest.name, manifest.vocabulary, manifest.prior) == ("tiny", "vocabulary.json", None)
+    assert (manifest.name, manifest.vocabulary, manifest.priors) == ("tiny", "vocabulary.json", {})
+    assert manifest.format_version == 1  # which older versions read, too
     assert (manifest.image.height, manifest.image.width, manifest.image.latent_shape) == (64, 64, (4, 8, 8))
     assert (manifest.tokenizer.max_length, manifest.tokenizer.pad_id) == (24, 0)
     assert {"torch", "diffusers", "onnx", "onnxruntime", "python"} <= manifest.tools.keys()
@@ -51,6 +56,71 @@ def test_components_are_traced_to_their_files(bundle: Bundle) -> None:
     assert (generator.id, generator.revision, generator.licence) == ("tiny", "local", "apache-2.0")
     assert autoencoder.id == "tiny/vae"
     assert generator.sha256 != autoencoder.sha256
+
+
+def test_manifest_describes_priors(with_priors: Bundle, priors: dict[str, Path]) -> None:
+    manifest = with_priors.manifest
+    verify(with_priors)
+    assert (manifest.format_version, manifest.graphs, with_priors.priors) == (2, {}, ["pahi", "hi"])
+    # The weights of this HI do not fill a page, so they are in its graph.
+    files = ["one-step-hi.onnx", "one-step-pahi.onnx", "pahi.bin", "tokenizer.json", "weights.bin"]
+    assert sorted(manifest.files) == files
+    for kind, prior in manifest.priors.items():
+        graph = prior.graphs[1]
+        assert graph.file == f"one-step-{kind}.onnx"
+        assert graph.inputs == (
+            TensorSpec("input_ids", "int64", ("batch", 24)),
+            TensorSpec("noise", "float32", ("batch", 4, 8, 8)),
+            TensorSpec("prior_strength", "float32", ("batch",)),
+        )
+        sha256 = hashlib.sha256(priors[kind].read_bytes()).hexdigest()
+        assert prior.component == Component(f"mine/{kind}.safetensors", "local", sha256, "cc0-1.0")
+    kl = kl_divergence(load_prior(priors["hi"])(torch.zeros(1, 32)))
+    assert manifest.priors["hi"].kl_nats == pytest.approx(kl.item())
+    assert manifest.priors["pahi"].kl_nats != manifest.priors["hi"].kl_nats
+
+
+def test_priors_leave_the_generators_weights_alone(with_priors: Bundle, bundle: Bundle) -> None:
+    without, beside = ((b.path / "weights.bin").read_bytes() for b in (bundle, with_priors))
+    assert len(beside) > 1_000_000
+    assert without.startswith(beside)  # what follows are the biases of the second step
+
+
+@pytest.mark.slow
+def test_weights_of_all_steps_are_the_same_file(
+    model: Path, bundle: Bundle, priors: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"steps": (1, 2), "storage": "float16", "priors": tuple(priors.values())}
+    both = export_bundle(model, tmp_path / "both", name="x", **options)  # type: ignore[arg-type]
+    assert both.manifest.files["weights.bin"] == bundle.manifest.files["weights.bin"]
+
+
+@pytest.mark.parametrize("kind", ["hi", "pahi"])
+def test_priors_draw_what_pytorch_draws(
+    with_priors: Bundle, generator: Generator, priors: dict[str, Path], kind: str
+) -> None:
+    strengths = torch.tensor([1, 0.3, 0])
+    tokenizer = load_tokenizer(with_priors)
+    input_ids = tokenizer.encode(["a red cat", "a dog by the sea", "a red cat"]).input_ids
+    noise = draw_noise([5, 6, 7], (4, 8, 8))
+    drawn = load(with_priors, prior=kind).run(input_ids, noise, strengths.numpy())
+    prior = load_prior(priors[kind])
+    for module in (generator, prior):
+        round_matrices(module)
+    conditioning = generator.encode_prompt(torch.from_numpy(input_ids))
+    with torch.no_grad():
+        latents = sample_noise(prior(conditioning.pooled), torch.from_numpy(noise), strengths)
+        expected = generator.draw(conditioning, latents).permute(0, 2, 3, 1).mul(255).round().numpy()
+    assert np.abs(drawn.astype(np.int16) - expected).max() <= 1
+
+
+def test_strength_0_is_the_bundle_without_a_prior(with_priors: Bundle, bundle: Bundle) -> None:
+    plain = Pipeline.load(bundle)(["a red cat", "a dog"], seed=3)
+    for kind in ("hi", "pahi", "gaussian"):
+        pipeline = Pipeline.load(with_priors, prior=kind)
+        drawn = pipeline(["a red cat", "a dog"], seed=3, prior_strength=0)
+        assert [np.array_equal(a, b) for a, b in zip(drawn, plain, strict=True)] == [True, True]
+        assert kind == "gaussian" or not np.array_equal(pipeline("a dog", seed=3), plain[1])
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -88,7 +158,7 @@ def test_nothing_is_left_of_a_failed_export(model: Path, tmp_path: Path, monkeyp
         assert [path.name for path in tmp_path.iterdir()]  # it was being written
         raise ParityError("one-step.onnx is not PyTorch", fix="none")
 
-    monkeypatch.setattr(export_module, "export_graph", fail)
+    monkeypatch.setattr(trace, "export_graph", fail)
     with pytest.raises(ParityError):
         export_bundle(model, tmp_path / "bundle", name="x")
     assert not list(tmp_path.iterdir())
@@ -98,7 +168,7 @@ def test_a_full_disk_is_an_output_error(model: Path, tmp_path: Path, monkeypatch
     def fail(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(export_module, "export_graph", fail)
+    monkeypatch.setattr(trace, "export_graph", fail)
     with pytest.raises(OutputError, match="No space left"):
         export_bundle(model, tmp_path / "bundle", name="x")
     assert not list(tmp_path.iterdir())
@@ -108,7 +178,7 @@ def test_space_is_checked_before_anything_is_traced(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    monkeypatch.setattr(export_module, "export_graph", lambda *_: pytest.fail("it was traced"))
+    monkeypatch.setattr(trace, "export_graph", lambda *_: pytest.fail("it was traced"))
     with pytest.raises(OutputError, match="needs about 0.1 GB"):
         export_bundle(model, tmp_path / "bundle", name="x")
     assert not list(tmp_path.iterdir())
@@ -150,6 +220,9 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
         ({"opset": 17}, "opset 17"),
         ({"extra_files": {"../escape.txt": __file__}}, "cannot be called"),
         ({"extra_files": {"weights.bin": __file__}}, "cannot be called"),
+        ({"extra_files": {"pahi.bin": __file__}}, "cannot be called"),
+        ({"extra_files": {"two-step-hi.onnx": __file__}}, "cannot be called"),
+        ({"priors": ("/nowhere/prior.safetensors",)}, "no prior at"),
         ({"extra_files": {"words.json": "/nowhere"}}, "does not exist"),
         ({"vocabulary": "words.json"}, "not among the extra files"),
     ],

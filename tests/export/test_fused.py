@@ -13,9 +13,10 @@ from diffusers import AutoencoderKL
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export import export_bundle
-from pahi_rt.export.fused import FusedGenerator, to_levels
+from pahi_rt.export.fused import FusedGenerator, FusedPrior, to_levels
 from pahi_rt.export.random_models import TINY_KL, save_random_pipeline
 from pahi_rt.train.generators import Generator, load_generator
+from pahi_rt.train.priors import HI, load_prior
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -35,6 +36,33 @@ def test_forward_has_the_inputs_of_the_graph(generator: Generator) -> None:
     fused = FusedGenerator(generator, 1)
     assert list(inspect.signature(fused.forward).parameters) == list(fused.example_inputs())
     assert {len(example) for example in fused.example_inputs(batch=3).values()} == {3}
+
+
+@pytest.mark.parametrize("kind", ["hi", "pahi"])
+def test_a_prior_shapes_the_noise(generator: Generator, priors: dict[str, Path], kind: str) -> None:
+    prior = load_prior(priors[kind])
+    fused = FusedPrior(generator, 1, prior)
+    random = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(0, 600, (3, 24), generator=random)
+    noise, strength = torch.randn(3, 4, 8, 8, generator=random), torch.tensor([0, 0.5, 1])
+    drawn, plain = fused(input_ids, noise, strength), FusedGenerator(generator, 1)(input_ids, noise)
+    assert [torch.equal(a, b) for a, b in zip(drawn, plain, strict=True)] == [True, False, False]
+    gaussian = prior(generator.encode_prompt(input_ids).pooled)
+    std, mean = 1 + (gaussian.sigma[1] ** 2 - 1) / 2, gaussian.mu[1] / 2
+    expected = to_levels(generator(input_ids[1:2], (noise[1] * std + mean)[None]))
+    assert (drawn[1].int() - expected[0].int()).abs().max() <= 1
+
+
+def test_a_prior_brings_its_input(generator: Generator, priors: dict[str, Path]) -> None:
+    fused = FusedPrior(generator, 1, load_prior(priors["pahi"]))
+    assert list(inspect.signature(fused.forward).parameters) == list(fused.example_inputs())
+    assert list(fused.example_inputs()) == ["input_ids", "noise", "prior_strength"]
+    assert {len(example) for example in fused.example_inputs(batch=3).values()} == {3}
+
+
+def test_refuses_a_prior_of_another_model(generator: Generator) -> None:
+    with pytest.raises(PahiError, match="makes noise of shape"):
+        FusedPrior(generator, 1, HI((4, 4, 4)))
 
 
 def test_two_steps_share_their_weights(generator: Generator) -> None:

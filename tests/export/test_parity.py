@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import ParityError
@@ -23,9 +24,12 @@ from pahi_rt.export.parity import (
     draw_batch,
     draw_graph,
     draw_reference,
+    mean_kl,
+    with_strengths,
 )
 from pahi_rt.export.weights import round_matrices
 from pahi_rt.train.generators import Generator
+from pahi_rt.train.priors import HI, load_prior
 
 
 def pictures(values: np.ndarray) -> Pictures:
@@ -39,6 +43,52 @@ def test_inputs_are_four_prompts_with_two_noises_each(inputs: Inputs) -> None:
     assert inputs["input_ids"].shape == (8, 24)
     assert len(np.unique(inputs["input_ids"], axis=0)) == 4
     assert len(np.unique(inputs["noise"].reshape(8, -1), axis=0)) == 8
+
+
+def test_strengths_are_mixed_over_the_batch(inputs: Inputs) -> None:
+    strengths = with_strengths(inputs)["prior_strength"]
+    assert strengths.dtype == np.float32
+    assert strengths.tolist() == [1, 0.5, 0, 1, 0.5, 0, 1, 0.5]
+
+
+def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
+    rows = with_priors.manifest.parity
+    assert [row.graph for row in rows] == ["one-step-hi.onnx"] * 3 + ["one-step-pahi.onnx"] * 3
+    for row in rows[::3]:
+        assert row.against == "PyTorch fp32, matrices rounded to fp16"
+        assert row.max_error < 1e-4
+    assert [row.against for row in rows[2::3]] == ["itself, batch 8 and batch 1"] * 2
+
+
+def test_another_prior_is_caught(
+    with_priors: Bundle, generator: Generator, inputs: Inputs, priors: dict[str, Path]
+) -> None:
+    round_matrices(generator)
+    hi, mixed = load_prior(priors["hi"]), with_strengths(inputs)
+    path = with_priors.path / "one-step-hi.onnx"
+    check_graph(path, mixed, draw_reference(generator, mixed, 1, hi))
+    with torch.no_grad():
+        hi.mu[:8] += 0.5
+    with pytest.raises(ParityError, match="is not PyTorch fp32"):
+        check_graph(path, mixed, draw_reference(generator, mixed, 1, hi))
+
+
+def test_a_strength_that_is_not_applied_is_caught(
+    with_priors: Bundle, generator: Generator, inputs: Inputs, priors: dict[str, Path]
+) -> None:
+    round_matrices(generator)
+    mixed = with_strengths(inputs)
+    full = {**mixed, "prior_strength": np.ones(8, np.float32)}
+    with pytest.raises(ParityError, match="is not PyTorch fp32"):
+        reference = draw_reference(generator, full, 1, load_prior(priors["hi"]))
+        check_graph(with_priors.path / "one-step-hi.onnx", mixed, reference)
+
+
+def test_kl_is_the_mean_over_the_prompts(generator: Generator, inputs: Inputs) -> None:
+    prior = HI((4, 8, 8))
+    assert mean_kl(generator, inputs, prior) == 0
+    torch.nn.init.constant_(prior.mu, 0.1)
+    assert mean_kl(generator, inputs, prior) == pytest.approx(256 * 0.01 / 2)
 
 
 def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:

@@ -101,6 +101,45 @@ def test_equal_bytes_of_other_shapes_stay_apart(tmp_path: Path) -> None:
     assert sorted(tuple(value.shape) for value in model.graph.initializers.values()) == [(1, 2048), (2, 1024)]
 
 
+def test_a_scope_has_a_file_of_its_own(tmp_path: Path) -> None:
+    shared, own, others = (np.full(2048, number, np.float32) for number in (1, 2, 3))
+    model = small_model(shared, own, others)
+    w0, w1, w2 = model.graph.initializers.values()
+    (joined,) = model.graph
+    joined.name = "decoder/Concat"
+    model.graph.insert_before(joined, ir.node("Add", [w0, w1], name="prior.gaussian/Add"))
+    joined.replace_input_with(1, w2)  # w1 is read by the prior only, w0 by both
+    with WeightsFile(tmp_path / "prior.bin") as first, WeightsFile(tmp_path / "weights.bin") as second:
+        store_weights(model, first, scope="prior")
+        store_weights(model, second)
+    assert (tmp_path / "prior.bin").read_bytes() == own.tobytes()
+    assert (tmp_path / "weights.bin").read_bytes() == shared.tobytes() + others.tobytes()
+
+
+def test_a_scope_is_a_whole_name(tmp_path: Path) -> None:
+    model = small_model(np.ones(2048, np.float32))
+    (joined,) = model.graph
+    joined.name = "priory/Concat"
+    with WeightsFile(tmp_path / "prior.bin") as weights:
+        store_weights(model, weights, scope="prior")
+    assert not list(tmp_path.iterdir())  # nothing was written, so there is no file
+
+
+def test_priors_are_stored_apart(with_priors: Bundle) -> None:
+    places = {
+        file: {
+            entry.value
+            for tensor in onnx.load(with_priors.path / file, load_external_data=False).graph.initializer
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        for file in ("one-step-hi.onnx", "one-step-pahi.onnx")
+    }
+    # The last layers of both MLPs, [256, 16] of float16; what does not fill a page is in the graph.
+    assert (with_priors.path / "pahi.bin").stat().st_size == 2 * 256 * 16 * 2
+    assert places == {"one-step-hi.onnx": {"weights.bin"}, "one-step-pahi.onnx": {"weights.bin", "pahi.bin"}}
+
+
 def test_rounding_spares_vectors() -> None:
     layer = nn.Linear(8, 8)
     bias = layer.bias.clone()

@@ -52,6 +52,36 @@ def test_prior_strength_reaches_only_a_graph_that_takes_it(contract: Path) -> No
     np.testing.assert_array_equal(pictures(1, 1.0), pictures(2, 0.0))
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_batch_of_several_strengths(contract: Path, contract_with_priors: Path, steps: int) -> None:
+    bundle = open_bundle(contract_with_priors)
+    input_ids, noise, _ = inputs(4)
+    strengths = np.array([0, 0.5, 1, 0.5], np.float32)
+    drawn = {}
+    for prior in ("hi", "pahi"):
+        runtime = runtimes.load(bundle, steps=steps, prior=prior)
+        drawn[prior] = runtime.run(input_ids, noise, strengths)
+        for row, strength in enumerate(strengths):
+            alone = runtime.run(input_ids[row : row + 1], noise[row : row + 1], strength.reshape(1))
+            np.testing.assert_array_equal(alone[0], drawn[prior][row])
+    plain = runtimes.load(open_bundle(contract)).run(input_ids, noise, strengths)
+    assert [np.array_equal(plain[row], drawn["hi"][row]) for row in range(4)] == [True, False, False, False]
+    assert [np.array_equal(drawn["hi"][row], drawn["pahi"][row]) for row in range(4)] == [True, False, False, False]
+
+
+def test_the_default_prior_is_pahi(contract_with_priors: Path) -> None:
+    bundle = open_bundle(contract_with_priors)
+    by_default = runtimes.load(bundle).run(*inputs(2))
+    np.testing.assert_array_equal(by_default, runtimes.load(bundle, prior="pahi").run(*inputs(2)))
+    gaussian = runtimes.load(bundle, prior="gaussian").run(*inputs(2, 0.0))
+    np.testing.assert_array_equal(gaussian, runtimes.load(bundle, prior="hi").run(*inputs(2, 0.0)))
+
+
+def test_a_prior_that_the_bundle_lacks(contract: Path) -> None:
+    with pytest.raises(BundleError, match="has no prior 'hi'"):
+        runtimes.load(open_bundle(contract), prior="hi")
+
+
 def test_describe(contract: Path) -> None:
     import onnxruntime
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,39 +10,37 @@ import torch
 
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
-from pahi_rt.pipeline import Pipeline
+from pahi_rt.runtimes import load
 from pahi_rt.train.contenders import bundle_field
 from pahi_rt.train.evaluate import evaluate
 from pahi_rt.train.measurements import Settings
 from pahi_rt.train.scorers.redness import Redness
 
-PRIOR = {"id": "runs/pahi", "revision": "local", "sha256": "0" * 64, "licence": "apache-2.0"}
-Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 
-
-@pytest.fixture
-def with_prior(edit: Edit) -> Path:
-    """The contract bundle, whose two-step graph takes prior_strength, with a manifest that says so."""
-    return edit(lambda data: data.update(prior=PRIOR))
-
-
-def test_rows_are_the_graph_with_the_prior_on_and_off(with_prior: Path) -> None:
-    field = bundle_field(open_bundle(with_prior), steps=2)
+def test_rows_are_the_graphs_with_the_prior_on_and_off(contract_with_priors: Path) -> None:
+    bundle = open_bundle(contract_with_priors)
+    field = bundle_field(bundle, steps=2)
     prompts, shape = ["a red apple", "two cats"], field.latent_shape
     eps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     reading = field.read(prompts)
     drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
-    assert list(drawn) == ["Gaussian", "prior", "eps x 0.8", "low x1.5, rest x0.7", "best of 4 (4x cost)"]
-    runtime = Pipeline.load(open_bundle(with_prior), steps=2).runtime
-    for name, noise, strength in (("Gaussian", eps, 0), ("prior", eps, 1), ("eps x 0.8", 0.8 * eps, 0)):
+    assert list(drawn) == ["Gaussian", "PAHI", "HI", "eps x 0.8", "low x1.5, rest x0.7", "best of 4 (4x cost)"]
+    for name, prior, noise, strength in (
+        ("Gaussian", "pahi", eps, 0),
+        ("Gaussian", "hi", eps, 0),
+        ("PAHI", "pahi", eps, 1),
+        ("HI", "hi", eps, 1),
+        ("eps x 0.8", "hi", 0.8 * eps, 0),
+    ):
+        runtime = load(bundle, steps=2, prior=prior)
         expected = runtime.run(reading, noise.numpy(), np.full(2, strength, np.float32))
         assert torch.equal(drawn[name], torch.from_numpy(expected).permute(0, 3, 1, 2) / 255)
-    assert (drawn["prior"] - drawn["Gaussian"]).abs().mean() > 0.01
+    assert all((drawn[name] - drawn["Gaussian"]).abs().mean() > 0.01 for name in ("PAHI", "HI"))
     assert torch.equal(drawn["best of 4 (4x cost)"], drawn["Gaussian"])
 
 
-def test_table_of_a_bundle(with_prior: Path) -> None:
-    field = bundle_field(open_bundle(with_prior), steps=2)
+def test_table_of_a_bundle(contract_with_priors: Path) -> None:
+    field = bundle_field(open_bundle(contract_with_priors), steps=2)
     settings = Settings(seeds=2, diversity_seeds=3, diversity_prompts=2, batch=2)
     report = evaluate("b", field, {"test": ["a cat", "a dog", "a face"]}, {"redness": Redness()}, settings=settings)
     gaussian, prior = report.groups[0].rows[:2]
@@ -61,15 +57,10 @@ def test_a_bundle_without_a_prior(contract: Path) -> None:
     assert "pahi-rt train" in caught.value.fix
 
 
-def test_a_graph_without_prior_strength(with_prior: Path) -> None:
-    with pytest.raises(PahiError, match="has no prior"):
-        bundle_field(open_bundle(with_prior), steps=1)
-
-
 def test_the_shipped_bundle_has_none_yet_or_is_evaluated() -> None:
     bundle = open_bundle("emoji")
-    if bundle.manifest.prior is None:
+    if not bundle.priors:
         with pytest.raises(PahiError, match="has no prior"):
             bundle_field(bundle)
     else:
-        assert bundle_field(bundle).contenders[1].name == "prior"
+        assert bundle_field(bundle).contenders[1].name == bundle.priors[0].upper()

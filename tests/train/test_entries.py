@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,7 @@ from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 from pahi_rt.train.run import Run, create_run
 
 PROMPTS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("cat", "dog", "apple", "face")]
-PRIOR = {"id": "runs/pahi", "revision": "local", "sha256": "0" * 64, "licence": "apache-2.0"}
 SMALL = Settings(seeds=2, diversity_seeds=2, diversity_prompts=2, batch=4)
-Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 
 
 @contextmanager
@@ -121,24 +119,24 @@ def test_a_run_has_a_recipe_of_its_own(run: Run) -> None:
 
 
 @pytest.fixture
-def bundle(recipe: Recipe, tmp_path: Path, edit: Edit) -> tuple[Path, Path]:
-    """The contract bundle with a prior, and a recipe that draws in the two steps of its graph."""
+def bundle(recipe: Recipe, tmp_path: Path, contract_with_priors: Path) -> tuple[Path, Path]:
+    """The contract bundle with priors, and a recipe that draws in two steps."""
     path = tmp_path / "bundle.toml"
     path.write_text(to_toml(recipe).replace("steps = 1\n", "steps = 2\n", 1))
-    return edit(lambda data: data.update(prior=PRIOR)), path
+    return contract_with_priors, path
 
 
 def test_a_bundle_is_evaluated_by_the_recipe_that_is_named(bundle: tuple[Path, Path]) -> None:
     folder, recipe = bundle
     entry = enter(str(folder), str(recipe), untimed)
-    assert [row.name for row in entry.field.contenders[:2]] == ["Gaussian", "prior"]
+    assert [row.name for row in entry.field.contenders[:2]] == ["Gaussian", "PAHI"]
     assert [len(prompts) for prompts in entry.groups.values()] == [4]
     report = evaluate("bundle", entry.field, entry.groups, entry.scorers, settings=SMALL)
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["groups"][0]["rows"][1]["kl_nats"] is None
 
 
 def test_a_bundle_of_unknown_origin(bundle: tuple[Path, Path]) -> None:
-    with pytest.raises(PahiError, match="no recipe 'contract'") as caught:
+    with pytest.raises(PahiError, match="no recipe 'contract-priors'") as caught:
         enter(str(bundle[0]), None, untimed)
     assert "--recipe emoji|" in caught.value.fix
 

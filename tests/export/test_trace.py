@@ -1,0 +1,60 @@
+"""What is traced: a graph for each number of steps and prior."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pahi_rt.errors import PahiError
+from pahi_rt.export.fused import FusedGenerator, FusedPrior
+from pahi_rt.export.trace import Variant, load_model
+from pahi_rt.train.priors import HI, PAHI, save_prior
+
+
+def test_files_are_named_after_steps_and_prior() -> None:
+    assert Variant(1, "gaussian").file == "one-step.onnx"
+    assert Variant(2, "pahi").file == "two-step-pahi.onnx"
+
+
+def test_without_priors_there_is_a_graph_for_each_number_of_steps(model: Path) -> None:
+    loaded = load_model(model, [])
+    assert loaded.variants((1, 2)) == [Variant(1, "gaussian"), Variant(2, "gaussian")]
+    assert type(loaded.fuse(Variant(1, "gaussian"))) is FusedGenerator
+
+
+def test_with_priors_there_is_one_for_each_of_them_and_none_without(model: Path, priors: dict[str, Path]) -> None:
+    loaded = load_model(model, list(priors.values()))
+    assert loaded.variants((1, 2)) == [Variant(steps, kind) for steps in (1, 2) for kind in ("hi", "pahi")]
+    fused = loaded.fuse(Variant(2, "hi"))
+    assert isinstance(fused, FusedPrior) and len(fused.unets) == 2
+    assert fused.prior.gaussian is loaded.priors["hi"]
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+
+
+def test_rounding_reaches_the_priors(model: Path, priors: dict[str, Path]) -> None:
+    loaded = load_model(model, [priors["pahi"]])
+    loaded.round()
+    for name, parameter in loaded.priors["pahi"].named_parameters():
+        assert parameter.equal(parameter.half().float()) == name.endswith("weight")
+
+
+def test_two_priors_of_one_kind(model: Path, priors: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(priors["hi"], tmp_path / "other.safetensors")
+    with pytest.raises(PahiError, match="is a second HI; a bundle holds one prior of each kind"):
+        load_model(model, [priors["hi"], tmp_path / "other.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"), [(HI((4, 4, 4)), "makes noise of shape"), (PAHI(31, (4, 8, 8)), "embeddings of width 31")]
+)
+def test_priors_of_another_model(model: Path, tmp_path: Path, prior: HI | PAHI, message: str) -> None:
+    save_prior(prior, tmp_path / "prior.safetensors")
+    with pytest.raises(PahiError, match=message):
+        load_model(model, [tmp_path / "prior.safetensors"])
+
+
+def test_what_is_no_prior(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="no prior at"):
+        load_model(model, [tmp_path / "missing.safetensors"])
