@@ -97,6 +97,17 @@ def _route(weight: torch.Tensor, kernel: torch.Tensor) -> None:
         weight[channel, channel] = kernel
 
 
+@torch.no_grad()
+def mute_functionals(unet: UNet2DConditionModel) -> None:
+    """Take out of the last convolution what draws a checkerboard, which is where the noise is read.
+
+    The second step sees the noise through the first one's drawing; one that holds nothing there leaves every value as
+    the first step read it.
+    """
+    board, weight = coupling.checkerboard(3, 3), unet.conv_out.weight
+    weight -= board * (weight * board).sum((2, 3), keepdim=True) / board.numel()
+
+
 @dataclass(frozen=True)
 class Batch:
     input_ids: torch.Tensor
@@ -179,6 +190,7 @@ def train(
     two = euler_schedule(build_scheduler(), 2)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        mute_functionals(modules["unet"])  # after every update
         done, count = step / schedule.steps, schedule.batch // worker.world
         batch = sampler.draw(count, generator, lift(done))
         text = modules["text_encoder"](batch.input_ids).last_hidden_state

@@ -72,3 +72,21 @@ def test_the_second_step_keeps_the_style_of_the_first(sampler: generator.Sampler
     assert (asked.sum(1) == 1).all()
     drawn = batch.styles[:, 1] + 0.1
     assert torch.equal(generator.nearest_style(drawn, batch.styles), batch.styles[:, 1])
+
+
+def test_muted_drawings_hold_nothing_where_the_noise_is_read() -> None:
+    torch.manual_seed(0)
+    unet = generator.build_unet()
+    text, noise = torch.randn(4, 24, 192), torch.randn(4, *generator.LATENT_SHAPE)
+
+    def functionals() -> torch.Tensor:
+        """Of the plain patterns: those that change sign half way have a border inside."""
+        with torch.no_grad():
+            return coupling.read(unet(noise, 999, text, return_dict=False)[0])[:, :4].abs().mean()
+
+    before = functionals()
+    generator.mute_functionals(unet)
+    assert functionals() < 0.4 * before
+    weight = unet.conv_out.weight.clone()
+    generator.mute_functionals(unet)
+    assert torch.allclose(unet.conv_out.weight, weight, atol=1e-7)
