@@ -27,11 +27,12 @@ def words(captions: Captions, tmp_path: Path) -> CLIPTokenizer:
 
 @pytest.fixture
 def pool(concepts: list[Concept]) -> Pool:
-    """Each concept is a grey of its own; generated pictures are off by as much as their error says."""
+    """Each concept is a grey of its own; generated pictures are off by as much as their error says; two styles."""
     greys = torch.linspace(40, 200, len(concepts)).view(-1, 1, 1, 1, 1)
     errors = torch.rand(len(concepts), 4, generator=torch.Generator().manual_seed(0))
     samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
-    return Pool(greys.expand(-1, 2, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors)
+    styles = torch.tensor([0, 1, 0, 1]).expand(len(concepts), -1)
+    return Pool(greys.expand(-1, 2, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors, styles)
 
 
 def draw(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int = 0) -> preferences.Batch:
@@ -72,6 +73,18 @@ def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, word
     assert (differences["sample"] > 0).all()
     assert 0 < len(differences["sample"]) <= 16
     assert differences["match"].abs().max() == 0  # the words do not count for this scorer
+
+
+def test_only_pictures_of_one_style_are_compared() -> None:
+    errors = torch.tensor([[1.0, 8.0, 1.1, 2.0, 8.0], [1.0, 1.1, 5.0, 6.0, 1.0]])
+    pool = Pool(torch.empty(0), torch.empty(0), errors, torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 2, 0]]))
+    concepts = torch.arange(2).repeat(100)
+    places, telling = preferences.draw_places(pool, concepts, torch.Generator().manual_seed(0))
+    drawn = {frozenset(pair) for pair in places[(concepts == 0) & telling].tolist()}
+    assert drawn == {frozenset({0, 3}), frozenset({2, 3})}
+    assert not telling[concepts == 1].any()  # within its styles nothing is clearly better
+    assert set(places[concepts == 1, 0].tolist()) == set(range(5))
+    assert (telling == ((places == 0) | (places == 2) | (places == 3)).all(1) & (concepts == 0)).all()
 
 
 def test_degrading_changes_every_picture_and_keeps_its_range() -> None:
