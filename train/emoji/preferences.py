@@ -28,6 +28,7 @@ from pahi_rt.machine import cpu_name
 from pahi_rt.train.emoji import coupling, scorer
 from pahi_rt.train.emoji.autoencoder import reconstruct
 from pahi_rt.train.emoji.captions import Captions
+from pahi_rt.train.emoji.distortions import degrade, harmless, jitter
 from pahi_rt.train.emoji.evaluate import decode, draw_latents
 from pahi_rt.train.emoji.targets import apply_attributes
 from pahi_rt.train.emoji.text import tokens
@@ -105,33 +106,6 @@ def to_bytes(pictures: Tensor) -> Tensor:
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def jitter(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """What must not matter: a little contrast, brightness, softness or sharpness, noise; each picture for itself."""
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(pictures), 1, 1, 1, generator=generator)
-
-    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    pictures = pictures + uniform(-0.4, 0.4) * (pictures - soft)
-    pictures = (pictures - 0.5) * uniform(0.9, 1.1) + 0.5 + uniform(-0.05, 0.05)
-    noise = torch.randn(pictures.shape, generator=generator) * uniform(0, 0.02)
-    return (pictures + noise).clamp(0, 1)
-
-
-def degrade(pictures: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
-    """What must matter: each picture [B, 3, H, W] blurred, blended with another, patched from it, or torn in two."""
-    blurred = F.interpolate(F.avg_pool2d(pictures, 6, 6), pictures.shape[-2:], mode="bilinear")
-    share = 0.3 + 0.3 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    blended = torch.lerp(pictures, others, share)
-    cells = torch.rand(len(pictures), 1, 4, 4, generator=generator)
-    mask = F.interpolate((cells < 0.3).float(), pictures.shape[-2:], mode="nearest")
-    patched = torch.lerp(pictures, others, mask)
-    torn = torch.cat([pictures[..., :64, :], pictures[..., 64:, :].roll(20, -1)], -2)
-    kinds = torch.stack([blurred, blended, patched, torn])
-    chosen = torch.randint(len(kinds), (len(pictures),), generator=generator)
-    return kinds[chosen, torch.arange(len(pictures))].clamp(0, 1)
-
-
 @dataclass(frozen=True)
 class Batch:
     """Pictures float [B, 3, H, W] in [0, 1] of one concept a row, its prompt, and another concept's."""
@@ -158,9 +132,10 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     real = pool.real[concepts, torch.randint(pool.real.shape[1], (count,), generator=generator)] / 255
     places, telling = draw_places(pool, concepts, generator)
     samples = pool.samples[concepts[:, None], places] / 255
-    # Drawings and generated pictures are degraded alike, or the damage would be a mark of one of them.
-    of_real = torch.rand(count, generator=generator) < 0.5
-    degraded = degrade(torch.where(of_real[:, None, None, None], real, samples[:, 0]), real.roll(1, 0), generator)
+    # Drawings and generated pictures are degraded alike, and with either, or the damage would be a mark of one of them.
+    of_real, of_other = torch.rand(2, count, generator=generator) < 0.5
+    damaged, others = (torch.where(of[:, None, None, None], real, samples[:, 0]) for of in (of_real, of_other))
+    degraded = degrade(damaged, others.roll(1, 0), generator)
     real, one, other, degraded = (
         jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)
     )
@@ -246,16 +221,6 @@ def accuracy(network: nn.Module, pool: Pool, captions: Captions, words: CLIPToke
     generator = torch.Generator().manual_seed(seed)
     parts = [compare(network, draw_batch(pool, captions, words, 64, generator)) for _ in range(24)]
     return {kind: round(float((torch.cat([p[kind] for p in parts]) > 0).float().mean()), 4) for kind in PAIRS}
-
-
-def harmless(pictures: Tensor) -> dict[str, Tensor]:
-    """Changes that nobody would prefer or mind."""
-    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return {
-        "contrast x 1.03": ((pictures - 0.5) * 1.03 + 0.5).clamp(0, 1),
-        "floored": (pictures * 255).floor() / 255,
-        "sharpened": (pictures + 0.3 * (pictures - soft)).clamp(0, 1),
-    }
 
 
 @torch.no_grad()

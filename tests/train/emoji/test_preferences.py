@@ -87,21 +87,6 @@ def test_only_pictures_of_one_style_are_compared() -> None:
     assert (telling == ((places == 0) | (places == 2) | (places == 3)).all(1) & (concepts == 0)).all()
 
 
-def test_degrading_changes_every_picture_and_keeps_its_range() -> None:
-    pictures, others = torch.rand(2, 24, 3, 128, 128, generator=torch.Generator().manual_seed(0)).unbind(0)
-    degraded = preferences.degrade(pictures, others, torch.Generator().manual_seed(1))
-    assert degraded.min() >= 0 and degraded.max() <= 1
-    assert ((degraded - pictures).abs().mean((1, 2, 3)) > 0.02).all()
-
-
-def test_jitter_is_small_and_each_pictures_own() -> None:
-    pictures = torch.full((8, 3, 128, 128), 0.5)
-    jittered = preferences.jitter(pictures, torch.Generator().manual_seed(0))
-    means = jittered.mean((1, 2, 3))
-    assert (means - 0.5).abs().max() < 0.06
-    assert means.std() > 0.005
-
-
 def test_unusual_noise_keeps_half_of_it_gaussian() -> None:
     noise = preferences.unusual_noise(400, torch.Generator().manual_seed(0))
     assert noise[200:].std(dim=(1, 2, 3)).sub(1).abs().max() < 0.15
