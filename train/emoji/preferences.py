@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
+from pahi_rt.errors import PahiError
 from pahi_rt.machine import cpu_name
 from pahi_rt.train.emoji import coupling, scorer
 from pahi_rt.train.emoji.autoencoder import reconstruct
@@ -46,6 +47,8 @@ pairs across styles would teach a liking for the cheap one. Within a style error
 57 % have a partner that is 1.2 times as good or bad, 43 % one that is 1.3 times (20 concepts).
 """
 PAIRS = ("real", "match", "clean", "sample")
+LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
+"""What a scorer must reach on every kind of pair, and what no harmless change may exceed, to be installed."""
 
 
 @dataclass(frozen=True)
@@ -205,19 +208,39 @@ def load(folder: Path, name: str, words: CLIPTokenizer) -> nn.Module:
 
 
 def measure(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer) -> dict[str, Any]:
-    """Held-out accuracy on each kind of pair, and how far harmless changes move the score."""
+    """Accuracy on each kind of pair, and how far harmless changes move the score.
+
+    Held out from training are the pool's noises and tints, and the draw of captions and damage. The concepts, their
+    drawings, the ways of wording and of damaging are those of training.
+    """
     labels = [concept.label for concept in captions.concepts]
     return {
         "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
+        "held_out": "noises, tints, draws of captions and damage; not concepts, drawings or kinds of damage",
         "pair_accuracy": accuracy(network, pool, captions, words, seed=0),
         "shift_by_harmless_changes_in_prompt_std": invariance(network, pool, labels, words),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
 
 
+def require(name: str, report: dict[str, Any]) -> None:
+    """PahiError if a report of `measure` misses LEAST_ACCURACY or MOST_SHIFT somewhere, or does not say."""
+    pairs, shifts = (report.get(key, {}) for key in ("pair_accuracy", "shift_by_harmless_changes_in_prompt_std"))
+    wrong = [f"{kind} pairs {pairs.get(kind)}" for kind in PAIRS if not pairs.get(kind, 0) >= LEAST_ACCURACY]
+    wrong += [f"{change} {shift}" for change, shift in shifts.items() if not abs(shift) <= MOST_SHIFT]
+    if wrong or not shifts:
+        needed = (
+            f"at least {LEAST_ACCURACY} on each kind of pair and at most {MOST_SHIFT} by harmless changes are needed"
+        )
+        fix = f"train it longer: python -m pahi_rt.train.emoji scorers --steps {2 * SCHEDULE.steps}"
+        raise PahiError(
+            f"the scorer {name} is not good enough ({', '.join(wrong) or 'not measured'}): {needed}", fix=fix
+        )
+
+
 @torch.no_grad()
 def accuracy(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int) -> dict[str, float]:
-    """Share of a held-out pool's pairs whose better half scores higher."""
+    """Share of a pool's pairs whose better half scores higher."""
     generator = torch.Generator().manual_seed(seed)
     parts = [compare(network, draw_batch(pool, captions, words, 64, generator)) for _ in range(24)]
     return {kind: round(float((torch.cat([p[kind] for p in parts]) > 0).float().mean()), 4) for kind in PAIRS}

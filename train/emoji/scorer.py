@@ -145,10 +145,18 @@ def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def load(name: str, source: str | Path | None = None) -> EmojiScorer:
-    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped. PahiError for a missing or foreign file."""
+def measured(path: Path) -> dict[str, Any]:
+    """The report that `save` put into a scorer's file."""
+    with safe_open(path, "pt") as file:
+        report: dict[str, Any] = json.loads(file.metadata()["measured"])
+    return report
+
+
+def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | None = None) -> EmojiScorer:
+    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped, for the tokens of `words` or of the published
+    tokeniser. PahiError for a missing or foreign file."""
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    words = tokenizer.load(WORDS)
+    words = words or tokenizer.load(WORDS)
     network = KINDS[name](len(words))
     fix = "python -m pahi_rt.train.emoji scorers"
     try:

@@ -1,5 +1,6 @@
 """Pairs whose better half is known, and scorers that can learn them."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_a_scorer_learns_is_saved_and_loaded(
     labels = [concept.label for concept in captions.concepts]
     preferences.standardise(network, pool, labels, words)
     path = tmp_path / f"{name}.safetensors"
-    scorer.save(network, path, {"pair_accuracy": {}})
+    scorer.save(network, path, {"pair_accuracy": {"real": 0.5}})
+    assert scorer.measured(path) == {"pair_accuracy": {"real": 0.5}}
     monkeypatch.setattr(scorer, "WORDS", tmp_path / "tokenizer")
     loaded = scorer.load(name, path)
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -130,6 +132,26 @@ def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Capt
     shifts = preferences.invariance(brightness, pool, labels, words)  # type: ignore[arg-type]
     assert shifts["floored"] < 0
     assert abs(shifts["sharpened"]) < 0.01
+
+
+PASSING = {
+    "pair_accuracy": dict.fromkeys(preferences.PAIRS, 0.9),
+    "shift_by_harmless_changes_in_prompt_std": {"floored": -0.1, "sharpened": 0.0},
+}
+
+
+def test_a_scorer_must_be_good_on_every_kind_of_pair_and_mind_no_harmless_change() -> None:
+    preferences.require("emoji-a", PASSING)
+    accuracies, shifts = PASSING["pair_accuracy"], PASSING["shift_by_harmless_changes_in_prompt_std"]
+    for change, message in (
+        ({"pair_accuracy": accuracies | {"sample": 0.89}}, "sample pairs 0.89"),
+        ({"pair_accuracy": accuracies | {"real": math.nan}}, "real pairs nan"),
+        ({"pair_accuracy": {"real": 1.0}}, "match pairs None"),
+        ({"shift_by_harmless_changes_in_prompt_std": shifts | {"floored": -0.11}}, "floored -0.11"),
+        ({"shift_by_harmless_changes_in_prompt_std": {}}, "not measured"),
+    ):
+        with pytest.raises(PahiError, match=message):
+            preferences.require("emoji-a", PASSING | change)
 
 
 def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
