@@ -69,7 +69,8 @@ def train(
         state = _restore(checkpoint, trainer, validation)
     if processes.is_main and not resume:
         run = create_run(replace(run, split=split.sha256))
-    with MetricsLog(run, state.step if checkpoint else -1) if processes.is_main else nullcontext() as log:
+    reached = (state.step if checkpoint else -1, state.evaluated)
+    with MetricsLog(run, *reached) if processes.is_main else nullcontext() as log:
         if log:
             run.note_environment(describe_environment(processes.device, processes.world, state.step))
         if not checkpoint:

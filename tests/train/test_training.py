@@ -132,6 +132,16 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+def test_an_evaluation_that_was_due_at_an_interruption_is_logged_once(recipe: MakeRecipe, tmp_path: Path) -> None:
+    train("pahi", tmp_path / "whole", recipe())
+    interrupted = train("pahi", tmp_path / "run", recipe(), watch=KillAt(7, end=interrupt))
+    assert (interrupted.state.step, interrupted.state.evaluated) == (8, 4)
+    with pytest.raises(Killed):
+        train("pahi", tmp_path / "run", resume=True, watch=KillAt(8, evaluation=True))
+    train("pahi", tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("evaluation", [False, True])
 def test_ctrl_c_ends_after_the_step_and_can_be_resumed(
