@@ -121,6 +121,8 @@ def test_a_scorer_learns_is_saved_and_loaded(
     assert loaded.scale > 0
     with pytest.raises(PahiError, match="128x128"):
         loaded.score(torch.rand(1, 3, 64, 64), ["fire"])
+    with pytest.raises(PahiError, match="2 prompts for 1 pictures"):
+        loaded.score(torch.rand(1, 3, 128, 128), ["fire", "cat face"])
 
 
 def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
