@@ -64,12 +64,3 @@ def test_a_bundle_without_a_prior(contract: Path) -> None:
 def test_a_graph_without_prior_strength(with_prior: Path) -> None:
     with pytest.raises(PahiError, match="has no prior"):
         bundle_field(open_bundle(with_prior), steps=1)
-
-
-def test_the_shipped_bundle_has_none_yet_or_is_evaluated() -> None:
-    bundle = open_bundle("emoji")
-    if bundle.manifest.prior is None:
-        with pytest.raises(PahiError, match="has no prior"):
-            bundle_field(bundle)
-    else:
-        assert bundle_field(bundle).contenders[1].name == "prior"

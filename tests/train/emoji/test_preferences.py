@@ -1,6 +1,8 @@
 """Pairs whose better half is known, and scorers that can learn them."""
 
+import copy
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +49,14 @@ def test_batches_depend_on_the_generator_alone(pool: Pool, captions: Captions, w
 
 
 def test_foreign_captions_never_mean_the_concept(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
-    batch = draw(pool, captions, words)
-    texts = [
-        [words.decode(ids, skip_special_tokens=True) for ids in part] for part in (batch.input_ids, batch.foreign_ids)
-    ]
-    assert all(own != foreign for own, foreign in zip(*texts, strict=True))
+    rng, meanings = random.Random(0), {}
+    for concept in [*range(len(captions.concepts))] * 2000:
+        caption = captions.draw(concept, None, rng)
+        meanings[tuple(preferences.tokens(words, [caption.text])[0].tolist())] = set(caption.meanings)
+    for seed in range(10):
+        batch = draw(pool, captions, words, seed)
+        for own, foreign in zip(batch.input_ids.tolist(), batch.foreign_ids.tolist(), strict=True):
+            assert not meanings[tuple(own)] & meanings[tuple(foreign)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -115,7 +120,8 @@ def test_a_scorer_learns_is_saved_and_loaded(
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scores = loaded.score(pictures, ["cat face", "fire"])
     assert scores.shape == (2,)
-    assert torch.allclose(scores, network(pictures, preferences.tokens(words, ["cat face", "fire"])), atol=0.1)
+    halved = copy.deepcopy(network).half().float()
+    assert torch.equal(scores, halved(pictures, preferences.tokens(words, ["cat face", "fire"])))
     scores.sum().backward()
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
     assert loaded.scale > 0
@@ -126,6 +132,19 @@ def test_a_scorer_learns_is_saved_and_loaded(
 
 
 def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    labels = [concept.label for concept in captions.concepts]
+
+    def contrast(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return (pictures - 0.5).abs().mean((1, 2, 3))
+
+    scores = torch.stack([contrast(pictures / 255, words) for pictures in pool.samples[:, 2:]])
+    shifts = preferences.invariance(contrast, pool, labels, words)  # type: ignore[arg-type]
+    expected = 0.03 * scores.mean() / scores.var(1).mean().sqrt()
+    assert shifts["contrast x 1.03"] == pytest.approx(float(expected), rel=0.02)
+    assert abs(shifts["sharpened"]) < 0.01
+
+
+def test_invariance_sees_a_scorer_that_loves_light(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
     labels = [concept.label for concept in captions.concepts]
 
     def brightness(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
