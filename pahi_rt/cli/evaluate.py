@@ -34,9 +34,6 @@ def evaluate(
         messages.document(report.to_dict())
     else:
         messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
-        given = {"--recipe": recipe, "--encoder": encoder, "--seeds": seeds, "--limit": limit}
-        words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-        messages.next_command("evaluate", target, *words, "--json")
 
 
 def run_evaluation(target: str, seeds: int, limit: int | None, recipe: str | None, encoder: str | None) -> Report:

@@ -47,11 +47,6 @@ def _synonyms(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(synonym for synonym in row.get("synonyms", ()) if synonym not in RUDE)
 
 
-def all_prompts() -> list[str]:
-    """Every prompt of the embedded generator, concept by concept."""
-    return [text for concept in load_concepts() for text in _dress([concept.label, *concept.synonyms])]
-
-
 def split(validation: int, test: int, seed: int) -> Split:
     """`split_concepts` of the embedded generator: 356 concepts, 60 of them for the test part alone."""
     return split_concepts(load_concepts(), validation, test, seed)

@@ -12,7 +12,7 @@ from pahi_rt.train.emoji import package, prompts
 from pahi_rt.train.emoji.captions import phrasings
 from pahi_rt.train.emoji.prompts import REPHRASED, UNSEEN, load_concepts, split_concepts
 from pahi_rt.train.emoji.sources import Concept
-from pahi_rt.train.prompts import key, load_prompts, load_split
+from pahi_rt.train.prompts import key, load_split
 from pahi_rt.train.recipe import load_recipe
 
 VALIDATION, TEST = 160, 320
@@ -38,7 +38,8 @@ def test_the_shipped_vocabulary_gives_the_split_of_the_recipe() -> None:
     assert {name: len(group) for name, group in split.groups.items()} == {UNSEEN: TEST // 2, REPHRASED: TEST // 2}
     everything = [key(text) for part in (split.train, split.validation, split.test) for text in part]
     assert len(set(everything)) == len(everything)
-    assert set(everything) <= {key(text) for text in load_prompts("emoji")}
+    phrases = [phrase for concept in load_concepts() for phrase in (concept.label, *concept.synonyms)]
+    assert set(everything) <= {key(text) for phrase in phrases for text in phrasings(phrase)}
 
 
 def test_held_out_concepts_are_many_of_every_category_and_never_trained_on() -> None:
