@@ -198,6 +198,17 @@ def test_kl_that_cannot_be_known_is_none() -> None:
     assert rows["better"].kl_nats is None
 
 
+def test_another_judge() -> None:
+    scorers = {"level": Level(), "dark": Level(-1.0)}
+    report = evaluate("toy", field(), {"test": PROMPTS}, scorers, judge="dark", settings=SMALL)
+    best = report.groups[0].rows[-1].scores
+    assert report.judge == "dark"
+    assert best["dark"].mean_score > best["dark"].gaussian_mean_score
+    assert best["level"].mean_score < best["level"].gaussian_mean_score
+    with pytest.raises(PahiError, match="nobody cannot choose"):
+        evaluate("toy", field(), {"test": PROMPTS}, scorers, judge="nobody", settings=SMALL)
+
+
 def test_the_judge_is_the_first_scorer() -> None:
     scorers = {"level": Level(), "dark": Level(-1.0)}
     report = evaluate("toy", field(), {"test": PROMPTS}, scorers, settings=SMALL)
