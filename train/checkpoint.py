@@ -74,23 +74,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, "pt") as file:
             counters = json.loads((file.metadata() or {})[METADATA])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        state = State(**counters["state"])
+        state, scaler = State(**counters["state"]), dict(counters["scaler"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _corrupt(path, repr(error)) from error
+        raise corrupt(path, repr(error)) from error
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise _corrupt(path, f"{name} holds NaN or infinity")
-    return Checkpoint(path, state, tensors, counters["scaler"])
+            raise corrupt(path, f"{name} holds NaN or infinity")
+    return Checkpoint(path, state, tensors, scaler)
 
 
 def restore_checkpoint(
     checkpoint: Checkpoint, prior: Prior, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> None:
     """Put `prior`, `optimizer` and `scaler` back where they were. Raises PahiError if the tensors do not fit."""
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _strip(checkpoint.tensors, _OPTIMIZER).items():
-        index, _, moment = name.partition(".")
-        moments.setdefault(int(index), {})[moment] = tensor
     try:
         prior.load_state_dict(_strip(checkpoint.tensors, _PRIOR))
     except RuntimeError as error:
@@ -98,14 +94,28 @@ def restore_checkpoint(
         raise PahiError(
             what, fix="put back the generator that this run began with, or train in a new folder"
         ) from error
+    moments = _moments(checkpoint, optimizer)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     scaler.load_state_dict(checkpoint.scaler)
+
+
+def _moments(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """Index of a parameter -> Adam's moments of it, by name. Raises PahiError for those that are of no parameter."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    known = {str(index) for group in optimizer.state_dict()["param_groups"] for index in group["params"]}
+    for name, tensor in _strip(checkpoint.tensors, _OPTIMIZER).items():
+        index, _, moment = name.partition(".")
+        if index not in known:
+            raise corrupt(checkpoint.path, f"there is no parameter for {_OPTIMIZER}{name}")
+        moments.setdefault(int(index), {})[moment] = tensor
+    return moments
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _corrupt(path: Path, why: str) -> PahiError:
+def corrupt(path: Path, why: str) -> PahiError:
+    """What to raise about a checkpoint that cannot be used."""
     fix = f"rm {path}: the run then goes on from the checkpoint before it, or from the start if there is none"
     return PahiError(f"the checkpoint {path} is corrupt: {why}", fix=fix)

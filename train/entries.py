@@ -35,18 +35,23 @@ class Entry:
     """By spec; those that trained a prior first."""
     trained: Sequence[str]
     """Specs of the scorers that trained a prior."""
+    judge: str
+    """The spec of the scorer that chooses the best of several pictures."""
 
 
-def enter(target: str | Path, recipe: str | None, stage: Timed) -> Entry:
-    """The run in a folder, or the bundle that `open_bundle` opens with `recipe`. Raises PahiError."""
+def enter(target: str | Path, recipe: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
+    """The run in a folder, or the bundle that `open_bundle` opens with `recipe`; `scorers` are specs of further ones.
+
+    Raises PahiError.
+    """
     if not Path(target).is_dir() or (Path(target) / MANIFEST).is_file():
-        return enter_bundle(open_bundle(target), recipe, stage)
+        return enter_bundle(open_bundle(target), recipe, stage, scorers)
     if recipe is not None:
         raise PahiError(f"{target} is evaluated by its own recipe", fix="leave out --recipe, which is for bundles")
-    return enter_run(open_run(Path(target)), stage)
+    return enter_run(open_run(Path(target)), stage, scorers)
 
 
-def enter_run(run: Run, stage: Timed) -> Entry:
+def enter_run(run: Run, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
     """The best prior of a run so far. PahiError if there is none, or if the test prompts are no longer the same."""
     recipe = run.recipe
     if not run.prior.is_file():
@@ -61,17 +66,17 @@ def enter_run(run: Run, stage: Timed) -> Entry:
     models = load_models(
         recipe.generator,
         recipe.decoder,
-        scorer_specs(recipe),
+        scorer_specs(recipe, scorers),
         steps=recipe.steps,
         device=device,
         checkpointing=False,
         stage=stage,
     )
     field = generator_field(models.generator, {run.kind.upper(): prior}, recipe.steps, device)
-    return Entry(field, held_out_groups(split), models.scorers, training_specs(recipe))
+    return Entry(field, held_out_groups(split), models.scorers, training_specs(recipe), recipe.scorers.evaluation[0])
 
 
-def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed) -> Entry:
+def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
     """A bundle's priors, and the recipe that they were trained with: the one of the bundle's name if none is named."""
     name = bundle.manifest.name if recipe_name is None else recipe_name
     if recipe_name is None and name not in built_in():
@@ -84,11 +89,11 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed) -> Entry
     with stage("load bundle"):
         field = bundle_field(bundle, recipe.steps)
     split = load_test(recipe, stage)
-    scorers = {}
-    for spec in scorer_specs(recipe):
+    loaded = {}
+    for spec in scorer_specs(recipe, scorers):
         with stage(f"load scorer {spec}"):
-            scorers[spec] = load_scorer(spec)
-    return Entry(field, held_out_groups(split), scorers, training_specs(recipe))
+            loaded[spec] = load_scorer(spec)
+    return Entry(field, held_out_groups(split), loaded, training_specs(recipe), recipe.scorers.evaluation[0])
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:
@@ -106,9 +111,9 @@ def held_out_groups(split: Split) -> Groups:
     return {**groups, OTHERS if groups else TEST: rest} if rest else groups
 
 
-def scorer_specs(recipe: Recipe) -> list[str]:
-    """All scorers of a recipe; those that train come first, for the first one chooses the best of several pictures."""
-    return list(dict.fromkeys([*training_specs(recipe), *recipe.scorers.evaluation]))
+def scorer_specs(recipe: Recipe, more: Sequence[str] = ()) -> list[str]:
+    """All scorers of a recipe, those that train first, and then `more`."""
+    return list(dict.fromkeys([*training_specs(recipe), *recipe.scorers.evaluation, *more]))
 
 
 def training_specs(recipe: Recipe) -> list[str]:

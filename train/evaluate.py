@@ -44,10 +44,12 @@ def evaluate_target(
     limit: int | None = None,
     recipe: str | None = None,
     encoder: str | None = None,
+    scorers: Sequence[str] = (),
+    judge: str | None = None,
     watch: Watch | None = None,
     track: Track = silent,
 ) -> Report:
-    """Table 1 of a run or a bundle on its recipe's test prompts, under every scorer that the recipe names.
+    """Table 1 of a run or a bundle on its recipe's test prompts, under every scorer that the recipe names, and more.
 
     Args:
         target: a run folder, or what `open_bundle` opens.
@@ -56,6 +58,9 @@ def evaluate_target(
             test prompts must be the ones that training held out.
         encoder: folder or hub id of a CLIP to measure diversity in, which must have trained nothing here; without
             one, `RandomFeatures`.
+        scorers: specs of further scorers to report, which neither trained the prior nor decided when to stop.
+        judge: spec of the scorer that chooses the best of several pictures; the recipe's first for evaluation if left
+            out. It is reported as well.
 
     Raises PahiError for a run without a prior yet, a bundle without one, prompts that changed since the training, and
     as the loaders do; all before the first picture is drawn.
@@ -63,13 +68,15 @@ def evaluate_target(
     settings = Settings(seeds=seeds)
     if limit is not None and limit < 1:
         raise PahiError(f"{limit} prompts cannot be evaluated", fix="use --limit 1 or more")
-    entry = enter(target, recipe, partial(timed, watch or Silent()))
+    more = [*scorers, judge] if judge else scorers
+    entry = enter(target, recipe, partial(timed, watch or Silent()), more)
     return evaluate(
         str(target),
         entry.field,
         {name: prompts[:limit] for name, prompts in entry.groups.items()},
         entry.scorers,
         trained=entry.trained,
+        judge=judge or entry.judge,
         encoder=load_encoder(encoder),
         settings=settings,
         track=track,
@@ -83,6 +90,7 @@ def evaluate(
     scorers: Mapping[str, Scorer],
     *,
     trained: Sequence[str] = (),
+    judge: str | None = None,
     encoder: RandomFeatures | ClipFeatures | None = None,
     settings: Settings = USUAL,
     track: Track = silent,
@@ -91,20 +99,24 @@ def evaluate(
 
     Args:
         groups: reported apart, and together where there are several.
-        scorers: label -> scorer; the first chooses the best of several candidates.
+        scorers: label -> scorer.
         trained: labels of the scorers that a prior here was trained against.
+        judge: label of the scorer that chooses the best of several candidates; the first if left out.
         encoder: what diversity is measured in; it must have trained nothing here.
 
-    The same arguments give the same report. Raises PahiError for no prompts, no scorers, unusable scores.
+    The same arguments give the same report. Raises PahiError for no prompts, no scorers, unusable scores or judge.
     """
     prompts, places = _join(groups)
     if not scorers:
         raise PahiError("no scorer to evaluate with", fix='name at least one, such as "pickscore"')
+    judge = next(iter(scorers)) if judge is None else judge
+    if judge not in scorers:
+        raise PahiError(f"{judge} cannot choose pictures: it does not score", fix=f"use one of {', '.join(scorers)}")
     encoder = encoder or RandomFeatures()
     for module in (encoder, *scorers.values()):
         module.to(field.device)
     diverse = sorted({index for place in places.values() for index in spread(place, settings.diversity_prompts)})
-    measured = measure(field, prompts, diverse, scorers, next(iter(scorers)), encoder, settings, track)
+    measured = measure(field, prompts, diverse, scorers, judge, encoder, settings, track)
     if len(places) > 1:
         places[ALL] = list(range(len(prompts)))
     names = [contender.name for contender in field.contenders]
@@ -115,7 +127,7 @@ def evaluate(
         diversity_seeds=settings.diversity_seeds,
         diversity_encoder=encoder.name,
         pictures=field.pictures,
-        judge=next(iter(scorers)),
+        judge=judge,
         scorers={label: ScorerNote(scorer.unit, label in trained) for label, scorer in scorers.items()},
         groups=tuple(
             summarise(group, names, [c.candidates for c in field.contenders], measured, torch.tensor(place))

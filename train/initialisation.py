@@ -13,12 +13,15 @@ from pahi_rt.train.batches import PRETRAINING, WEIGHTS, seeded
 from pahi_rt.train.generators import Generator
 from pahi_rt.train.models import Models, Timed
 from pahi_rt.train.pretraining import pretrain
-from pahi_rt.train.priors import HI, PAHI, PRIORS, Prior
+from pahi_rt.train.priors import HI, PAHI, PRIORS, Prior, check_embeddings
 from pahi_rt.train.prompts import Split
 from pahi_rt.train.recipe import Recipe
 
 _PROMPTS = 64
 """Encoded at once."""
+
+Pooled = tuple[Tensor, Tensor]
+"""Embeddings [N, P] of the training prompts, and of the validation prompts."""
 
 
 def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
@@ -34,23 +37,34 @@ def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
         return PAHI(generator.pooled_width, shape, settings.hidden, init=settings.init, **options)  # type: ignore[arg-type]
 
 
-def prepare_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage: Timed) -> dict[str, float]:
-    """Standardise what PAHI reads and pretrain it by eq. (10), as the recipe says, in place.
+def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage: Timed) -> Pooled | None:
+    """Standardise what PAHI reads, if the recipe says so, in place.
+
+    The embeddings of the training and of the validation prompts, each [N, P]; None if the recipe has no use for them.
+    Raises PahiError for embeddings that are not finite or, where they are to be standardised, all alike.
+    """
+    settings = recipe.prior
+    if not isinstance(prior, PAHI) or not (settings.standardise or settings.init == "pretrain"):
+        return None
+    with stage("read prompts"):
+        pooled = read_pooled(models, split.train), read_pooled(models, split.validation)
+    for part in pooled:
+        check_embeddings(prior, part)
+    if settings.standardise:
+        prior.fit_features(pooled[0])
+    return pooled
+
+
+def pretrain_prior(prior: Prior, recipe: Recipe, pooled: Pooled | None, stage: Timed) -> dict[str, float]:
+    """Pretrain PAHI by eq. (10) on what `fit_prior` returned, if the recipe says so, in place.
 
     What pretraining reports, none if there is none: KL and error on the training and on the validation prompts.
     """
-    wants_features, wants_pretraining = recipe.prior.standardise, recipe.prior.init == "pretrain"
-    if not isinstance(prior, PAHI) or not (wants_features or wants_pretraining):
-        return {}
-    with stage("read prompts"):
-        train, held_out = read_pooled(models, split.train), read_pooled(models, split.validation)
-    if wants_features:
-        prior.fit_features(train)
-    if not wants_pretraining:
+    if not isinstance(prior, PAHI) or pooled is None or recipe.prior.init != "pretrain":
         return {}
     generator = seeded(recipe.optimisation.seed, PRETRAINING)
     with stage("pretrain"):
-        return pretrain(prior, train, held_out, generator=generator, **asdict(recipe.pretraining))
+        return pretrain(prior, *pooled, generator=generator, **asdict(recipe.pretraining))
 
 
 def read_pooled(models: Models, prompts: Sequence[str]) -> Tensor:

@@ -24,12 +24,13 @@ _NOT_IN_A_NAME = re.compile(r"[^-.\w]")
 class MetricsLog:
     """The two files of a run, open for one process. Raises PahiError if another one writes them, or they cannot be."""
 
-    def __init__(self, run: Run, step: int) -> None:
-        """`step` is where the run goes on: what was written beyond it is dropped, for those steps are made again."""
+    def __init__(self, run: Run, step: int, evaluated: int) -> None:
+        """`step` is where the run goes on, `evaluated` the step of its last evaluation, as in `State`: what was written
+        beyond them is dropped, for it is made again."""
         self._path = run.metrics
         self._lock = lock(run)
         with writing(run.path):
-            forget_after(run.metrics, step)
+            forget_after(run.metrics, step, evaluated)
             self._file = run.metrics.open("a", encoding="utf-8")
             self._writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
 
@@ -62,10 +63,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of later steps."""
+def forget_after(path: Path, step: int, evaluated: int) -> None:
+    """Drop the rows of steps after `step`, and of evaluations after that of step `evaluated`."""
     if path.exists():
-        kept = [row for row in read_metrics(path) if row["step"] <= step]
+        kept = [row for row in read_metrics(path) if row["step"] <= (evaluated if "validation" in row else step)]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 

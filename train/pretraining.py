@@ -9,7 +9,6 @@ if the prior was given the means and spreads of the training prompts' features, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +33,11 @@ def pretrain(
     batch: int = 72,
     learning_rate: float = 1e-3,
     decoder_hidden: int = 144,
-    on_step: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:
     """Minimise eq. (10) over the pooled embeddings `train` [N, P] with Adam, in place; what came of it.
 
     The sum over prompts is taken as its mean over a batch drawn with replacement. The paper gives no steps, no rate and
-    no width of h. `generator` decides everything that is random; `on_step(step, loss)` is called after every step.
+    no width of h. `generator` decides everything that is random.
 
     Returns train_kl_nats, train_mse, and the same with `_before`; with `held_out` [M, P] also held_out_*: means over
     prompts. An MSE of 1 on standardised embeddings means that nothing of the prompt can be read from x_T.
@@ -60,8 +58,6 @@ def pretrain(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if on_step:
-            on_step(step, loss.item())
     return {f"{name}_before": value for name, value in before.items()} | _measure(prior, decoder, rows, generator)
 
 

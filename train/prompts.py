@@ -135,7 +135,7 @@ def _check(prompt: str, name: str) -> None:
 def _read_file(path: Path) -> Iterable[Any]:
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
-        named = ", ".join((*NAMED, f"{HUB}owner/name"))
+        named = ", ".join((*NAMED, *SPLITS, f"{HUB}owner/name"))
         fix = f"give a file ({', '.join(READERS)}) or one of {named}"
         raise PromptError(f"there are no prompts at {path}", fix=fix)
     if reader is None:
@@ -238,19 +238,13 @@ def _needs(package: str) -> Any:
         raise PromptError(what, fix="pip install 'pahi-rt[train]'") from error
 
 
-def _emoji_prompts() -> list[str]:
-    from pahi_rt.train.emoji.prompts import all_prompts
-
-    return all_prompts()
-
-
 def _split_emoji(validation: int, test: int, seed: int) -> Split:
     from pahi_rt.train.emoji.prompts import split
 
     return split(validation, test, seed)
 
 
-NAMED: dict[str, Callable[[], list[Any]]] = {"pick-a-pic": partial(_read_hub, PICK_A_PIC), "emoji": _emoji_prompts}
+NAMED: dict[str, Callable[[], list[Any]]] = {"pick-a-pic": partial(_read_hub, PICK_A_PIC)}
 """Sources that have a name."""
 
 SPLITS: dict[str, Callable[[int, int, int], Split]] = {"emoji": _split_emoji}

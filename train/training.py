@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.checkpoint import Checkpoint, State, read_checkpoint, restore_checkpoint
-from pahi_rt.train.initialisation import build_prior, prepare_prior
+from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
+from pahi_rt.train.initialisation import Pooled, build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.models import Models, Timed, check_precision, compile_models, load_models
@@ -67,13 +67,15 @@ def train(
     state = State(gaussian_scores=validation.gaussian_scores)
     if checkpoint:
         state = _restore(checkpoint, trainer, validation)
+    pooled = None if checkpoint else fit_prior(trainer.prior, recipe, models, split, stage)
     if processes.is_main and not resume:
         run = create_run(replace(run, split=split.sha256))
-    with MetricsLog(run, state.step if checkpoint else -1) if processes.is_main else nullcontext() as log:
+    reached = (state.step if checkpoint else -1, state.evaluated)
+    with MetricsLog(run, *reached) if processes.is_main else nullcontext() as log:
         if log:
             run.note_environment(describe_environment(processes.device, processes.world, state.step))
         if not checkpoint:
-            _prepare(trainer, recipe, split, stage, log)
+            _pretrain(trainer, recipe, pooled, stage, log)
         return Loop(run, trainer, validation, watch, log, state).finish()
 
 
@@ -148,16 +150,19 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -
     """Put the trainer where the checkpoint was. Raises PahiError if generator or scorers are not what they were."""
     restore_checkpoint(checkpoint, trainer.prior, trainer.optimizer, trainer.scaler)
     trainer.step = checkpoint.state.step
+    known = checkpoint.state.gaussian_scores
     for (spec, mean), scores in zip(validation.gaussian_scores.items(), validation.gaussian, strict=True):
-        before = checkpoint.state.gaussian_scores[spec]
+        if spec not in known:
+            raise corrupt(checkpoint.path, f"it has no score of the Gaussian under {spec}")
+        before = known[spec]
         if abs(mean - before) > TOLERANCE * float(scores.std()):
             what = f"{spec} gives the Gaussian's pictures {mean:.4g}, and gave them {before:.4g} when this run began"
             raise PahiError(what, fix="put back the generator and the scorers as they were, or train in a new folder")
     return checkpoint.state
 
 
-def _prepare(trainer: Trainer, recipe: Recipe, split: Split, stage: Timed, log: MetricsLog | None) -> None:
-    report = prepare_prior(trainer.prior, recipe, trainer.models, split, stage)
+def _pretrain(trainer: Trainer, recipe: Recipe, pooled: Pooled | None, stage: Timed, log: MetricsLog | None) -> None:
+    report = pretrain_prior(trainer.prior, recipe, pooled, stage)
     # Devices that round differently would give each process a prior of its own.
     trainer.processes.copy_main(trainer.prior)
     if log and report:

@@ -25,29 +25,32 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts of each group (all).")] = None,
     recipe: Annotated[str | None, typer.Option(help="What a bundle's prior was trained with (of its name).")] = None,
     encoder: Annotated[str | None, typer.Option(help="A CLIP to measure diversity in: a folder or a hub id.")] = None,
+    scorers: Annotated[
+        list[str] | None, typer.Option("--scorer", metavar="SPEC", help="A scorer to report besides the recipe's.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="The scorer that chooses the best of 4 (the recipe's first).")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare a learned prior with the standard Gaussian on held-out prompts, beside baselines without training."""
-    report = run_evaluation(target, seeds, limit, recipe, encoder)
+    report = run_evaluation(
+        target, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, scorers=scorers or [], judge=judge
+    )
     if as_json:
         messages.document(report.to_dict())
     else:
         messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
-        given = {"--recipe": recipe, "--encoder": encoder, "--seeds": seeds, "--limit": limit}
-        words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-        messages.next_command("evaluate", target, *words, "--json")
 
 
-def run_evaluation(target: str, seeds: int, limit: int | None, recipe: str | None, encoder: str | None) -> Report:
-    """Evaluate, telling on standard error how it goes. Raises PahiError."""
+def run_evaluation(target: str, **options: object) -> Report:
+    """Evaluate with the options of `evaluate_target`, telling on standard error how it goes. Raises PahiError."""
     from pahi_rt.cli.progress import TrainingProgress
 
     evaluation = load("pahi_rt.train.evaluate", extra="train")
     with TrainingProgress() as watch:
-        report: Report = evaluation.evaluate_target(
-            target, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, watch=watch, track=track
-        )
+        report: Report = evaluation.evaluate_target(target, watch=watch, track=track, **options)
     return report
 
 

@@ -35,22 +35,26 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "load generator  1.2 s"
     assert re.fullmatch(r"scores  \d+\.\d s", lines[1])
-    assert lines[2:] == ["next: pahi-rt evaluate runs/pahi --seeds 5 --json"]
+    assert not lines[2:]
     assert request_made == {
         "target": "runs/pahi",
         "seeds": 5,
         "limit": None,
         "recipe": None,
         "encoder": None,
+        "scorers": [],
+        "judge": None,
         "batches": [["a"], ["b"]],
     }
 
 
 def test_options(run, request_made: dict[str, Any]) -> None:
     words = ["--seeds", "3", "--limit", "7", "--recipe", "emoji", "--encoder", "clip", "--json"]
+    words += ["--scorer", "emoji-a", "--scorer", "emoji-b", "--judge", "emoji-b"]
     result = run("evaluate", "emoji", *words)
     assert json.loads(result.stdout) == {"seeds": 3}
     assert [request_made[key] for key in ("seeds", "limit", "recipe", "encoder")] == [3, 7, "emoji", "clip"]
+    assert (request_made["scorers"], request_made["judge"]) == (["emoji-a", "emoji-b"], "emoji-b")
 
 
 @pytest.mark.parametrize("wrong", [["--seeds", "1"], ["--limit", "0"], ["--seeds", "five"], []])

@@ -55,12 +55,3 @@ def test_a_bundle_without_a_prior(contract: Path) -> None:
     with pytest.raises(PahiError, match="bundle 'contract' has no prior") as caught:
         bundle_field(open_bundle(contract), steps=2)
     assert "pahi-rt train" in caught.value.fix
-
-
-def test_the_shipped_bundle_has_none_yet_or_is_evaluated() -> None:
-    bundle = open_bundle("emoji")
-    if not bundle.priors:
-        with pytest.raises(PahiError, match="has no prior"):
-            bundle_field(bundle)
-    else:
-        assert bundle_field(bundle).contenders[1].name == bundle.priors[0].upper()

@@ -21,6 +21,7 @@ from pahi_rt.train.priors import HI, save_prior
 from pahi_rt.train.prompts import Split, split_prompts
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 from pahi_rt.train.run import Run, create_run
+from pahi_rt.train.scorers.redness import Redness
 
 PROMPTS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("cat", "dog", "apple", "face")]
 SMALL = Settings(seeds=2, diversity_seeds=2, diversity_prompts=2, batch=4)
@@ -73,10 +74,12 @@ def test_a_run_brings_its_prior_prompts_and_scorers(run: Run) -> None:
 
 def test_the_noise_of_a_row_is_what_its_sampler_says(run: Run) -> None:
     field = enter(run.path, None, untimed).field
-    reading, eps = field.read(["a red cat"]), torch.zeros(1, 4, 8, 8)
+    reading, eps = field.read(["a red cat"]), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
-    assert torch.equal(drawn["eps x 0.8"], drawn["Gaussian"])  # of zeros
-    assert not torch.equal(drawn["HI"], drawn["Gaussian"])
+    plain = field.contenders[0].draw
+    for name, noise in (("Gaussian", eps), ("eps x 0.8", 0.8 * eps), ("HI", eps + 0.1)):
+        assert torch.allclose(drawn[name], plain(reading, noise), atol=1e-6)
+    assert len({tuple(drawn[name].flatten().tolist()) for name in ("Gaussian", "eps x 0.8", "HI")}) == 3
 
 
 @pytest.mark.slow
@@ -170,7 +173,19 @@ def test_groups_of_the_test_part() -> None:
     assert held_out_groups(Split((), (), everything, whole)) == whole
 
 
-def test_the_scorer_that_trains_is_the_judge(recipe: Recipe, tmp_path: Path) -> None:
+def test_more_scorers_than_the_recipes(run: Run, bundle: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("models", "entries"):
+        monkeypatch.setattr(f"pahi_rt.train.{place}.load_scorer", lambda spec: Redness())
+    folder, recipe = bundle
+    for target, name in ((run.path, None), (folder, str(recipe))):
+        entry = enter(target, name, untimed, ["other", "redness"])
+        assert (list(entry.scorers), entry.trained, entry.judge) == (["redness", "other"], ["redness"], "redness")
+    report = evaluate_target(run.path, seeds=2, limit=1, judge="third", scorers=["other"])
+    assert (list(report.scorers), report.judge) == (["redness", "other", "third"], "third")
+    assert not report.scorers["other"].trained
+
+
+def test_scorers_that_train_come_first(recipe: Recipe, tmp_path: Path) -> None:
     changes = ['scorers.evaluation=["imagereward", "pickscore"]', "scorers.train={hpsv2=0.0, pickscore=1.0}"]
     changed = load_recipe(tmp_path / "mine.toml", changes)
     assert training_specs(changed) == ["pickscore"]

@@ -119,6 +119,13 @@ def test_a_compiled_gradient_that_is_another() -> None:
     check_gradient(eager * 1.01, eager)
     with pytest.raises(PahiError, match="wrong by 50 %.*compile=false"):
         check_gradient(eager * 1.5, eager)
+    for broken in (torch.nan, torch.inf):
+        with pytest.raises(PahiError, match="compile=false"):
+            check_gradient(torch.full_like(eager, broken), eager)
+
+
+def test_a_gradient_of_zero_can_be_compiled() -> None:
+    check_gradient(torch.zeros(9), torch.zeros(9))
 
 
 @contextmanager
@@ -170,6 +177,21 @@ def test_fp16_leaves_out_a_step_that_overflows(trainer: MakeTrainer, toy_models:
             assert all(torch.equal(a, b) for a, b in zip(before, made.parameters, strict=True))
             step, _ = made.take_step()
     assert not torch.equal(before[-1], made.parameters[-1])
+
+
+def test_a_rehearsal_in_fp16_does_not_overflow(trainer: MakeTrainer) -> None:
+    made, plain = trainer("hi", autocast="fp16"), trainer("hi")
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    assert torch.allclose(made.rehearse(), plain.rehearse(), rtol=0.05, atol=1e-4)
+    assert made.scaler.get_scale() == 2.0**127
+
+
+def test_a_rehearsal_in_fp16_finds_an_infinite_gradient(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(conditioning: object, noise: Tensor, steps: int) -> Tensor:
+        return (noise - noise.detach()).clamp(min=0).sqrt() + 0.5
+
+    with drawing(toy_models, draw), pytest.raises(PahiError, match="NaN or infinite"):
+        trainer(autocast="fp16").rehearse()
 
 
 def test_fp16_gives_up_when_nothing_fits(trainer: MakeTrainer, toy_models: Models) -> None:

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.train import interruption, loop
+from pahi_rt.train import initialisation, interruption, loop
+from pahi_rt.train.checkpoint import METADATA
 from pahi_rt.train.loop import Outcome
 from pahi_rt.train.metrics_log import read_metrics
 from pahi_rt.train.models import Models
@@ -130,6 +133,16 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert contents(tmp_path / "killed") != contents(tmp_path / "whole")
     train(kind, tmp_path / "killed", resume=True)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_an_evaluation_that_was_due_at_an_interruption_is_logged_once(recipe: MakeRecipe, tmp_path: Path) -> None:
+    train("pahi", tmp_path / "whole", recipe())
+    interrupted = train("pahi", tmp_path / "run", recipe(), watch=KillAt(7, end=interrupt))
+    assert (interrupted.state.step, interrupted.state.evaluated) == (8, 4)
+    with pytest.raises(Killed):
+        train("pahi", tmp_path / "run", resume=True, watch=KillAt(8, evaluation=True))
+    train("pahi", tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -311,6 +324,55 @@ def test_a_corrupt_checkpoint_has_one_before_it(
     newest.unlink()
     train("pahi", run.path, resume=True)
     assert contents(run.path) == whole
+
+
+def rewrite(path: Path, counters: Callable[[dict[str, Any]], Any], names: Callable[[str], str] = str) -> None:
+    """The checkpoint with other counters, and tensors of other names."""
+    with safe_open(path, "pt") as file:
+        facts = json.loads(file.metadata()[METADATA])
+        tensors = {names(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    counters(facts)
+    save_file(tensors, path, metadata={METADATA: json.dumps(facts)})
+
+
+@pytest.mark.parametrize(
+    ("counters", "names"),
+    [
+        (lambda facts: facts.pop("scaler"), str),
+        (lambda facts: facts.update(scaler=3), str),
+        (lambda facts: facts["state"]["gaussian_scores"].pop("redness"), str),
+        (lambda facts: facts, lambda name: name.replace("optimizer.0", "optimizer.first")),
+        (lambda facts: facts, lambda name: name.replace("optimizer.0", "optimizer.99")),
+    ],
+)
+def test_a_checkpoint_that_lacks_something(
+    counters: Callable[[dict[str, Any]], Any], names: Callable[[str], str], recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    newest = finished(tmp_path / "run", recipe()).run.checkpoints()[-1]
+    rewrite(newest, counters, names)
+    with pytest.raises(PahiError, match=f"{newest} is corrupt.*rm {newest}"):
+        train("hi", tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "init"),
+    [
+        (lambda pooled: pooled[:1].expand_as(pooled) * 0 + 1, "the same embedding", "zero"),
+        (lambda pooled: pooled * torch.nan, "NaN or infinity for a prompt", "pretrain"),
+    ],
+)
+def test_useless_embeddings_are_found_before_the_folder_is_made(
+    change: Callable[[Tensor], Tensor],
+    what: str,
+    init: str,
+    recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(initialisation, "read_pooled", lambda models, prompts: change(torch.ones(len(prompts), 6)))
+    with pytest.raises(PahiError, match=what):
+        train("pahi", tmp_path / "run", recipe(init=init, standardise=True))
+    assert not (tmp_path / "run").exists()
 
 
 def test_damaged_facts(recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -146,10 +147,24 @@ class Recipe:
             spawn(preferences.train, self.workers, self.seed + number, *arguments)
             network = preferences.load(folder / name, name, words)
             preferences.standardise(network, pool, labels, words)
-            report[name] = preferences.measure(network, test, captions, words)
-            scorer.save(network, folder / f"{name}.safetensors", report[name])
+            report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, words)
         package.write_json(report, folder / "emoji-scorers.json")
         print(json.dumps(report, indent=1))
+
+    def _finish(
+        self,
+        network: nn.Module,
+        path: Path,
+        test: preferences.Pool,
+        captions: Captions,
+        words: CLIPTokenizer,
+    ) -> dict[str, Any]:
+        """Save a scorer and measure it as it is in the file, where weights have half the precision."""
+        scorer.save(network, path, {})
+        shipped = scorer.load(path.stem, path, words).network
+        report = preferences.measure(shipped, test, captions, words)
+        scorer.save(shipped, path, report)
+        return report
 
     def _pool(self, name: str, seed: int, words: CLIPTokenizer, labels: list[str]) -> preferences.Pool:
         path = self.folder / "scorers" / f"pool-{name}.pt"
@@ -178,7 +193,7 @@ class Recipe:
             print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
 
     def install(self) -> None:
-        """Scorers, if they have been trained, besides what `package` made."""
+        """Scorers, if they have been trained, besides what `package` made. PahiError if one is not good enough."""
         copies = {
             self.folder / "bundle": ROOT / "pahi_rt" / "assets" / "emoji",
             self.folder / "pahi-emoji": PUBLISHED,
@@ -187,6 +202,8 @@ class Recipe:
         for path in copies:
             left_by("package", path)
         scorers = self.folder / "scorers"
+        for path in scorers.glob("*.safetensors"):
+            preferences.require(path.stem, scorer.measured(path))
         copies |= dict.fromkeys(scorers.glob("emoji-scorers.json"), RESULTS)
         copies |= dict.fromkeys(scorers.glob("*.safetensors"), scorer.HOME)
         scorer.HOME.mkdir(exist_ok=True)

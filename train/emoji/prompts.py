@@ -23,7 +23,9 @@ from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.prompts import Split, shuffle
 
 UNSEEN, REPHRASED = "unseen concepts", "new phrasings"
-"""The groups of the test part."""
+SYNONYMS, TEMPLATES = "new synonyms", "new templates"
+"""The groups of the test part are UNSEEN and the two kinds of REPHRASED: names that no training prompt has, and
+labels in templates that they were not trained in."""
 RUDE = {"shit"}
 """Synonyms that are no prompts: the first ones of the test part are printed in the README."""
 WITHHELD_LABELS = 3
@@ -47,11 +49,6 @@ def _synonyms(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(synonym for synonym in row.get("synonyms", ()) if synonym not in RUDE)
 
 
-def all_prompts() -> list[str]:
-    """Every prompt of the embedded generator, concept by concept."""
-    return [text for concept in load_concepts() for text in _dress([concept.label, *concept.synonyms])]
-
-
 def split(validation: int, test: int, seed: int) -> Split:
     """`split_concepts` of the embedded generator: 356 concepts, 60 of them for the test part alone."""
     return split_concepts(load_concepts(), validation, test, seed)
@@ -72,7 +69,15 @@ def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed
     first = _choose(validation, unseen["validation"], withheld[::3], seed)
     second = _choose(test, unseen["test"], [*withheld[1::3], *withheld[2::3]], seed)
     chosen = [tuple(shuffle([*part[UNSEEN], *part[REPHRASED]], seed)) for part in (first, second)]
-    return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups=second)
+    # A concept without synonyms has only its label to be worded with.
+    pairs = zip(wordings["train"], withheld, strict=True)
+    same_words = {text for phrases, texts in pairs if len(phrases) == 1 for text in texts}
+    groups = {
+        UNSEEN: second[UNSEEN],
+        SYNONYMS: tuple(text for text in second[REPHRASED] if text not in same_words),
+        TEMPLATES: tuple(text for text in second[REPHRASED] if text in same_words),
+    }
+    return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups=groups)
 
 
 def _share_out(concepts: Sequence[Concept], seed: int) -> dict[str, Wordings]:

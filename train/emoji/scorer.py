@@ -24,6 +24,7 @@ from transformers import CLIPTokenizer
 from pahi_rt.errors import PahiError
 from pahi_rt.train.emoji import tokenizer
 from pahi_rt.train.emoji.text import tokens
+from pahi_rt.train.scorers.preprocess import check_inputs
 
 HERE = Path(__file__).parent
 WORDS = HERE / "weights" / "tokenizer"
@@ -128,7 +129,8 @@ class EmojiScorer(nn.Module):
         self.network, self.words = network.eval().requires_grad_(False), words
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, 128, 128] in [0, 1] and a prompt for each -> scores [B]. PahiError for another size."""
+        """Pictures [B, 3, 128, 128] in [0, 1] and a prompt for each -> scores [B]. PahiError for other shapes."""
+        check_inputs(images, prompts)
         if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
             what = f"the scorer {self.name} reads {IMAGE_SIZE}x{IMAGE_SIZE} pictures, not {tuple(images.shape[-2:])}"
             raise PahiError(what, fix="use it with the emoji generator, or another scorer with this one")
@@ -145,10 +147,18 @@ def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def load(name: str, source: str | Path | None = None) -> EmojiScorer:
-    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped. PahiError for a missing or foreign file."""
+def measured(path: Path) -> dict[str, Any]:
+    """The report that `save` put into a scorer's file."""
+    with safe_open(path, "pt") as file:
+        report: dict[str, Any] = json.loads(file.metadata()["measured"])
+    return report
+
+
+def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | None = None) -> EmojiScorer:
+    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped, for the tokens of `words` or of the published
+    tokeniser. PahiError for a missing or foreign file."""
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    words = tokenizer.load(WORDS)
+    words = words or tokenizer.load(WORDS)
     network = KINDS[name](len(words))
     fix = "python -m pahi_rt.train.emoji scorers"
     try:

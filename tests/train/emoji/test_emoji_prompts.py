@@ -10,9 +10,9 @@ import pytest
 from pahi_rt.errors import BundleError, PromptError
 from pahi_rt.train.emoji import package, prompts
 from pahi_rt.train.emoji.captions import phrasings
-from pahi_rt.train.emoji.prompts import REPHRASED, UNSEEN, load_concepts, split_concepts
+from pahi_rt.train.emoji.prompts import SYNONYMS, TEMPLATES, UNSEEN, load_concepts, split_concepts
 from pahi_rt.train.emoji.sources import Concept
-from pahi_rt.train.prompts import key, load_prompts, load_split
+from pahi_rt.train.prompts import key, load_split
 from pahi_rt.train.recipe import load_recipe
 
 VALIDATION, TEST = 160, 320
@@ -35,10 +35,13 @@ def test_the_shipped_vocabulary_gives_the_split_of_the_recipe() -> None:
     settings = load_recipe("emoji").prompts
     split = load_split(settings.source, settings.validation, settings.test, settings.seed)
     assert (len(split.validation), len(split.test)) == (VALIDATION, TEST)
-    assert {name: len(group) for name, group in split.groups.items()} == {UNSEEN: TEST // 2, REPHRASED: TEST // 2}
+    sizes = {name: len(group) for name, group in split.groups.items()}
+    assert sizes[UNSEEN] == sizes[SYNONYMS] + sizes[TEMPLATES] == TEST // 2
+    assert min(sizes[SYNONYMS], sizes[TEMPLATES]) >= 60
     everything = [key(text) for part in (split.train, split.validation, split.test) for text in part]
     assert len(set(everything)) == len(everything)
-    assert set(everything) <= {key(text) for text in load_prompts("emoji")}
+    phrases = [phrase for concept in load_concepts() for phrase in (concept.label, *concept.synonyms)]
+    assert set(everything) <= {key(text) for phrase in phrases for text in phrasings(phrase)}
 
 
 def test_held_out_concepts_are_many_of_every_category_and_never_trained_on() -> None:
@@ -55,10 +58,15 @@ def test_held_out_concepts_are_many_of_every_category_and_never_trained_on() -> 
 
 def test_a_new_phrasing_is_of_a_concept_that_is_trained_on_in_other_words(many: list[Concept]) -> None:
     split = split_concepts(many, 16, 40, 0)
-    seen, new = phrases_in(split.train, many), phrases_in(split.groups[REPHRASED], many)
+    rephrased = (*split.groups[SYNONYMS], *split.groups[TEMPLATES])
+    seen, new = phrases_in(split.train, many), phrases_in(rephrased, many)
     assert len(new) >= 20
     assert new.keys() <= seen.keys()
-    assert not set(split.groups[REPHRASED]) & set(split.train)
+    assert not set(rephrased) & set(split.train)
+    assert all("thing" in text for text in split.groups[TEMPLATES])
+    assert not any("thing" in text for text in split.groups[SYNONYMS])
+    words = {word for text in split.train for word in text.split()}
+    assert {word for text in split.groups[TEMPLATES] for word in text.split()} <= words
 
 
 def test_a_synonym_is_held_out_in_all_its_templates(many: list[Concept]) -> None:

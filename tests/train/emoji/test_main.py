@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.emoji import autoencoder, generator, text, tokenizer
+from pahi_rt.train.emoji import autoencoder, generator, preferences, scorer, text, tokenizer
 from pahi_rt.train.emoji.__main__ import PUBLISHED, Recipe
 from pahi_rt.train.generators import load_generator
 
@@ -33,6 +33,25 @@ def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
     before = (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns
     Recipe(tmp_path, 1, 0, steps=9).restore()
     assert (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = tokenizer.load(PUBLISHED / "tokenizer")
+    network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
+    monkeypatch.setattr(preferences, "measure", lambda network, *rest: {"scale": network.scale})
+    report = Recipe(tmp_path, 1, 0, None)._finish(network, path, *[None] * 2, words)  # type: ignore[arg-type]
+    loaded = scorer.load("emoji-a", path)
+    assert report == scorer.measured(path) == {"scale": loaded.scale}
+    assert report["scale"] != network.scale  # 2.3 in half precision is another number
+
+
+def test_a_poor_scorer_is_not_installed(tmp_path: Path) -> None:
+    for made in ("bundle", "pahi-emoji", "emoji-generator.json", "scorers"):
+        (tmp_path / made).mkdir()
+    path = tmp_path / "scorers" / "emoji-a.safetensors"
+    scorer.save(torch.nn.Linear(1, 1), path, {"pair_accuracy": {"real": 0.5}})
+    with pytest.raises(PahiError, match="emoji-a is not good enough"):
+        Recipe(tmp_path, 1, 0, None).install()
 
 
 def test_install_needs_what_package_makes(tmp_path: Path) -> None:

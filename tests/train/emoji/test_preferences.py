@@ -1,5 +1,8 @@
 """Pairs whose better half is known, and scorers that can learn them."""
 
+import copy
+import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +30,12 @@ def words(captions: Captions, tmp_path: Path) -> CLIPTokenizer:
 
 @pytest.fixture
 def pool(concepts: list[Concept]) -> Pool:
-    """Each concept is a grey of its own; generated pictures are off by as much as their error says."""
+    """Each concept is a grey of its own; generated pictures are off by as much as their error says; two styles."""
     greys = torch.linspace(40, 200, len(concepts)).view(-1, 1, 1, 1, 1)
     errors = torch.rand(len(concepts), 4, generator=torch.Generator().manual_seed(0))
     samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
-    return Pool(greys.expand(-1, 2, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors)
+    styles = torch.tensor([0, 1, 0, 1]).expand(len(concepts), -1)
+    return Pool(greys.expand(-1, 2, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors, styles)
 
 
 def draw(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int = 0) -> preferences.Batch:
@@ -45,11 +49,14 @@ def test_batches_depend_on_the_generator_alone(pool: Pool, captions: Captions, w
 
 
 def test_foreign_captions_never_mean_the_concept(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
-    batch = draw(pool, captions, words)
-    texts = [
-        [words.decode(ids, skip_special_tokens=True) for ids in part] for part in (batch.input_ids, batch.foreign_ids)
-    ]
-    assert all(own != foreign for own, foreign in zip(*texts, strict=True))
+    rng, meanings = random.Random(0), {}
+    for concept in [*range(len(captions.concepts))] * 2000:
+        caption = captions.draw(concept, None, rng)
+        meanings[tuple(preferences.tokens(words, [caption.text])[0].tolist())] = set(caption.meanings)
+    for seed in range(10):
+        batch = draw(pool, captions, words, seed)
+        for own, foreign in zip(batch.input_ids.tolist(), batch.foreign_ids.tolist(), strict=True):
+            assert not meanings[tuple(own)] & meanings[tuple(foreign)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -74,19 +81,16 @@ def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, word
     assert differences["match"].abs().max() == 0  # the words do not count for this scorer
 
 
-def test_degrading_changes_every_picture_and_keeps_its_range() -> None:
-    pictures, others = torch.rand(2, 24, 3, 128, 128, generator=torch.Generator().manual_seed(0)).unbind(0)
-    degraded = preferences.degrade(pictures, others, torch.Generator().manual_seed(1))
-    assert degraded.min() >= 0 and degraded.max() <= 1
-    assert ((degraded - pictures).abs().mean((1, 2, 3)) > 0.02).all()
-
-
-def test_jitter_is_small_and_each_pictures_own() -> None:
-    pictures = torch.full((8, 3, 128, 128), 0.5)
-    jittered = preferences.jitter(pictures, torch.Generator().manual_seed(0))
-    means = jittered.mean((1, 2, 3))
-    assert (means - 0.5).abs().max() < 0.06
-    assert means.std() > 0.005
+def test_only_pictures_of_one_style_are_compared() -> None:
+    errors = torch.tensor([[1.0, 8.0, 1.1, 2.0, 8.0], [1.0, 1.1, 5.0, 6.0, 1.0]])
+    pool = Pool(torch.empty(0), torch.empty(0), errors, torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 2, 0]]))
+    concepts = torch.arange(2).repeat(100)
+    places, telling = preferences.draw_places(pool, concepts, torch.Generator().manual_seed(0))
+    drawn = {frozenset(pair) for pair in places[(concepts == 0) & telling].tolist()}
+    assert drawn == {frozenset({0, 3}), frozenset({2, 3})}
+    assert not telling[concepts == 1].any()  # within its styles nothing is clearly better
+    assert set(places[concepts == 1, 0].tolist()) == set(range(5))
+    assert (telling == ((places == 0) | (places == 2) | (places == 3)).all(1) & (concepts == 0)).all()
 
 
 def test_unusual_noise_keeps_half_of_it_gaussian() -> None:
@@ -109,21 +113,38 @@ def test_a_scorer_learns_is_saved_and_loaded(
     labels = [concept.label for concept in captions.concepts]
     preferences.standardise(network, pool, labels, words)
     path = tmp_path / f"{name}.safetensors"
-    scorer.save(network, path, {"pair_accuracy": {}})
+    scorer.save(network, path, {"pair_accuracy": {"real": 0.5}})
+    assert scorer.measured(path) == {"pair_accuracy": {"real": 0.5}}
     monkeypatch.setattr(scorer, "WORDS", tmp_path / "tokenizer")
     loaded = scorer.load(name, path)
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scores = loaded.score(pictures, ["cat face", "fire"])
     assert scores.shape == (2,)
-    assert torch.allclose(scores, network(pictures, preferences.tokens(words, ["cat face", "fire"])), atol=0.1)
+    halved = copy.deepcopy(network).half().float()
+    assert torch.equal(scores, halved(pictures, preferences.tokens(words, ["cat face", "fire"])))
     scores.sum().backward()
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
     assert loaded.scale > 0
     with pytest.raises(PahiError, match="128x128"):
         loaded.score(torch.rand(1, 3, 64, 64), ["fire"])
+    with pytest.raises(PahiError, match="2 prompts for 1 pictures"):
+        loaded.score(torch.rand(1, 3, 128, 128), ["fire", "cat face"])
 
 
 def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    labels = [concept.label for concept in captions.concepts]
+
+    def contrast(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return (pictures - 0.5).abs().mean((1, 2, 3))
+
+    scores = torch.stack([contrast(pictures / 255, words) for pictures in pool.samples[:, 2:]])
+    shifts = preferences.invariance(contrast, pool, labels, words)  # type: ignore[arg-type]
+    expected = 0.03 * scores.mean() / scores.var(1).mean().sqrt()
+    assert shifts["contrast x 1.03"] == pytest.approx(float(expected), rel=0.02)
+    assert abs(shifts["sharpened"]) < 0.01
+
+
+def test_invariance_sees_a_scorer_that_loves_light(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
     labels = [concept.label for concept in captions.concepts]
 
     def brightness(pictures: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -132,6 +153,26 @@ def test_invariance_sees_a_scorer_that_loves_contrast(pool: Pool, captions: Capt
     shifts = preferences.invariance(brightness, pool, labels, words)  # type: ignore[arg-type]
     assert shifts["floored"] < 0
     assert abs(shifts["sharpened"]) < 0.01
+
+
+PASSING = {
+    "pair_accuracy": dict.fromkeys(preferences.PAIRS, 0.9),
+    "shift_by_harmless_changes_in_prompt_std": {"floored": -0.1, "sharpened": 0.0},
+}
+
+
+def test_a_scorer_must_be_good_on_every_kind_of_pair_and_mind_no_harmless_change() -> None:
+    preferences.require("emoji-a", PASSING)
+    accuracies, shifts = PASSING["pair_accuracy"], PASSING["shift_by_harmless_changes_in_prompt_std"]
+    for change, message in (
+        ({"pair_accuracy": accuracies | {"sample": 0.89}}, "sample pairs 0.89"),
+        ({"pair_accuracy": accuracies | {"real": math.nan}}, "real pairs nan"),
+        ({"pair_accuracy": {"real": 1.0}}, "match pairs None"),
+        ({"shift_by_harmless_changes_in_prompt_std": shifts | {"floored": -0.11}}, "floored -0.11"),
+        ({"shift_by_harmless_changes_in_prompt_std": {}}, "not measured"),
+    ):
+        with pytest.raises(PahiError, match=message):
+            preferences.require("emoji-a", PASSING | change)
 
 
 def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
