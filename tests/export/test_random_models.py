@@ -46,7 +46,7 @@ def test_tokenizer_of_sd_turbo_has_its_numbers() -> None:
 
 @pytest.mark.slow
 def test_the_whole_sd_turbo_architecture_is_exported(tmp_path: Path) -> None:
-    """Needs about 15 GB of disk and of memory, and many minutes."""
+    """Needs about 15 GB of disk, 20 GB of memory, and many minutes."""
     model = save_random_pipeline(tmp_path / "model", "sd-turbo")
     bundle = export_bundle(model, tmp_path / "bundle", name="sd-turbo", steps=(1, 2))
     verify(bundle)
