@@ -38,6 +38,7 @@ from pahi_rt.export.trace import (
     Stages,
     Traced,
     Variant,
+    files_in,
     graphs_of,
     load_model,
     prior_file,
@@ -107,7 +108,7 @@ def export_bundle(
                 graphs=graphs_of(GAUSSIAN, traced.graphs),
                 engines=(),
                 parity=parity,
-                files={path.relative_to(scratch).as_posix(): file_record(path) for path in _files(scratch)},
+                files={path.relative_to(scratch).as_posix(): file_record(path) for path in files_in(scratch)},
                 tools=tool_versions(),
                 card=card,
                 vocabulary=vocabulary,
@@ -211,7 +212,3 @@ def _copy(extras: Mapping[str, Path], folder: Path) -> None:
     for name, path in extras.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

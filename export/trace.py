@@ -107,7 +107,12 @@ class Stages:
             self._report(name, time.perf_counter() - start, self._size() - before or None)
 
     def _size(self) -> int:
-        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files_in(self._folder))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def load_model(folder: Path, priors: Sequence[Path]) -> Model:

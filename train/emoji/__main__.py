@@ -141,10 +141,9 @@ class Recipe:
         test, report = self._pool("test", 90, words, labels), {}
         for number, name in enumerate(scorer.KINDS, 1):
             pool = self._pool(name, number, words, labels)
-            schedule = replace(preferences.SCHEDULE, steps=self.steps or preferences.SCHEDULE.steps)
             # Another seed for each: other pools, other orders, other first weights.
-            arguments = (folder / name, name, pool, captions, words, schedule)
-            spawn(preferences.train, self.workers, self.seed + number, *arguments)
+            arguments = (name, pool, captions, words)
+            self._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, *arguments, seed=number)
             network = preferences.load(folder / name, name, words)
             preferences.standardise(network, pool, labels, words)
             report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, words)
@@ -153,7 +152,7 @@ class Recipe:
 
     def _finish(
         self,
-        network: nn.Module,
+        network: scorer.Network,
         path: Path,
         test: preferences.Pool,
         captions: Captions,
@@ -215,13 +214,16 @@ class Recipe:
                 shutil.copy(source, place)
             print(f"install: {source} in {place}")
 
-    def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
+    def _train(
+        self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object, seed: int = 0
+    ) -> None:
+        """Run a training stage in the folder `name`, unless it is done; `seed` is added to the run's."""
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         if (done := steps_done(self.folder / name)) >= schedule.steps:
             print(f"{name}: {done} steps done in {self.folder / name}")
             return
         # The schedule is the last argument of every training stage.
-        spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
+        spawn(stage, self.workers, self.seed + seed, self.folder / name, *arguments, schedule)
 
 
 def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.Targets]:

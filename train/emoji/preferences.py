@@ -168,11 +168,13 @@ def _foreign(captions: Captions, meanings: Sequence[int], rng: random.Random) ->
             return caption.text
 
 
-def compare(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def compare(network: scorer.Network, batch: Batch) -> dict[str, Tensor]:
     """Score differences, better minus worse, of each kind of pair; for `sample` only of telling pairs."""
-    pictures = torch.cat([batch.real, batch.one, batch.other, batch.degraded, batch.real, batch.one])
+    seen = network.look(torch.cat([batch.real, batch.one, batch.other, batch.degraded]))
     ids = torch.cat([*[batch.input_ids] * 4, *[batch.foreign_ids] * 2])
-    real, one, other, degraded, foreign_real, foreign_one = network(pictures, ids).chunk(6)
+    # The last two are the first two once more, under another concept's prompt.
+    scores = network.judge(torch.cat([seen, seen[: 2 * len(batch.real)]]), ids)
+    real, one, other, degraded, foreign_real, foreign_one = scores.chunk(6)
     nearer = torch.where(batch.errors[:, 0] < batch.errors[:, 1], one - other, other - one)
     return {
         "real": real - one,
@@ -200,14 +202,14 @@ def train(
     trainer.run(loss, lambda step: None)
 
 
-def load(folder: Path, name: str, words: CLIPTokenizer) -> nn.Module:
+def load(folder: Path, name: str, words: CLIPTokenizer) -> scorer.Network:
     """The trained network (moving average of the weights), frozen."""
     network = scorer.KINDS[name](len(words))
     network.load_state_dict(averaged(folder, "network"))
     return network.eval().requires_grad_(False)
 
 
-def measure(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer) -> dict[str, Any]:
+def measure(network: scorer.Network, pool: Pool, captions: Captions, words: CLIPTokenizer) -> dict[str, Any]:
     """Accuracy on each kind of pair, and how far harmless changes move the score.
 
     Held out from training are the pool's noises and tints, and the draw of captions and damage. The concepts, their
@@ -239,7 +241,9 @@ def require(name: str, report: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int) -> dict[str, float]:
+def accuracy(
+    network: scorer.Network, pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int
+) -> dict[str, float]:
     """Share of a pool's pairs whose better half scores higher."""
     generator = torch.Generator().manual_seed(seed)
     parts = [compare(network, draw_batch(pool, captions, words, 64, generator)) for _ in range(24)]
@@ -247,7 +251,7 @@ def accuracy(network: nn.Module, pool: Pool, captions: Captions, words: CLIPToke
 
 
 @torch.no_grad()
-def invariance(network: nn.Module, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> dict[str, float]:
+def invariance(network: scorer.Network, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> dict[str, float]:
     """How far harmless changes move the mean score, in standard deviations of the scores of one prompt's pictures."""
     generator = torch.Generator().manual_seed(0)
     scores: dict[str, list[Tensor]] = {}
@@ -266,7 +270,7 @@ def invariance(network: nn.Module, pool: Pool, labels: Sequence[str], words: CLI
 
 
 @torch.no_grad()
-def standardise(network: nn.Module, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> None:
+def standardise(network: scorer.Network, pool: Pool, labels: Sequence[str], words: CLIPTokenizer) -> None:
     """Set a CrossEncoder's mean and standard deviation to those of the generated pictures' rewards."""
     if isinstance(network, scorer.CrossEncoder):
         rows = [

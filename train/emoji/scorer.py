@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
@@ -63,7 +63,7 @@ class DualEncoder(nn.Module):
         """Logit of a preference from a difference of scores; differentiable in the scale."""
         return difference * self.logit_scale.exp()
 
-    def embed_images(self, images: Tensor) -> Tensor:
+    def look(self, images: Tensor) -> Tensor:
         """Unit vectors [B, 128]. The mean says what is shown, the maximum where something is wrong."""
         features = self.image(images * 2 - 1)
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
@@ -73,9 +73,13 @@ class DualEncoder(nn.Module):
         """Unit vectors [B, 128] of token ids [B, T]."""
         return F.normalize(self.text_head(self.words(input_ids)), dim=-1)
 
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        """Cosines [B] of what `look` saw and token ids [B, T]."""
+        return (seen * self.embed_texts(input_ids)).sum(-1)
+
     def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
         """Cosines [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
-        return (self.embed_images(images) * self.embed_texts(input_ids)).sum(-1)
+        return self.judge(self.look(images), input_ids)
 
 
 class CrossEncoder(nn.Module):
@@ -107,23 +111,32 @@ class CrossEncoder(nn.Module):
         """Logit of a preference from a difference of scores."""
         return difference * self.std
 
-    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
-        """Rewards [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
-        seen = self.image(images * 2 - 1).flatten(2).transpose(1, 2) + self.places
+    def look(self, images: Tensor) -> Tensor:
+        """Tokens [B, 64, 128], one for each square of 16 x 16 pixels."""
+        tokens: Tensor = self.image(images * 2 - 1).flatten(2).transpose(1, 2) + self.places
+        return tokens
+
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        """Rewards [B] of what `look` saw and token ids [B, T]."""
         state = self.words(input_ids) + self.positions
         for block in self.blocks:
             state = block(state, seen)
         # The first token is always the same: what it has gathered is the verdict.
         return (self.head(state[:, 0]).squeeze(-1) - self.mean) / self.std
 
+    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Rewards [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
+        return self.judge(self.look(images), input_ids)
 
+
+Network = DualEncoder | CrossEncoder
 KINDS: dict[str, type[DualEncoder] | type[CrossEncoder]] = {"emoji-a": DualEncoder, "emoji-b": CrossEncoder}
 
 
 class EmojiScorer(nn.Module):
     """A frozen scorer that takes prompts as text: the scorer protocol of `pahi_rt.train.scorers`."""
 
-    def __init__(self, name: str, network: DualEncoder | CrossEncoder, words: CLIPTokenizer) -> None:
+    def __init__(self, name: str, network: Network, words: CLIPTokenizer) -> None:
         super().__init__()
         self.name, self.unit, self.scale = name, network.unit, network.scale
         self.network, self.words = network.eval().requires_grad_(False), words
@@ -162,9 +175,8 @@ def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | Non
     network = KINDS[name](len(words))
     fix = "python -m pahi_rt.train.emoji scorers"
     try:
-        with safe_open(path, "pt") as file:
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-        network.load_state_dict(weights)
+        # Halves become floats as they are copied into the network.
+        network.load_state_dict(load_file(path))
     except FileNotFoundError as error:
         raise PahiError(f"there is no scorer at {path}", fix=fix) from error
     except (SafetensorError, RuntimeError, OSError) as error:
