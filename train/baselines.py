@@ -4,15 +4,16 @@
     learned           HI or PAHI
     scaled            eps x 0.8
     low_frequency     low frequencies x 1.5, the rest x 0.7
+    high_frequency    high frequencies x 1.5, the rest x 0.7
 
-The last two need no training, and in a trial they won as often as a prior that had learned only to make noise
+The last three need no training, and in a trial they won as often as a prior that had learned only to make noise
 smaller or smoother. What a prior is worth is what it has beyond them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +22,9 @@ from torch import Tensor
 from pahi_rt.train.gaussians import LatentShape, cosine_basis, kl_divergence, sample_noise
 from pahi_rt.train.priors import Prior
 
-LOW_SHARE = 4
-"""Low frequencies are the lowest 1 / LOW_SHARE of those along either axis, by the discrete cosine transform."""
+SHARE = 4
+"""Low frequencies are the lowest 1 / SHARE of those along either axis, by the discrete cosine transform; high ones the
+highest."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ def learned(name: str, prior: Prior) -> Sampler:
     )
 
 
+def untrained(latent_shape: LatentShape) -> tuple[Sampler, ...]:
+    """The baselines: what a trained prior is held against."""
+    return scaled(latent_shape), low_frequency(latent_shape), high_frequency(latent_shape)
+
+
 def scaled(latent_shape: LatentShape, factor: float = 0.8) -> Sampler:
     """Smaller noise: eps x `factor`."""
     nats = math.prod(latent_shape) * spread_nats(factor)
@@ -56,17 +63,30 @@ def scaled(latent_shape: LatentShape, factor: float = 0.8) -> Sampler:
 
 def low_frequency(latent_shape: LatentShape, low: float = 1.5, rest: float = 0.7) -> Sampler:
     """Smoother noise: low frequencies of each channel x `low`, the rest x `rest`."""
+    return _band(f"low x{low:g}, rest x{rest:g}", latent_shape, lambda size: range(_share(size)), low, rest)
+
+
+def high_frequency(latent_shape: LatentShape, high: float = 1.5, rest: float = 0.7) -> Sampler:
+    """Rougher noise: high frequencies of each channel x `high`, the rest x `rest`. A generator may read what to draw
+    there, as the embedded one does."""
+    return _band(f"high x{high:g}, rest x{rest:g}", latent_shape, lambda size: range(size)[-_share(size) :], high, rest)
+
+
+def _band(
+    name: str, latent_shape: LatentShape, choose: Callable[[int], Sequence[int]], factor: float, rest: float
+) -> Sampler:
+    """The frequencies that `choose` gives for each axis, by its size, x `factor`, and all others x `rest`."""
     channels, height, width = latent_shape
-    rows, columns = (max(1, size // LOW_SHARE) for size in (height, width))
-    few = channels * rows * columns
-    nats = few * spread_nats(low) + (math.prod(latent_shape) - few) * spread_nats(rest)
-    smooth_rows, smooth_columns = _projection(height, rows), _projection(width, columns)
+    rows, columns = choose(height), choose(width)
+    few = channels * len(rows) * len(columns)
+    nats = few * spread_nats(factor) + (math.prod(latent_shape) - few) * spread_nats(rest)
+    project_rows, project_columns = _projection(height, rows), _projection(width, columns)
 
     def sample(pooled: Tensor, eps: Tensor) -> Tensor:
-        smooth = smooth_rows.to(eps) @ eps @ smooth_columns.to(eps)
-        return low * smooth + rest * (eps - smooth)
+        band = project_rows.to(eps) @ eps @ project_columns.to(eps)
+        return factor * band + rest * (eps - band)
 
-    return Sampler(f"low x{low:g}, rest x{rest:g}", sample, lambda pooled: _constant(pooled, nats))
+    return Sampler(name, sample, lambda pooled: _constant(pooled, nats))
 
 
 def spread_nats(std: float) -> float:
@@ -82,9 +102,13 @@ def best_of_nats(count: int) -> float:
     return math.log(count) - (count - 1) / count
 
 
-def _projection(size: int, count: int) -> Tensor:
-    """[size, size]: onto the `count` lowest cosines."""
-    basis = cosine_basis(size, count)
+def _share(size: int) -> int:
+    return max(1, size // SHARE)
+
+
+def _projection(size: int, frequencies: Sequence[int]) -> Tensor:
+    """[size, size]: onto these cosines."""
+    basis = cosine_basis(size, size)[:, list(frequencies)]
     return basis @ basis.T / size
 
 

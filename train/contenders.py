@@ -19,7 +19,7 @@ from torch import Tensor
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.pipeline import Pipeline, run
-from pahi_rt.train.baselines import Sampler, best_of_nats, gaussian, learned, low_frequency, scaled
+from pahi_rt.train.baselines import Sampler, best_of_nats, gaussian, learned, untrained
 from pahi_rt.train.gaussians import LatentShape
 from pahi_rt.train.generators import Conditioning, Generator
 from pahi_rt.train.priors import Prior, check_fit
@@ -69,7 +69,7 @@ def generator_field(
     generator.to(device)
     shape = generator.latent_shape
     trained = [learned(name, prior.to(device)) for name, prior in priors.items()]
-    samplers = [gaussian(), *trained, scaled(shape), low_frequency(shape)]
+    samplers = [gaussian(), *trained, *untrained(shape)]
 
     def read(prompts: Sequence[str]) -> Conditioning:
         return generator.encode_prompt(generator.tokenize(prompts))
@@ -89,13 +89,13 @@ def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
         raise PahiError(what, fix=fix)
     pipelines = [Pipeline.load(bundle, steps=steps, prior=kind) for kind in bundle.priors]
     plain, shape = pipelines[0], bundle.manifest.image.latent_shape
-    untrained = [_at_strength_0(plain, sampler) for sampler in (gaussian(), scaled(shape), low_frequency(shape))]
+    baselines = [_at_strength_0(plain, sampler) for sampler in (gaussian(), *untrained(shape))]
     trained = [_at_strength_1(pipeline) for pipeline in pipelines]
 
     def read(prompts: Sequence[str]) -> Any:
         return plain.tokenizer.encode(prompts).input_ids
 
-    rows = (untrained[0], *trained, *untrained[1:], best_of(untrained[0]))
+    rows = (baselines[0], *trained, *baselines[1:], best_of(baselines[0]))
     return Field(read, shape, rows, torch.device("cpu"), steps, "uint8")
 
 

@@ -1,8 +1,8 @@
-"""What enters an evaluation: a run or a bundle, and the prompts and scorers of its recipe."""
+"""What enters an evaluation: runs of one recipe or a bundle, and the prompts and scorers of the recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from pahi_rt.bundle import MANIFEST, Bundle, open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.train.contenders import Field, bundle_field, generator_field
 from pahi_rt.train.models import Timed, load_models
-from pahi_rt.train.priors import load_prior
+from pahi_rt.train.priors import Prior, load_prior
 from pahi_rt.train.prompts import Split, load_split
-from pahi_rt.train.recipe import Recipe, built_in, load_recipe
+from pahi_rt.train.recipe import Recipe, built_in, differing, load_recipe
 from pahi_rt.train.run import Run, open_run
 from pahi_rt.train.scorers import Scorer, load_scorer
 
+FREE = ("prior.", "optimisation.", "pretraining.", "scorers.train")
+"""Settings in which the runs of one table may differ."""
 TEST, OTHERS = "test prompts", "other test prompts"
 """Names of groups that the source of the prompts does not mark."""
 
@@ -31,6 +33,8 @@ class Entry:
 
     field: Field
     groups: Groups
+    meanings: Mapping[str, str]
+    """As `Split.meanings`."""
     scorers: Mapping[str, Scorer]
     """By spec; those that trained a prior first."""
     trained: Sequence[str]
@@ -39,41 +43,74 @@ class Entry:
     """The spec of the scorer that chooses the best of several pictures."""
 
 
-def enter(target: str | Path, recipe: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
-    """The run in a folder, or the bundle that `open_bundle` opens with `recipe`; `scorers` are specs of further ones.
+def enter(targets: Sequence[str | Path], recipe: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
+    """The runs in these folders, or the one bundle that `open_bundle` opens, with `recipe`.
 
-    Raises PahiError.
+    `scorers` are specs of further ones. Raises PahiError.
     """
-    if not Path(target).is_dir() or (Path(target) / MANIFEST).is_file():
-        return enter_bundle(open_bundle(target), recipe, stage, scorers)
+    bundles = [target for target in targets if not Path(target).is_dir() or (Path(target) / MANIFEST).is_file()]
+    if bundles and len(targets) > 1:
+        raise PahiError(f"the bundle {bundles[0]} has a table of its own", fix="evaluate it alone, or name runs only")
+    if bundles:
+        return enter_bundle(open_bundle(bundles[0]), recipe, stage, scorers)
     if recipe is not None:
-        raise PahiError(f"{target} is evaluated by its own recipe", fix="leave out --recipe, which is for bundles")
-    return enter_run(open_run(Path(target)), stage, scorers)
+        raise PahiError(f"{targets[0]} is evaluated by its own recipe", fix="leave out --recipe, which is for bundles")
+    return enter_runs([open_run(Path(target)) for target in targets], stage, scorers)
 
 
-def enter_run(run: Run, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
-    """The best prior of a run so far. PahiError if there is none, or if the test prompts are no longer the same."""
-    recipe = run.recipe
-    if not run.prior.is_file():
-        fix = f"pahi-rt train {run.kind} --resume -o {run.path}"
-        raise PahiError(f"the run in {run.path} has no prior yet", fix=fix)
-    prior = load_prior(run.prior)
+def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -> Entry:
+    """The best prior of each run so far.
+
+    PahiError if one has none, if the runs differ in what one table needs, or if the test prompts have changed.
+    """
+    priors = dict(zip(name_runs(runs), map(load_best, runs), strict=True))
+    recipe = agree(runs)
     split = load_test(recipe, stage)
-    if split.sha256["test"] != run.split.get("test"):
-        what = f"the test prompts of {recipe.prompts.source} are not those that {run.path} held out"
-        raise PahiError(what, fix="put the prompts back as they were, or train in a new folder")
+    for run in runs:
+        if split.sha256["test"] != run.split.get("test"):
+            what = f"the test prompts of {recipe.prompts.source} are not those that {run.path} held out"
+            raise PahiError(what, fix="put the prompts back as they were, or train in a new folder")
+    trained = distinct(spec for run in runs for spec in training_specs(run.recipe))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = load_models(
         recipe.generator,
         recipe.decoder,
-        scorer_specs(recipe, scorers),
+        distinct([*trained, *recipe.scorers.evaluation, *scorers]),
         steps=recipe.steps,
         device=device,
         checkpointing=False,
         stage=stage,
     )
-    field = generator_field(models.generator, {run.kind.upper(): prior}, recipe.steps, device)
-    return Entry(field, held_out_groups(split), models.scorers, training_specs(recipe), recipe.scorers.evaluation[0])
+    field = generator_field(models.generator, priors, recipe.steps, device)
+    groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
+    return Entry(field, groups, split.meanings, models.scorers, trained, judge)
+
+
+def name_runs(runs: Sequence[Run]) -> list[str]:
+    """HI and PAHI if there is one of each at most, else the folders' names. PahiError if two have the same."""
+    for names in ([run.kind.upper() for run in runs], [run.path.resolve().name for run in runs]):
+        if len(set(names)) == len(runs):
+            return names
+    raise PahiError("two of the runs have the same name", fix="name each run once, and give their folders other names")
+
+
+def load_best(run: Run) -> Prior:
+    """The best prior of a run so far. PahiError if there is none yet."""
+    if not run.prior.is_file():
+        fix = f"pahi-rt train {run.kind} --resume -o {run.path}"
+        raise PahiError(f"the run in {run.path} has no prior yet", fix=fix)
+    return load_prior(run.prior)
+
+
+def agree(runs: Sequence[Run]) -> Recipe:
+    """The first run's recipe. PahiError if another one's differs in what is drawn and who judges."""
+    first = runs[0].recipe
+    for run in runs[1:]:
+        names = [name for name in differing(run.recipe, first) if not name.startswith(FREE)]
+        if names:
+            what = f"{run.path} and {runs[0].path} do not fit into one table: {', '.join(names)} differs"
+            raise PahiError(what, fix="evaluate them one by one")
+    return first
 
 
 def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
@@ -90,10 +127,11 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
         field = bundle_field(bundle, recipe.steps)
     split = load_test(recipe, stage)
     loaded = {}
-    for spec in scorer_specs(recipe, scorers):
+    for spec in distinct([*training_specs(recipe), *recipe.scorers.evaluation, *scorers]):
         with stage(f"load scorer {spec}"):
             loaded[spec] = load_scorer(spec)
-    return Entry(field, held_out_groups(split), loaded, training_specs(recipe), recipe.scorers.evaluation[0])
+    groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
+    return Entry(field, groups, split.meanings, loaded, training_specs(recipe), judge)
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:
@@ -111,11 +149,11 @@ def held_out_groups(split: Split) -> Groups:
     return {**groups, OTHERS if groups else TEST: rest} if rest else groups
 
 
-def scorer_specs(recipe: Recipe, more: Sequence[str] = ()) -> list[str]:
-    """All scorers of a recipe, those that train first, and then `more`."""
-    return list(dict.fromkeys([*training_specs(recipe), *recipe.scorers.evaluation, *more]))
-
-
 def training_specs(recipe: Recipe) -> list[str]:
     """The scorers that have a weight in the loss."""
     return [spec for spec, weight in recipe.scorers.train.items() if weight]
+
+
+def distinct(specs: Iterable[str]) -> list[str]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(specs))

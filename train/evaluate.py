@@ -1,6 +1,6 @@
 """Table 1: how often a prior's pictures beat the standard Gaussian's, and what that win is worth.
 
-    evaluate_target("runs/pahi")      a run of `pahi-rt train`, or a bundle: pahi-rt evaluate RUN|BUNDLE
+    evaluate_targets(["runs/pahi"])   runs of `pahi-rt train`, or a bundle: pahi-rt evaluate RUN...|BUNDLE
     evaluate(name, field, ...)        anything that draws: measure -> a row for each contender and group of prompts
 
 With the same noise in both columns any tiny change that is the same everywhere wins nearly always, and a prior that
@@ -37,8 +37,8 @@ def silent(batches: Sequence[Batch], _: str) -> Iterable[Batch]:
     return batches
 
 
-def evaluate_target(
-    target: str | Path,
+def evaluate_targets(
+    targets: Sequence[str | Path],
     *,
     seeds: int = USUAL.seeds,
     limit: int | None = None,
@@ -49,10 +49,10 @@ def evaluate_target(
     watch: Watch | None = None,
     track: Track = silent,
 ) -> Report:
-    """Table 1 of a run or a bundle on its recipe's test prompts, under every scorer that the recipe names, and more.
+    """Table 1 of runs or a bundle on their recipe's test prompts, under every scorer that the recipe names, and more.
 
     Args:
-        target: a run folder, or what `open_bundle` opens.
+        targets: run folders, whose recipes may differ in how a prior was trained only; or what `open_bundle` opens.
         limit: at most so many prompts of each group.
         recipe: for a bundle, the recipe that its prior was trained with; the one of its own name if left out. The
             test prompts must be the ones that training held out.
@@ -69,12 +69,13 @@ def evaluate_target(
     if limit is not None and limit < 1:
         raise PahiError(f"{limit} prompts cannot be evaluated", fix="use --limit 1 or more")
     more = [*scorers, judge] if judge else scorers
-    entry = enter(target, recipe, partial(timed, watch or Silent()), more)
+    entry = enter(targets, recipe, partial(timed, watch or Silent()), more)
     return evaluate(
-        str(target),
+        ", ".join(map(str, targets)),
         entry.field,
         {name: prompts[:limit] for name, prompts in entry.groups.items()},
         entry.scorers,
+        meanings=entry.meanings,
         trained=entry.trained,
         judge=judge or entry.judge,
         encoder=load_encoder(encoder),
@@ -89,6 +90,7 @@ def evaluate(
     groups: Groups,
     scorers: Mapping[str, Scorer],
     *,
+    meanings: Mapping[str, str] | None = None,
     trained: Sequence[str] = (),
     judge: str | None = None,
     encoder: RandomFeatures | ClipFeatures | None = None,
@@ -100,6 +102,7 @@ def evaluate(
     Args:
         groups: reported apart, and together where there are several.
         scorers: label -> scorer.
+        meanings: what prompts mean, where several mean the same: the bootstrap draws them together.
         trained: labels of the scorers that a prior here was trained against.
         judge: label of the scorer that chooses the best of several candidates; the first if left out.
         encoder: what diversity is measured in; it must have trained nothing here.
@@ -119,6 +122,7 @@ def evaluate(
     measured = measure(field, prompts, diverse, scorers, judge, encoder, settings, track)
     if len(places) > 1:
         places[ALL] = list(range(len(prompts)))
+    clusters = number(meanings.get(prompt, prompt) if meanings else prompt for prompt in prompts)
     names = [contender.name for contender in field.contenders]
     return Report(
         target=name,
@@ -130,44 +134,56 @@ def evaluate(
         judge=judge,
         scorers={label: ScorerNote(scorer.unit, label in trained) for label, scorer in scorers.items()},
         groups=tuple(
-            summarise(group, names, [c.candidates for c in field.contenders], measured, torch.tensor(place))
+            summarise(group, names, [c.candidates for c in field.contenders], measured, clusters, torch.tensor(place))
             for group, place in places.items()
         ),
     )
 
 
 def summarise(
-    group: str, names: Sequence[str], candidates: Sequence[int], measured: Measurements, place: Tensor
+    group: str, names: Sequence[str], candidates: Sequence[int], measured: Measurements, clusters: Tensor, place: Tensor
 ) -> Group:
-    """The rows of one group: the prompts whose indices are `place`, ascending int64 [n]."""
+    """The rows of one group: the prompts whose indices are `place`, ascending int64 [n].
+
+    `clusters`, int64 [N], has one number for all prompts that mean the same.
+    """
     scores = {label: values[..., place] for label, values in measured.scores.items()}
     sharp = measured.sharpness[..., place].double().mean(1)
-    distances = measured.distances[:, torch.isin(measured.diverse, place)].double()
+    inside = torch.isin(measured.diverse, place)
+    distances = measured.distances[:, inside].double()
+    own, few = clusters[place], clusters[measured.diverse[inside]]
     rows = [
         Row(
             name=name,
             pictures_drawn=candidates[index],
             kl_nats=_finite(measured.kl[index, place].mean()),
-            diversity_ratio=compare_means(distances[index], distances[0]),
-            sharpness_ratio=compare_means(sharp[index], sharp[0]),
-            scores={label: compare(values[0], values[index]) for label, values in scores.items()},
+            diversity_ratio=compare_means(distances[index], distances[0], few),
+            sharpness_ratio=compare_means(sharp[index], sharp[0], own),
+            scores={label: compare(values[0], values[index], own) for label, values in scores.items()},
         )
         for index, name in enumerate(names)
     ]
-    return Group(group, len(place), distances.shape[1], tuple(rows))
+    return Group(group, len(place), len(own.unique()), distances.shape[1], tuple(rows))
 
 
-def compare_means(ours: Tensor, gaussian: Tensor) -> Ratio | None:
-    """Numbers of the same prompts [N] -> the ratio of their means; None if the Gaussian's is zero."""
+def compare_means(ours: Tensor, gaussian: Tensor, clusters: Tensor) -> Ratio | None:
+    """Numbers of the same prompts [N], and the cluster of each -> the ratio of their means; None if the Gaussian's is
+    zero."""
     values = torch.stack([ours, gaussian], 1)
     value = _finite(ratio(values.mean(0)))
-    return None if value is None else Ratio(value, bootstrap_interval(values, ratio))
+    return None if value is None else Ratio(value, bootstrap_interval(values, ratio, clusters))
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:
     """`count` of `places`, or all if there are fewer, evenly spread over them."""
     count = min(count, len(places))
     return [places[index * len(places) // count] for index in range(count)]
+
+
+def number(meanings: Iterable[str]) -> Tensor:
+    """The same number for the same meaning, int64 [N]."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(meaning, len(numbers)) for meaning in meanings])
 
 
 def _join(groups: Groups) -> tuple[list[str], dict[str, list[int]]]:

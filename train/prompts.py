@@ -39,6 +39,9 @@ class Split:
     test: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Parts of `test` to be reported apart, by name; empty if there are none."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What prompts of `test` mean, where several mean the same and are no evidence of each other; others stand for
+    themselves."""
 
     @property
     def sha256(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,6 +153,20 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML that `load_recipe` reads back as the same recipe, defaults and all."""
     return emit(recipe)
+
+
+def differing(one: Recipe, other: Recipe) -> list[str]:
+    """The settings in which two recipes differ, as --set names them."""
+    ours, theirs = dict(_each_setting(one)), dict(_each_setting(other))
+    return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+
+def _each_setting(recipe: Recipe) -> Iterator[tuple[str, object]]:
+    for name, value in asdict(recipe).items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", part) for key, part in value.items())
+        else:
+            yield name, value
 
 
 def _folder() -> Path:

@@ -11,7 +11,7 @@ from pahi_rt.train.statistics import CONFIDENCE, MARGIN, Comparison, Interval
 DEFINITIONS = {
     "win_rate_percent": "pictures that score higher than the Gaussian's of the same noise, a tie counts half",
     "win_rate_std_percent": "standard deviation of win_rate_percent between seeds",
-    "*_interval": f"{CONFIDENCE:.0%} bootstrap interval over prompts, in the number's own unit; null for one prompt",
+    "*_interval": f"{CONFIDENCE:.0%} bootstrap interval over meanings of prompts, in the same unit; null for one",
     "margin_win_rate_percent": f"as win_rate_percent; a difference up to {MARGIN:g} seed_std is a tie",
     "independent_win_rate_percent": "as win_rate_percent, over all pairs of different noise of one prompt",
     "effect_size": "mean score minus the Gaussian's, in seed_std; null if seed_std is 0",
@@ -31,7 +31,7 @@ class Ratio:
 
     value: float
     interval: Interval | None
-    """95 % bootstrap interval over prompts."""
+    """95 % bootstrap interval over meanings of prompts."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Row:
 class Group:
     name: str
     prompts: int
+    meanings: int
+    """What the bootstrap draws: prompts that mean the same count once."""
     diversity_prompts: int
     rows: tuple[Row, ...]
     """The standard Gaussian first."""

@@ -35,7 +35,7 @@ class Comparison:
     win_rate_std_percent: float
     """Standard deviation of the win rate between the R seeds. It says nothing of how far other prompts would differ."""
     win_rate_interval_percent: Interval | None
-    """95 % bootstrap interval over prompts. None for a single prompt, of which nothing follows for others."""
+    """95 % bootstrap interval over prompts or clusters of them. None for a single one: nothing follows for others."""
     margin_win_rate_percent: float
     """Same noise; whatever differs by less than MARGIN standard deviations is a tie."""
     independent_win_rate_percent: float
@@ -53,8 +53,11 @@ class Comparison:
     root of the mean."""
 
 
-def compare(s: Tensor, s_prime: Tensor) -> Comparison:
-    """Scores [R, N] of the Gaussian and of a contender -> how they compare, R >= 2."""
+def compare(s: Tensor, s_prime: Tensor, clusters: Tensor | None = None) -> Comparison:
+    """Scores [R, N] of the Gaussian and of a contender -> how they compare, R >= 2.
+
+    `clusters`: see `bootstrap_interval`.
+    """
     s, s_prime = s.double(), s_prime.double()
     spread = float(s.var(0).mean().sqrt())
     won = wins(s, s_prime)
@@ -63,11 +66,11 @@ def compare(s: Tensor, s_prime: Tensor) -> Comparison:
     return Comparison(
         win_rate_percent=_percent(rates.mean()),
         win_rate_std_percent=_percent(rates.std()),
-        win_rate_interval_percent=_percents(bootstrap_interval(won.mean(0)[:, None], mean_of_first)),
+        win_rate_interval_percent=_percents(bootstrap_interval(won.mean(0)[:, None], mean_of_first, clusters)),
         margin_win_rate_percent=_percent(wins(s, s_prime, MARGIN * spread).mean()),
         independent_win_rate_percent=_percent(independent_wins(s, s_prime).mean()),
         effect_size=float(standardised(effects.mean(0))) if spread else None,
-        effect_size_interval=bootstrap_interval(effects, standardised) if spread else None,
+        effect_size_interval=bootstrap_interval(effects, standardised, clusters) if spread else None,
         mean_score=float(s_prime.mean()),
         gaussian_mean_score=float(s.mean()),
         seed_std=spread,
@@ -88,21 +91,28 @@ def independent_wins(s: Tensor, s_prime: Tensor) -> Tensor:
     return (pairs.sum((0, 1)) - same) / (seeds * (seeds - 1))
 
 
-def bootstrap_interval(values: Tensor, statistic: Callable[[Tensor], Tensor], seed: int = 0) -> Interval | None:
+def bootstrap_interval(
+    values: Tensor, statistic: Callable[[Tensor], Tensor], clusters: Tensor | None = None, seed: int = 0
+) -> Interval | None:
     """The percentile interval of a statistic of means over prompts (Efron and Tibshirani 1993, section 13.3).
 
     `values` [N, K]: K numbers of each prompt. `statistic`: their means [..., K] -> [...]. Prompts are drawn with
     replacement, all seeds of a prompt together: what one prompt's seeds have in common is no evidence of the others.
-    None for one prompt, and where the statistic is not finite. With fewer than about 30 prompts, and where all are
+    Likewise the prompts of one cluster, where `clusters`, int64 [N], has the same number for prompts that mean the
+    same; without it each prompt stands for itself (Cameron, Gelbach and Miller 2008: the cluster bootstrap).
+    None for one cluster, and where the statistic is not finite. With fewer than about 30 clusters, and where all are
     alike, the interval is too narrow.
     """
-    if len(values) < 2:
+    members = torch.arange(len(values)) if clusters is None else clusters.unique(return_inverse=True)[1]
+    sizes = members.bincount()
+    if len(sizes) < 2:
         return None
+    sums = values.new_zeros(len(sizes), values.shape[1]).index_add_(0, members, values)
     generator = torch.Generator().manual_seed(seed)
-    shape = (_AT_ONCE, len(values))
-    means = [
-        values[torch.randint(len(values), shape, generator=generator)].mean(1) for _ in range(RESAMPLES // _AT_ONCE)
-    ]
+    means = []
+    for _ in range(RESAMPLES // _AT_ONCE):
+        drawn = torch.randint(len(sizes), (_AT_ONCE, len(sizes)), generator=generator)
+        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1, keepdim=True))
     resampled = statistic(torch.cat(means))
     if not resampled.isfinite().all():
         return None

@@ -10,7 +10,7 @@ from pahi_rt.train.statistics import MARGIN, Comparison
 
 WIDTH = 100
 FEW = 30
-"""Prompts below which a bootstrap interval is too narrow."""
+"""Meanings of prompts below which a bootstrap interval is too narrow."""
 _NAME = 24
 _NONE = "-"
 _HEAD = (
@@ -29,13 +29,17 @@ def format_report(report: Report) -> str:
 
 def _format_group(report: Report, group: Group) -> Iterator[str]:
     steps = f"{report.steps} step{'s' * (report.steps > 1)}"
-    yield f"{report.target}: {group.name}, {group.prompts} x {report.seeds} seeds, {steps}"
+    yield f"{report.target}: {group.name}, {_count(group)} x {report.seeds} seeds, {steps}"
     for label, note in report.scorers.items():
         spread = group.rows[0].scores[label].seed_std
         trained = "trained the prior" if note.trained else "trained no prior here"
         title = f"{label}: {trained}; unit: {note.unit}; sd between seeds of one prompt: {_score(spread)}"
         rows = [_plain_cells(group.rows[0], label), *(_cells(row, label) for row in group.rows[1:])]
         yield "\n".join([_wrap(title), *_align([*_HEAD, *rows])])
+
+
+def _count(group: Group) -> str:
+    return f"{group.prompts}" + (f" (of {group.meanings} meanings)" if group.meanings < group.prompts else "")
 
 
 def _cells(row: Row, label: str) -> Cells:
@@ -90,7 +94,7 @@ def _align(rows: Sequence[Cells]) -> list[str]:
 def _explain(report: Report) -> Iterator[str]:
     yield (
         "win: scores higher than the Gaussian's picture of the same noise, a tie counts half; mean (std) over seeds."
-        " 95 % interval: of the win rate, by bootstrap over prompts."
+        " 95 % interval: of the win rate, by bootstrap over what prompts mean."
         f" margin: a difference up to {MARGIN:g} sd is a tie. indep.: against other noise of the same prompt."
         " effect: mean gain in sd of the Gaussian's score between seeds of one prompt."
     )
@@ -105,8 +109,8 @@ def _explain(report: Report) -> Iterator[str]:
         yield "Pictures were rounded to bytes before scoring, in all rows."
     if all(note.trained for note in report.scorers.values()):
         yield "Caution: a prior was trained against every scorer here, so none is independent."
-    if min(group.prompts for group in report.groups) < FEW:
-        yield f"Caution: with fewer than {FEW} prompts the intervals are too narrow."
+    if min(group.meanings for group in report.groups) < FEW:
+        yield f"Caution: with fewer than {FEW} prompts of different meaning the intervals are too narrow."
 
 
 def _wrap(paragraphs: str | Iterator[str]) -> str:

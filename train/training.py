@@ -8,9 +8,8 @@ run can be killed at any point: with `resume` it goes on from its last checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pahi_rt.train.models import Models, Timed, check_precision, compile_models,
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import Processes, join_processes, leave_processes
 from pahi_rt.train.prompts import Split, load_split
-from pahi_rt.train.recipe import Recipe
+from pahi_rt.train.recipe import Recipe, differing
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
 from pahi_rt.train.trainer import Trainer, check_gradient
 from pahi_rt.train.validation import Validation
@@ -97,20 +96,6 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
         raise PahiError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")
     checkpoints = run.checkpoints()
     return replace(run, recipe=recipe), read_checkpoint(checkpoints[-1]) if checkpoints else None
-
-
-def differing(one: Recipe, other: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as --set names them."""
-    ours, theirs = dict(_settings(one)), dict(_settings(other))
-    return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-
-
-def _settings(recipe: Recipe) -> Iterator[tuple[str, object]]:
-    for name, value in asdict(recipe).items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", part) for key, part in value.items())
-        else:
-            yield name, value
 
 
 def _load_split(run: Run) -> Split:

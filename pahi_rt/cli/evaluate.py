@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 def evaluate(
-    target: Annotated[str, typer.Argument(metavar="RUN|BUNDLE", help="A run of `pahi-rt train`, or a bundle.")],
+    targets: Annotated[
+        list[str], typer.Argument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or a bundle.")
+    ],
     seeds: Annotated[int, typer.Option(min=2, help="Pictures of each prompt that are scored.")] = 5,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts of each group (all).")] = None,
     recipe: Annotated[str | None, typer.Option(help="What a bundle's prior was trained with (of its name).")] = None,
@@ -34,9 +36,9 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare a learned prior with the standard Gaussian on held-out prompts, beside baselines without training."""
+    """Compare learned priors with the standard Gaussian on held-out prompts, beside baselines without training."""
     report = run_evaluation(
-        target, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, scorers=scorers or [], judge=judge
+        targets, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, scorers=scorers or [], judge=judge
     )
     if as_json:
         messages.document(report.to_dict())
@@ -44,13 +46,13 @@ def evaluate(
         messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
 
 
-def run_evaluation(target: str, **options: object) -> Report:
-    """Evaluate with the options of `evaluate_target`, telling on standard error how it goes. Raises PahiError."""
+def run_evaluation(targets: Sequence[str], **options: object) -> Report:
+    """Evaluate with the options of `evaluate_targets`, telling on standard error how it goes. Raises PahiError."""
     from pahi_rt.cli.progress import TrainingProgress
 
     evaluation = load("pahi_rt.train.evaluate", extra="train")
     with TrainingProgress() as watch:
-        report: Report = evaluation.evaluate_target(target, watch=watch, track=track, **options)
+        report: Report = evaluation.evaluate_targets(targets, watch=watch, track=track, **options)
     return report
 
 

@@ -15,14 +15,14 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the verb asks of pahi_rt.train, whose place a fake takes."""
     made: dict[str, Any] = {}
 
-    def evaluate_target(target: str, *, watch: Any, track: Callable[..., Any], **options: Any) -> Any:
-        made.update(target=target, **options)
+    def evaluate_targets(targets: list[str], *, watch: Any, track: Callable[..., Any], **options: Any) -> Any:
+        made.update(targets=targets, **options)
         watch.end("load generator", 1.25)
         made["batches"] = list(track([["a"], ["b"]], "scores"))
         return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]})
 
     evaluation, table = ModuleType("pahi_rt.train.evaluate"), ModuleType("pahi_rt.train.table")
-    evaluation.evaluate_target = evaluate_target  # type: ignore[attr-defined]
+    evaluation.evaluate_targets = evaluate_targets  # type: ignore[attr-defined]
     table.format_report = lambda report: "the table"  # type: ignore[attr-defined]
     for module in (evaluation, table):
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -37,7 +37,7 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
     assert re.fullmatch(r"scores  \d+\.\d s", lines[1])
     assert not lines[2:]
     assert request_made == {
-        "target": "runs/pahi",
+        "targets": ["runs/pahi"],
         "seeds": 5,
         "limit": None,
         "recipe": None,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pahi_rt.train.baselines import best_of_nats, gaussian, learned, low_frequency, scaled, spread_nats
-from pahi_rt.train.gaussians import cosine_basis
+from pahi_rt.train.baselines import (
+    Sampler,
+    best_of_nats,
+    gaussian,
+    high_frequency,
+    learned,
+    low_frequency,
+    scaled,
+    spread_nats,
+)
+from pahi_rt.train.gaussians import LatentShape, cosine_basis
 from pahi_rt.train.priors import HI
 
 SHAPE = (2, 8, 12)
@@ -43,17 +54,27 @@ def test_scaled_noise() -> None:
     assert torch.allclose(sampler.kl(POOLED), torch.full((3,), expected))
 
 
-def test_low_frequencies_grow_and_the_rest_shrinks() -> None:
-    sampler, eps = low_frequency(SHAPE), draw(3)
+@pytest.mark.parametrize(
+    ("make", "name", "band"),
+    [
+        (low_frequency, "low x1.5, rest x0.7", (..., slice(2), slice(3))),  # the lowest quarter of 8 and of 12
+        (high_frequency, "high x1.5, rest x0.7", (..., slice(6, 8), slice(9, 12))),
+    ],
+)
+def test_a_band_of_frequencies_grows_and_the_rest_shrinks(
+    make: Callable[[LatentShape], Sampler], name: str, band: tuple[Any, ...]
+) -> None:
+    sampler, eps = make(SHAPE), draw(3)
     factors = spectrum(sampler.sample(POOLED, eps)) / spectrum(eps)
-    assert sampler.name == "low x1.5, rest x0.7"
+    assert sampler.name == name
     expected = torch.full(SHAPE, 0.7)
-    expected[:, :2, :3] = 1.5  # the lowest quarter of 8 and of 12
+    expected[band] = 1.5
     assert torch.allclose(factors, expected.expand(3, -1, -1, -1), atol=1e-2)
 
 
-def test_kl_of_low_frequency_noise_is_that_of_its_spectrum() -> None:
-    sampler = low_frequency(SHAPE)
+@pytest.mark.parametrize("make", [low_frequency, high_frequency])
+def test_kl_of_a_band_is_that_of_its_spectrum(make: Callable[[LatentShape], Sampler]) -> None:
+    sampler = make(SHAPE)
     few = 2 * 2 * 3
     expected = few * spread_nats(1.5) + (SIZE - few) * spread_nats(0.7)
     assert torch.allclose(sampler.kl(POOLED), torch.full((3,), expected))

@@ -24,7 +24,8 @@ def test_rows_are_the_graphs_with_the_prior_on_and_off(contract_with_priors: Pat
     eps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     reading = field.read(prompts)
     drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
-    assert list(drawn) == ["Gaussian", "PAHI", "HI", "eps x 0.8", "low x1.5, rest x0.7", "best of 4 (4x cost)"]
+    untrained = ["eps x 0.8", "low x1.5, rest x0.7", "high x1.5, rest x0.7"]
+    assert list(drawn) == ["Gaussian", "PAHI", "HI", *untrained, "best of 4 (4x cost)"]
     for name, prior, noise, strength in (
         ("Gaussian", "pahi", eps, 0),
         ("Gaussian", "hi", eps, 0),

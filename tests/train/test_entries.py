@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from torch import nn
 
 from pahi_rt.errors import BundleError, PahiError
 from pahi_rt.export.random_models import save_random_pipeline
-from pahi_rt.train.entries import OTHERS, TEST, enter, held_out_groups, scorer_specs, training_specs
-from pahi_rt.train.evaluate import evaluate, evaluate_target
+from pahi_rt.train.entries import OTHERS, TEST, enter, held_out_groups, training_specs
+from pahi_rt.train.evaluate import evaluate, evaluate_targets
 from pahi_rt.train.measurements import Settings
 from pahi_rt.train.priors import HI, save_prior
 from pahi_rt.train.prompts import Split, split_prompts
@@ -60,10 +62,11 @@ def run(recipe: Recipe, tmp_path: Path) -> Run:
 
 
 def test_a_run_brings_its_prior_prompts_and_scorers(run: Run) -> None:
-    entry = enter(run.path, None, untimed)
+    entry = enter([run.path], None, untimed)
     assert [row.name for row in entry.field.contenders[:2]] == ["Gaussian", "HI"]
     assert entry.groups == {TEST: list(split_prompts(PROMPTS, 2, 4).test)}
     assert (list(entry.scorers), entry.trained) == (["redness"], ["redness"])
+    assert entry.meanings == {}
     report = evaluate("run", entry.field, entry.groups, entry.scorers, trained=entry.trained, settings=SMALL)
     gaussian, learned = report.groups[0].rows[:2]
     assert learned.kl_nats == pytest.approx(256 * 0.01 / 2, rel=1e-3)
@@ -73,7 +76,7 @@ def test_a_run_brings_its_prior_prompts_and_scorers(run: Run) -> None:
 
 
 def test_the_noise_of_a_row_is_what_its_sampler_says(run: Run) -> None:
-    field = enter(run.path, None, untimed).field
+    field = enter([run.path], None, untimed).field
     reading, eps = field.read(["a red cat"]), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
     plain = field.contenders[0].draw
@@ -90,16 +93,16 @@ def test_table_of_a_run(run: Run) -> None:
         told.append(stage)
         return batches
 
-    report = evaluate_target(run.path, seeds=2, limit=1, track=track)
+    report = evaluate_targets([run.path], seeds=2, limit=1, track=track)
     assert told == ["scores", "diversity"]
     assert [group.prompts for group in report.groups] == [1]
-    assert report == evaluate_target(run.path, seeds=2, limit=1)
+    assert report == evaluate_targets([run.path], seeds=2, limit=1)
 
 
 def test_a_run_that_was_not_evaluated_yet(run: Run) -> None:
     run.prior.unlink()
     with pytest.raises(PahiError, match="has no prior yet") as caught:
-        enter(run.path, None, untimed)
+        enter([run.path], None, untimed)
     assert caught.value.fix == f"pahi-rt train hi --resume -o {run.path}"
 
 
@@ -107,18 +110,18 @@ def test_prompts_that_changed_since_the_training(run: Run) -> None:
     held_out = split_prompts(PROMPTS, 2, 4).test[0]
     Path(run.recipe.prompts.source).write_text("\n".join(prompt for prompt in PROMPTS if prompt != held_out))
     with pytest.raises(PahiError, match="are not those that .* held out"):
-        enter(run.path, None, untimed)
+        enter([run.path], None, untimed)
 
 
 def test_a_prior_of_another_size(run: Run) -> None:
     save_prior(HI((4, 8, 4)), run.prior)
     with pytest.raises(PahiError, match="noise of shape"):
-        enter(run.path, None, untimed)
+        enter([run.path], None, untimed)
 
 
 def test_a_run_has_a_recipe_of_its_own(run: Run) -> None:
     with pytest.raises(PahiError, match="its own recipe"):
-        enter(run.path, "emoji", untimed)
+        enter([run.path], "emoji", untimed)
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def bundle(recipe: Recipe, tmp_path: Path, contract_with_priors: Path) -> tuple[
 
 def test_a_bundle_is_evaluated_by_the_recipe_that_is_named(bundle: tuple[Path, Path]) -> None:
     folder, recipe = bundle
-    entry = enter(str(folder), str(recipe), untimed)
+    entry = enter([str(folder)], str(recipe), untimed)
     assert [row.name for row in entry.field.contenders[:2]] == ["Gaussian", "PAHI"]
     assert [len(prompts) for prompts in entry.groups.values()] == [4]
     report = evaluate("bundle", entry.field, entry.groups, entry.scorers, settings=SMALL)
@@ -140,7 +143,7 @@ def test_a_bundle_is_evaluated_by_the_recipe_that_is_named(bundle: tuple[Path, P
 
 def test_a_bundle_of_unknown_origin(bundle: tuple[Path, Path]) -> None:
     with pytest.raises(PahiError, match="no recipe 'contract-priors'") as caught:
-        enter(str(bundle[0]), None, untimed)
+        enter([str(bundle[0])], None, untimed)
     assert "--recipe emoji|" in caught.value.fix
 
 
@@ -148,20 +151,20 @@ def test_a_bundle_without_the_recipes_steps(bundle: tuple[Path, Path]) -> None:
     folder, recipe = bundle
     recipe.write_text(recipe.read_text().replace("steps = 2\n", "steps = 4\n", 1))
     with pytest.raises(PahiError, match="no graph of 4 steps"):
-        enter(str(folder), str(recipe), untimed)
+        enter([str(folder)], str(recipe), untimed)
 
 
 def test_neither_a_run_nor_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="there is no run in"):
-        enter(tmp_path, None, untimed)
+        enter([tmp_path], None, untimed)
     with pytest.raises(BundleError, match="there is no bundle"):
-        enter("no-such-thing", None, untimed)
+        enter(["no-such-thing"], None, untimed)
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"limit": 0}])
 def test_numbers_out_of_range(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(PahiError, match="too few|cannot be evaluated"):
-        evaluate_target(tmp_path, **wrong)
+        evaluate_targets([tmp_path], **wrong)
 
 
 def test_groups_of_the_test_part() -> None:
@@ -178,15 +181,44 @@ def test_more_scorers_than_the_recipes(run: Run, bundle: tuple[Path, Path], monk
         monkeypatch.setattr(f"pahi_rt.train.{place}.load_scorer", lambda spec: Redness())
     folder, recipe = bundle
     for target, name in ((run.path, None), (folder, str(recipe))):
-        entry = enter(target, name, untimed, ["other", "redness"])
+        entry = enter([target], name, untimed, ["other", "redness"])
         assert (list(entry.scorers), entry.trained, entry.judge) == (["redness", "other"], ["redness"], "redness")
-    report = evaluate_target(run.path, seeds=2, limit=1, judge="third", scorers=["other"])
+    report = evaluate_targets([run.path], seeds=2, limit=1, judge="third", scorers=["other"])
     assert (list(report.scorers), report.judge) == (["redness", "other", "third"], "third")
     assert not report.scorers["other"].trained
 
 
-def test_scorers_that_train_come_first(recipe: Recipe, tmp_path: Path) -> None:
-    changes = ['scorers.evaluation=["imagereward", "pickscore"]', "scorers.train={hpsv2=0.0, pickscore=1.0}"]
-    changed = load_recipe(tmp_path / "mine.toml", changes)
+def test_only_scorers_with_a_weight_train(recipe: Recipe, tmp_path: Path) -> None:
+    changed = load_recipe(tmp_path / "mine.toml", ["scorers.train={hpsv2=0.0, pickscore=1.0}"])
     assert training_specs(changed) == ["pickscore"]
-    assert scorer_specs(changed) == ["pickscore", "imagereward"]
+
+
+def another(run: Run, name: str, kind: str = "hi", **changes: Any) -> Run:
+    """A run beside `run`, with the same prior and split."""
+    made = create_run(replace(run, path=run.path.with_name(name), kind=kind, recipe=replace(run.recipe, **changes)))
+    shutil.copy(run.prior, made.prior)
+    return made
+
+
+def test_runs_share_a_table(run: Run) -> None:
+    kinds = enter([run.path, another(run, "other", "pahi").path], None, untimed)
+    assert [row.name for row in kinds.field.contenders[:3]] == ["Gaussian", "HI", "PAHI"]
+    optimisation = replace(run.recipe.optimisation, seed=1)
+    seeds = enter([run.path, another(run, "again", optimisation=optimisation).path], None, untimed)
+    assert [row.name for row in seeds.field.contenders[:3]] == ["Gaussian", "run", "again"]
+
+
+def test_the_scorers_that_trained_either_run_are_marked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.train.models.load_scorer", lambda spec: Redness())
+    scorers = replace(run.recipe.scorers, train={"third": 1.0})
+    entry = enter([run.path, another(run, "other", scorers=scorers).path], None, untimed)
+    assert (entry.trained, list(entry.scorers)) == (["redness", "third"], ["redness", "third"])
+
+
+def test_runs_that_do_not_fit_into_one_table(run: Run, bundle: tuple[Path, Path]) -> None:
+    with pytest.raises(PahiError, match="do not fit into one table: steps differs"):
+        enter([run.path, another(run, "slow", steps=2).path], None, untimed)
+    with pytest.raises(PahiError, match="have the same name"):
+        enter([run.path, run.path], None, untimed)
+    with pytest.raises(PahiError, match="has a table of its own"):
+        enter([run.path, bundle[0]], None, untimed)

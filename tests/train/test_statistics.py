@@ -135,3 +135,23 @@ def test_ten_times_the_prompts_make_the_interval_narrower() -> None:
 
 def test_a_ratio_to_nothing_has_no_interval() -> None:
     assert bootstrap_interval(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), ratio) is None
+
+
+def test_copies_of_a_prompt_are_no_evidence() -> None:
+    """Eight prompts that mean the same eight times over: as wide as one of each, not as eight times as many."""
+    values = draw(40, 1)
+    copies, clusters = values.repeat_interleave(8, 0), torch.arange(40).repeat_interleave(8)
+    assert bootstrap_interval(copies, mean_of_first, clusters) == pytest.approx(
+        bootstrap_interval(values, mean_of_first)
+    )
+    low, high = bootstrap_interval(copies, mean_of_first) or (0, 0)
+    wide_low, wide_high = bootstrap_interval(values, mean_of_first) or (0, 0)
+    assert (wide_high - wide_low) / (high - low) == pytest.approx(math.sqrt(8), rel=0.1)
+
+
+def test_clusters_weigh_by_their_size() -> None:
+    values, clusters = torch.tensor([[0.0], [0.0], [0.0], [1.0]]).double(), torch.tensor([7, 7, 7, 2])
+    # Two clusters drawn twice: a mean of 0, 1/4 or 1.
+    assert bootstrap_interval(values, mean_of_first, clusters) == (0, 1)
+    assert bootstrap_interval(values, lambda means: (means[..., 0] == 0.25).double(), clusters) == (0, 1)
+    assert bootstrap_interval(values, mean_of_first, torch.zeros(4)) is None

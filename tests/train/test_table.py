@@ -37,8 +37,8 @@ def row(name: str, score: Comparison = SCORE, **changes: object) -> Row:
     return Row(name=name, sharpness_ratio=Ratio(0.96, (0.9, 1.0)), scores={"a": score, "b": score}, **values | changes)
 
 
-def report(*rows: Row, prompts: int = 500) -> Report:
-    groups = (Group("test", prompts, 32, (row("Gaussian", kl_nats=0.0), *rows)),)
+def report(*rows: Row, prompts: int = 500, meanings: int | None = None) -> Report:
+    groups = (Group("test", prompts, meanings or prompts, 32, (row("Gaussian", kl_nats=0.0), *rows)),)
     notes = {"a": ScorerNote("cosine", True), "b": ScorerNote("standard deviations", False)}
     return Report("runs/pahi", 1, 5, 16, "random filters at four scales", "float32", "a", notes, groups)
 
@@ -96,3 +96,10 @@ def test_cautions() -> None:
     assert "none is independent" in format_report(replace(many, scorers=trained))
     assert "rounded to bytes" in format_report(replace(many, pictures="uint8"))
     assert "it costs so many times as much" in format_report(report(row("best", pictures_drawn=4)))
+
+
+def test_prompts_of_the_same_meaning_are_told() -> None:
+    text = format_report(report(row("PAHI"), prompts=160, meanings=60))
+    assert "test, 160 (of 60 meanings) x 5 seeds" in text
+    assert "Caution" not in text
+    assert "fewer than 30 prompts of different meaning" in format_report(report(row("PAHI"), prompts=160, meanings=20))

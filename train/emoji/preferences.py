@@ -1,13 +1,16 @@
 """Stage `scorers`: what the emoji scorers learn to prefer, from pairs whose better half is known.
 
     real      a drawing through the autoencoder, against what the generator made of the same prompt
-    match     a picture under its own prompt, against the same picture under another concept's
+    match     a picture under its own prompt, against the same picture under prompts of other concepts
     clean     a picture, against the same one degraded: blurred, blended, patched, misplaced
     sample    of two generated pictures of one prompt in one style, the one that is nearer to the style's drawing
 
-Bradley-Terry: the logit of the preference is scale * (s - s'). Scorers learn shortcuts where they can: so every
-picture is rounded to bytes, jittered on its own in contrast, brightness, sharpness and noise, and real pictures
-pass through the autoencoder like generated ones. `invariance` measures what is left.
+Bradley-Terry: the logit of the preference is scale * (s - s'). First they learn `match` alone and, with a classifier
+that is thrown away, to tell the concepts apart: PickScore was a CLIP before, ImageReward a BLIP.
+
+Scorers learn shortcuts where they can: so every picture is rounded to bytes, jittered on its own in contrast,
+brightness, sharpness and noise, and real pictures pass through the autoencoder like generated ones. `invariance`
+measures what is left.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 from pahi_rt.train.generators import Generator
 
-SCHEDULE = Schedule(steps=1500, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
+SCHEDULE = Schedule(steps=1200, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 SAMPLES, REALS = 16, 2
 """Generated pictures of each concept, and tints of each drawing, in a pool."""
 MARGIN = 1.2
@@ -46,6 +49,10 @@ Some styles are cheaper in squared error than others: the style explains two thi
 pairs across styles would teach a liking for the cheap one. Within a style errors are closer together: of 12 pictures
 57 % have a partner that is 1.2 times as good or bad, 43 % one that is 1.3 times (20 concepts).
 """
+CONCEPT_STEPS = 500
+"""Steps before the other kinds of pairs are learned: beside those, which are easy, `match` hardly moved in 700."""
+FOREIGN = 8
+"""Prompts that a picture is held against besides its own: those of the next rows of the batch."""
 PAIRS = ("real", "match", "clean", "sample")
 LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
 """What a scorer must reach on every kind of pair, and what no harmless change may exceed, to be installed."""
@@ -111,8 +118,10 @@ def to_bytes(pictures: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures float [B, 3, H, W] in [0, 1] of one concept a row, its prompt, and another concept's."""
+    """Pictures float [B, 3, H, W] in [0, 1] of one concept a row, and its prompt."""
 
+    concepts: Tensor
+    """int64 [B]"""
     real: Tensor
     one: Tensor
     other: Tensor
@@ -120,7 +129,8 @@ class Batch:
     of_real: Tensor
     """bool [B]: whether `degraded` was made from `real`; else from `one`."""
     input_ids: Tensor
-    foreign_ids: Tensor
+    foreign: Tensor
+    """bool [FOREIGN, B]: whether row b's prompt means something else than that of row b - 1, b - 2, and so on."""
     errors: Tensor
     """[B, 2]: of `one` and `other`."""
     telling: Tensor
@@ -131,7 +141,6 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
     concepts = torch.randint(len(pool.real), (count,), generator=generator)
     drawn = [captions.draw(concept, None, rng) for concept in concepts.tolist()]
-    foreign = [_foreign(captions, caption.meanings, rng) for caption in drawn]
     real = pool.real[concepts, torch.randint(pool.real.shape[1], (count,), generator=generator)] / 255
     places, telling = draw_places(pool, concepts, generator)
     samples = pool.samples[concepts[:, None], places] / 255
@@ -142,9 +151,10 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     real, one, other, degraded = (
         jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)
     )
-    own_ids, foreign_ids = tokens(words, [caption.text for caption in drawn]), tokens(words, foreign)
+    input_ids = tokens(words, [caption.text for caption in drawn])
+    foreign = _foreign([set(caption.meanings) for caption in drawn])
     errors = pool.errors[concepts[:, None], places]
-    return Batch(real, one, other, degraded, of_real, own_ids, foreign_ids, errors, telling)
+    return Batch(concepts, real, one, other, degraded, of_real, input_ids, foreign, errors, telling)
 
 
 def draw_places(pool: Pool, concepts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -160,25 +170,42 @@ def draw_places(pool: Pool, concepts: Tensor, generator: torch.Generator) -> tup
     return torch.stack([first, second], 1), fits[rows, second]
 
 
-def _foreign(captions: Captions, meanings: Sequence[int], rng: random.Random) -> str:
-    """A caption that means none of these concepts."""
-    while True:
-        caption = captions.draw(rng.randrange(len(captions.concepts)), None, rng)
-        if not set(caption.meanings) & set(meanings):
-            return caption.text
+def _foreign(meanings: Sequence[set[int]]) -> Tensor:
+    """What each row's prompt may mean -> `Batch.foreign`."""
+    count = len(meanings)
+    others = [[meanings[row - shift % count] for row in range(count)] for shift in range(1, FOREIGN + 1)]
+    return torch.tensor([[own.isdisjoint(other) for own, other in zip(meanings, row, strict=True)] for row in others])
+
+
+def recognise(network: scorer.Network, classifier: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The first losses: of `match`, and of the concept's logits."""
+    seen = network.look(torch.cat([batch.real, batch.one]))
+    match = against_foreign(network, seen, network.judge(seen, batch.input_ids.repeat(2, 1)), batch)
+    named = F.cross_entropy(classifier(scorer.pool(seen)), batch.concepts.repeat(2))
+    return {"match": bradley_terry(network, match), "concept": named}
+
+
+def bradley_terry(network: scorer.Network, differences: Tensor) -> Tensor:
+    """Mean loss of score differences, better minus worse; a sum over none is 0, where a mean would be NaN."""
+    return F.softplus(-network.logits(differences)).sum() / max(1, len(differences))
+
+
+def against_foreign(network: scorer.Network, seen: Tensor, own: Tensor, batch: Batch) -> Tensor:
+    """`own` scores [2 B] of what was `seen` of two pictures of each row, minus those under other concepts' prompts."""
+    shifts = range(1, FOREIGN + 1)
+    others = [network.judge(seen, batch.input_ids.roll(shift, 0).repeat(2, 1)) for shift in shifts]
+    return (own - torch.stack(others))[batch.foreign.repeat(1, 2)]
 
 
 def compare(network: scorer.Network, batch: Batch) -> dict[str, Tensor]:
     """Score differences, better minus worse, of each kind of pair; for `sample` only of telling pairs."""
+    ids = batch.input_ids
     seen = network.look(torch.cat([batch.real, batch.one, batch.other, batch.degraded]))
-    ids = torch.cat([*[batch.input_ids] * 4, *[batch.foreign_ids] * 2])
-    # The last two are the first two once more, under another concept's prompt.
-    scores = network.judge(torch.cat([seen, seen[: 2 * len(batch.real)]]), ids)
-    real, one, other, degraded, foreign_real, foreign_one = scores.chunk(6)
+    real, one, other, degraded = network.judge(seen, ids.repeat(4, 1)).chunk(4)
     nearer = torch.where(batch.errors[:, 0] < batch.errors[:, 1], one - other, other - one)
     return {
         "real": real - one,
-        "match": torch.cat([real - foreign_real, one - foreign_one]),
+        "match": against_foreign(network, seen[: 2 * len(ids)], torch.cat([real, one]), batch),
         "clean": torch.where(batch.of_real, real, one) - degraded,
         "sample": nearer[batch.telling],
     }
@@ -189,15 +216,15 @@ def train(
 ) -> None:
     """Leaves checkpoint.pt (under `network`) and metrics.jsonl in `folder`."""
     network = scorer.KINDS[name](len(words))
-    trainer = Trainer(folder, nn.ModuleDict({"network": network}).train(), schedule, worker)
+    classifier = nn.Linear(2 * network.width, len(pool.real))
+    modules = nn.ModuleDict({"network": network, "classifier": classifier})
+    trainer = Trainer(folder, modules.train(), schedule, worker)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         batch = draw_batch(pool, captions, words, schedule.batch // worker.world, generator)
-        # A sum over an empty kind is 0, a mean would be NaN.
-        return {
-            kind: F.softplus(-network.logits(differences)).sum() / max(1, len(differences))
-            for kind, differences in compare(network, batch).items()
-        }
+        if step < CONCEPT_STEPS:
+            return recognise(network, classifier, batch)
+        return {kind: bradley_terry(network, differences) for kind, differences in compare(network, batch).items()}
 
     trainer.run(loss, lambda step: None)
 

@@ -77,7 +77,13 @@ def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed
         SYNONYMS: tuple(text for text in second[REPHRASED] if text not in same_words),
         TEMPLATES: tuple(text for text in second[REPHRASED] if text in same_words),
     }
-    return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups=groups)
+    labels = _label(wordings["test"], unseen["test"]) | _label(wordings["train"], withheld)
+    return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups, {text: labels[text] for text in chosen[1]})
+
+
+def _label(wordings: Wordings, prompts: Wordings) -> dict[str, str]:
+    """The label of the concept that each prompt means."""
+    return {text: phrases[0] for phrases, texts in zip(wordings, prompts, strict=True) for text in texts}
 
 
 def _share_out(concepts: Sequence[Concept], seed: int) -> dict[str, Wordings]:

@@ -1,7 +1,7 @@
 """Two small preference scorers for the emoji stack, in the parts of PickScore and ImageReward.
 
     DualEncoder      as PickScore: cosine of a picture's and a prompt's embedding, times a learned scale
-    CrossEncoder     as ImageReward: the prompt's tokens attend to the picture's, a linear head gives a reward
+    CrossEncoder     as ImageReward: the prompt acts on what is seen of the picture, and a head gives a reward
 
 They share no weights, no data order and no architecture beyond 3x3 convolutions: what one of them rewards and the
 other does not is that one's own shortcut. `preferences.py` trains them.
@@ -42,15 +42,51 @@ def image_encoder(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class DualEncoder(nn.Module):
+def pool(features: Tensor) -> Tensor:
+    """Features [B, C, h, w] -> [B, 2 C]. The mean says what is shown, the maximum where something is wrong."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+
+class Network(nn.Module):
+    """What both have in common: a picture is looked at once, and judged under as many prompts as need be."""
+
+    unit: str
+    image: nn.Sequential
+    width: int
+    """Channels of what `look` sees."""
+
+    @property
+    def scale(self) -> float:
+        """What one unit of the score is worth in a preference's logit."""
+        raise NotImplementedError
+
+    def logits(self, difference: Tensor) -> Tensor:
+        """Logit of a preference from a difference of scores."""
+        raise NotImplementedError
+
+    def look(self, images: Tensor) -> Tensor:
+        """Features [B, width, 4, 4] of pictures [B, 3, 128, 128] in [0, 1]."""
+        features: Tensor = self.image(images * 2 - 1)
+        return features
+
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        """Scores [B] of what `look` saw under the prompts of token ids [B, T]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Scores [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
+        return self.judge(self.look(images), input_ids)
+
+
+class DualEncoder(Network):
     """PickScore's part: score = cosine in [-1, 1]; scale = exp(logit_scale)."""
 
-    unit = "cosine"
+    unit, width = "cosine", 160
 
     def __init__(self, entries: int) -> None:
         super().__init__()
-        self.image = image_encoder((24, 48, 96, 128, 160))
-        self.image_head = nn.Linear(2 * 160, 128)
+        self.image = image_encoder((24, 48, 96, 128, self.width))
+        self.image_head = nn.Linear(2 * self.width, 128)
         self.words = nn.EmbeddingBag(entries, 128, mode="mean", padding_idx=0)
         self.text_head = nn.Sequential(nn.Linear(128, 256), nn.SiLU(), nn.Linear(256, 128))
         self.logit_scale = nn.Parameter(torch.tensor(2.3))
@@ -60,46 +96,37 @@ class DualEncoder(nn.Module):
         return float(self.logit_scale.detach().exp())
 
     def logits(self, difference: Tensor) -> Tensor:
-        """Logit of a preference from a difference of scores; differentiable in the scale."""
         return difference * self.logit_scale.exp()
 
-    def look(self, images: Tensor) -> Tensor:
-        """Unit vectors [B, 128]. The mean says what is shown, the maximum where something is wrong."""
-        features = self.image(images * 2 - 1)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
-        return F.normalize(self.image_head(pooled), dim=-1)
-
-    def embed_texts(self, input_ids: Tensor) -> Tensor:
-        """Unit vectors [B, 128] of token ids [B, T]."""
-        return F.normalize(self.text_head(self.words(input_ids)), dim=-1)
-
     def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
-        """Cosines [B] of what `look` saw and token ids [B, T]."""
-        return (seen * self.embed_texts(input_ids)).sum(-1)
-
-    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
-        """Cosines [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
-        return self.judge(self.look(images), input_ids)
+        picture, text = self.image_head(pool(seen)), self.text_head(self.words(input_ids))
+        return F.cosine_similarity(picture, text)
 
 
-class CrossEncoder(nn.Module):
-    """ImageReward's part: a reward in standard deviations of the rewards of generated pictures."""
+class CrossEncoder(Network):
+    """ImageReward's part: a reward in standard deviations of the rewards of generated pictures.
 
-    unit = "standard deviations"
+    The prompt scales and shifts what was seen (FiLM, Perez et al. 2018). Cross-attention learned a third as fast: a
+    softmax over the picture's places says where something matches best, and not whether it does.
+    """
+
+    unit, width = "standard deviations", 128
     mean: Tensor
     std: Tensor
 
     def __init__(self, entries: int) -> None:
         super().__init__()
-        self.image = image_encoder((32, 64, 96, 128))
-        self.places = nn.Parameter(torch.randn(64, 128) * 0.02)
-        self.words = nn.Embedding(entries, 128, padding_idx=0)
-        self.positions = nn.Parameter(torch.randn(tokenizer.POSITIONS, 128) * 0.02)
-        self.blocks = nn.ModuleList(
-            nn.TransformerDecoderLayer(128, 4, 256, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
-            for _ in range(2)
+        width = self.width
+        self.image = image_encoder((24, 48, 96, 128, width))
+        self.words = nn.Embedding(entries, width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(tokenizer.POSITIONS, width) * 0.02)
+        self.text = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.head = nn.Sequential(nn.LayerNorm(128), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1))
+        self.norm = nn.GroupNorm(1, width)
+        self.film = nn.Linear(width, 2 * width)
+        self.mix = nn.Sequential(nn.Conv2d(width, width, 1), nn.SiLU())
+        self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, 1))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
 
@@ -108,29 +135,17 @@ class CrossEncoder(nn.Module):
         return float(self.std)
 
     def logits(self, difference: Tensor) -> Tensor:
-        """Logit of a preference from a difference of scores."""
         return difference * self.std
 
-    def look(self, images: Tensor) -> Tensor:
-        """Tokens [B, 64, 128], one for each square of 16 x 16 pixels."""
-        tokens: Tensor = self.image(images * 2 - 1).flatten(2).transpose(1, 2) + self.places
-        return tokens
-
     def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
-        """Rewards [B] of what `look` saw and token ids [B, T]."""
-        state = self.words(input_ids) + self.positions
-        for block in self.blocks:
-            state = block(state, seen)
-        # The first token is always the same: what it has gathered is the verdict.
-        return (self.head(state[:, 0]).squeeze(-1) - self.mean) / self.std
-
-    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
-        """Rewards [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
-        return self.judge(self.look(images), input_ids)
+        # The first token is always the same: it gathers what the others say.
+        text = self.text(self.words(input_ids) + self.positions)[:, 0]
+        scale, shift = self.film(text)[:, :, None, None].chunk(2, 1)
+        mixed = self.mix(self.norm(seen) * scale + shift)
+        return (self.head(pool(mixed)).squeeze(-1) - self.mean) / self.std
 
 
-Network = DualEncoder | CrossEncoder
-KINDS: dict[str, type[DualEncoder] | type[CrossEncoder]] = {"emoji-a": DualEncoder, "emoji-b": CrossEncoder}
+KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "emoji-b": CrossEncoder}
 
 
 class EmojiScorer(nn.Module):

@@ -44,6 +44,14 @@ def test_the_shipped_vocabulary_gives_the_split_of_the_recipe() -> None:
     assert set(everything) <= {key(text) for phrase in phrases for text in phrasings(phrase)}
 
 
+def test_every_test_prompt_says_what_it_means() -> None:
+    concepts = load_concepts()
+    split = split_concepts(concepts, VALIDATION, TEST, 0)
+    assert split.meanings.keys() == set(split.test)
+    owner = {t: c.label for c in concepts for phrase in (c.label, *c.synonyms) for t in phrasings(phrase)}
+    assert {text: owner[text] for text in split.test} == split.meanings
+
+
 def test_held_out_concepts_are_many_of_every_category_and_never_trained_on() -> None:
     concepts = load_concepts()
     split = split_concepts(concepts, VALIDATION, TEST, 0)
