@@ -1,0 +1,121 @@
+"""python -m pahi_rt.bench.frontier REPORT.json -o PLOT.png: what a prior's effect costs in diversity.
+
+REPORT.json is what `pahi-rt evaluate RUN... --json` printed of runs in folders named KIND-WEIGHT, such as pahi-0.03:
+the runs of a kind become one line through their KL weights, and the baselines single points. One panel for each
+scorer, over all prompts of the test part; bars are 95 % bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pahi_rt import PahiError
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="pahi_rt.bench.frontier", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("report", type=Path, help="JSON of `pahi-rt evaluate`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the plot: .png, .svg or .pdf")
+    args = parser.parse_args()
+    try:
+        draw(read_report(args.report), args.output)
+    except PahiError as error:
+        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        return 1
+    print(args.output)
+    return 0
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report of `pahi-rt evaluate --json`. PahiError if it is none."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report["scorers"], report["groups"][-1]["rows"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        fix = "write one: pahi-rt evaluate RUN... --json > REPORT.json"
+        raise PahiError(f"{path} is no report of an evaluation: {error!r}", fix=fix) from error
+    return report
+
+
+def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
+    """The runs of each kind by falling KL weight, and the baselines; the Gaussian is none of them."""
+    kinds: dict[str, list[tuple[float, dict[str, Any]]]] = defaultdict(list)
+    others = []
+    for row in rows[1:]:
+        kind, _, weight = row["name"].partition("-")
+        if kind in ("hi", "pahi"):
+            kinds[kind].append((float(weight), row))
+        else:
+            others.append(row)
+    ordered = {kind: [row for _, row in sorted(pairs, key=lambda pair: -pair[0])] for kind, pairs in kinds.items()}
+    return ordered, others
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Write the plot. PahiError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
+    group = report["groups"][-1]
+    figure = Figure(figsize=(5.2 * len(report["scorers"]), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(report["scorers"]), squeeze=False)[0]
+    for panel, (label, note) in zip(axes, report["scorers"].items(), strict=True):
+        kinds, others = sort_rows(group["rows"])
+        for kind, rows in kinds.items():
+            _draw_line(panel, rows, label, kind)
+        _draw_points(panel, others, label)
+        panel.plot(1, 0, "k+", markersize=10)
+        panel.annotate("Gaussian", (1, 0), xytext=(4, -10), textcoords="offset points", fontsize=8)
+        panel.axvline(0.85, color="0.8", linewidth=1, zorder=0)
+        panel.set_title(f"{label} ({'trained the priors' if note['trained'] else 'trained none'})", fontsize=10)
+        panel.set_xlabel("diversity, by the Gaussian's")
+        panel.set_ylabel("effect size (sd between seeds)")
+        panel.legend(loc="lower left", fontsize=8)
+    figure.suptitle(
+        f"{group['prompts']} held-out prompts x {report['seeds']} seeds; numbers are KL weights", fontsize=10
+    )
+    figure.savefig(path, dpi=130)
+
+
+def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:
+    x, y = _places(rows, label)
+    bars = panel.errorbar(x, y, yerr=_bars(rows, label), marker="o", markersize=4, capsize=2, label=kind.upper())
+    for row, *place in zip(rows, x, y, strict=True):
+        weight = row["name"].partition("-")[2]
+        panel.annotate(
+            weight, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=bars.lines[0].get_color()
+        )
+
+
+def _draw_points(panel: Any, rows: Rows, label: str) -> None:
+    x, y = _places(rows, label)
+    panel.plot(x, y, "s", color="0.4", markersize=4)
+    for row, *place in zip(rows, x, y, strict=True):
+        panel.annotate(row["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.4")
+
+
+def _places(rows: Rows, label: str) -> tuple[list[float], list[float]]:
+    return [row["diversity_ratio"]["value"] for row in rows], [row["scores"][label]["effect_size"] for row in rows]
+
+
+def _bars(rows: Rows, label: str) -> list[list[float]]:
+    """How far each interval reaches below and above."""
+    scores = [row["scores"][label] for row in rows]
+    intervals = [score["effect_size_interval"] or [score["effect_size"]] * 2 for score in scores]
+    below = [score["effect_size"] - low for score, (low, _) in zip(scores, intervals, strict=True)]
+    above = [high - score["effect_size"] for score, (_, high) in zip(scores, intervals, strict=True)]
+    return [below, above]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
