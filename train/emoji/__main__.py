@@ -139,9 +139,11 @@ class Recipe:
         words, captions = tokenizer.load(self.folder / "tokenizer"), Captions(self.concepts())
         labels, folder = [concept.label for concept in captions.concepts], self.folder / "scorers"
         test, report = self._pool("test", 90, words, labels), {}
+        # Both learn from both: from one alone of these pools a scorer knew 99 % of its pairs of samples, and 87 % of
+        # the test's.
+        pool = preferences.join([self._pool(f"train-{seed}", seed, words, labels) for seed in (1, 2)])
         for number, name in enumerate(scorer.KINDS, 1):
-            pool = self._pool(name, number, words, labels)
-            # Another seed for each: other pools, other orders, other first weights.
+            # Another seed for each: another order, other first weights.
             arguments = (name, pool, captions, words)
             self._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, *arguments, seed=number)
             network = preferences.load(folder / name, name, words)

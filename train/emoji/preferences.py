@@ -60,7 +60,7 @@ LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures to learn from or to be measured on; every scorer has its own."""
+    """Pictures to learn from, or others to be measured on."""
 
     real: Tensor
     """uint8 [concepts, styles * REALS, 3, H, W]: drawings through the autoencoder."""
@@ -70,6 +70,11 @@ class Pool:
     """float32 [concepts, SAMPLES]: squared error against the nearest of the concept's drawings on the same tint."""
     styles: Tensor
     """int64 [concepts, SAMPLES]: the style of that drawing."""
+
+
+def join(pools: Sequence[Pool]) -> Pool:
+    """One pool of all pictures of several."""
+    return Pool(*(torch.cat(parts, 1) for parts in zip(*(vars(pool).values() for pool in pools), strict=True)))
 
 
 def make_pool(
@@ -148,8 +153,10 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     of_real, of_other = torch.rand(2, count, generator=generator) < 0.5
     damaged, others = (torch.where(of[:, None, None, None], real, samples[:, 0]) for of in (of_real, of_other))
     degraded = degrade(damaged, others.roll(1, 0), generator)
+    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
     real, one, other, degraded = (
-        jitter(pictures, generator) for pictures in (real, samples[:, 0], samples[:, 1], degraded)
+        jitter(torch.where(mirrored, pictures.flip(-1), pictures), generator)
+        for pictures in (real, samples[:, 0], samples[:, 1], degraded)
     )
     input_ids = tokens(words, [caption.text for caption in drawn])
     foreign = _foreign([set(caption.meanings) for caption in drawn])

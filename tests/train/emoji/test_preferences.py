@@ -1,6 +1,7 @@
 """Pairs whose better half is known, and scorers that can learn them."""
 
 import copy
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +110,11 @@ def test_bytes_are_rounded() -> None:
 def test_a_scorer_learns_is_saved_and_loaded(
     name: str, pool: Pool, captions: Captions, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schedule = replace(preferences.SCHEDULE, steps=2, batch=4)
+    schedule = replace(preferences.SCHEDULE, steps=50, batch=4)
+    monkeypatch.setattr(preferences, "CONCEPT_STEPS", 1)
     preferences.train(Worker(), tmp_path / name, name, pool, captions, words, schedule)
+    (row,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+    assert set(preferences.PAIRS) < json.loads(row).keys()
     network = preferences.load(tmp_path / name, name, words)
     labels = [concept.label for concept in captions.concepts]
     preferences.standardise(network, pool, labels, words)
@@ -184,3 +188,21 @@ def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
     foreign.write_bytes(b"not a scorer")
     with pytest.raises(PahiError, match="does not hold"):
         scorer.load("emoji-a", foreign)
+
+
+def test_pools_are_joined_concept_by_concept(pool: Pool) -> None:
+    both = preferences.join([pool, pool])
+    assert both.samples.shape[:2] == (len(pool.samples), 8)
+    assert torch.equal(both.errors[:, 4:], pool.errors) and torch.equal(both.styles[:, :4], pool.styles)
+    assert torch.equal(both.real[:, :2], pool.real)
+
+
+@pytest.mark.parametrize("name", scorer.KINDS)
+def test_what_was_seen_is_judged_under_any_prompt(name: str, words: CLIPTokenizer) -> None:
+    network, images = scorer.KINDS[name](len(words)).eval(), torch.rand(2, 3, 128, 128)
+    ids = preferences.tokens(words, ["red heart", "panda"])
+    with torch.no_grad():
+        seen = network.look(images)
+        assert seen.shape == (2, network.width, 4, 4)
+        assert torch.equal(network.judge(seen, ids), network(images, ids))
+        assert not torch.equal(network.judge(seen, ids.flip(0)), network(images, ids))
