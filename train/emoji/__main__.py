@@ -6,10 +6,11 @@
     text         the text encoder learns a sketch of each concept
     generator    latents from captions and noise, in one step and two
     decoder      sharpen the decoder on the generator's own latents
-    package      diffusers folder, measurements, bundle
+    package      diffusers folder, measurements
     scorers      two preference scorers, trained on drawings and on the generator's pictures
-    restore      in place of tokenizer to decoder: take the published weights
-    install      copy what `package` made into the source tree: the embedded default
+    bundle       the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
+    restore      in place of tokenizer to decoder: take the published weights; the priors as well
+    install      copy what these made into the source tree: the embedded default
 
 A stage that was stopped goes on where it was; a finished one says so and does nothing.
 """
@@ -47,9 +48,12 @@ from pahi_rt.train.emoji import (
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.train.generators import load_generator
+from pahi_rt.train.priors import PRIORS as KINDS
+from pahi_rt.train.priors import load_prior
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "train" / "emoji" / "weights"
+PRIORS = ROOT / "train" / "emoji" / "priors"
 RESULTS = ROOT / "bench" / "results"
 
 
@@ -110,29 +114,41 @@ class Recipe:
         self._train(decoder.train, "decoder", decoder.SCHEDULE, vae, modules, self.concepts(), self.pictures(), words)
 
     def package(self) -> None:
-        from pahi_rt.export import export_bundle
-
         words, concepts = tokenizer.load(self.folder / "tokenizer"), self.concepts()
         vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", words)
         pipeline = package.save_pipeline(vae, modules, words, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
         report = package.measure(model, words, concepts, self.pictures(), seeds=4)
         package.write_json(report, self.folder / "emoji-generator.json")
+        package.write_json(package.vocabulary(concepts), self.folder / "vocabulary.json")
         print(json.dumps(report, indent=1))
-        extra = {
-            "vocabulary.json": package.write_json(package.vocabulary(concepts), self.folder / "vocabulary.json"),
-            "preview.png": package.write_preview(model, words, self.folder / "preview.png"),
-        }
+
+    def bundle(self) -> None:
+        from pahi_rt.export import export_bundle
+
+        pipeline = left_by("package", self.folder / "pahi-emoji")
+        report = json.loads((self.folder / "emoji-generator.json").read_text(encoding="utf-8"))
+        priors = self.priors()
+        # What `generate` draws by default: PAHI if it is there.
+        prior = load_prior(priors["pahi"]) if "pahi" in priors else None
+        preview = package.write_preview(load_generator(pipeline), prior, self.folder / "preview.png")
         export_bundle(
             pipeline,
             self.folder / "bundle",
             name="emoji",
+            priors=list(priors.values()),
             card=package.card(report),
-            extra_files=extra,
+            extra_files={"vocabulary.json": self.folder / "vocabulary.json", "preview.png": preview},
             vocabulary="vocabulary.json",
             storage="float16",
             overwrite=True,
         )
+        print(f"bundle: {self.folder / 'bundle'} with {' and '.join(priors) or 'no'} priors")
+
+    def priors(self) -> dict[str, Path]:
+        """The checkpoints that are there, by kind."""
+        paths = {kind: self.folder / "priors" / kind / "prior.safetensors" for kind in KINDS}
+        return {kind: path for kind, path in paths.items() if path.is_file()}
 
     def scorers(self) -> None:
         """Leaves emoji-a.safetensors, emoji-b.safetensors and emoji-scorers.json in `scorers/`."""
@@ -188,26 +204,34 @@ class Recipe:
             "generator": (generator.SCHEDULE, words | {"unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
+        for kind in KINDS:
+            published, place = PRIORS / f"{kind}.safetensors", self.folder / "priors" / kind / "prior.safetensors"
+            if published.is_file() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(published, place)
         for name, (schedule, modules) in parts.items():
             if steps_done(self.folder / name) == 0:
                 restore(nn.ModuleDict(modules), self.steps or schedule.steps, self.folder / name)
             print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
 
     def install(self) -> None:
-        """Scorers, if they have been trained, besides what `package` made. PahiError if one is not good enough."""
+        """Scorers and priors, if they have been trained, besides pipeline and bundle.
+
+        PahiError if one of these is missing, or a scorer is not good enough.
+        """
         copies = {
-            self.folder / "bundle": ROOT / "pahi_rt" / "assets" / "emoji",
-            self.folder / "pahi-emoji": PUBLISHED,
-            self.folder / "emoji-generator.json": RESULTS,
+            left_by("bundle", self.folder / "bundle"): ROOT / "pahi_rt" / "assets" / "emoji",
+            left_by("package", self.folder / "pahi-emoji"): PUBLISHED,
+            left_by("package", self.folder / "emoji-generator.json"): RESULTS,
         }
-        for path in copies:
-            left_by("package", path)
         scorers = self.folder / "scorers"
         for path in scorers.glob("*.safetensors"):
             preferences.require(path.stem, scorer.measured(path))
         copies |= dict.fromkeys(scorers.glob("emoji-scorers.json"), RESULTS)
         copies |= dict.fromkeys(scorers.glob("*.safetensors"), scorer.HOME)
-        scorer.HOME.mkdir(exist_ok=True)
+        copies |= {path: PRIORS / f"{kind}.safetensors" for kind, path in self.priors().items()}
+        for place in (scorer.HOME, PRIORS):
+            place.mkdir(exist_ok=True)
         for source, place in copies.items():
             if source.is_dir():
                 shutil.rmtree(place, ignore_errors=True)
@@ -236,7 +260,7 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
         yield part
 
 
-STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package", "scorers")
+STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package", "scorers", "bundle")
 """What `all` runs; `install` changes the source tree and is asked for by name."""
 
 

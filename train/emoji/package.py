@@ -21,7 +21,9 @@ from pahi_rt.train.emoji import evaluate, generator
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.pictures import save_grid
 from pahi_rt.train.emoji.sources import LABELS, STYLES, Concept
+from pahi_rt.train.gaussians import sample_noise
 from pahi_rt.train.generators import Generator
+from pahi_rt.train.priors import Prior
 
 LICENCE = (
     "weights: CC-BY-4.0, as derived from Twemoji (CC-BY-4.0), Noto Emoji (Apache-2.0), Fluent Emoji (MIT); see NOTICE"
@@ -87,11 +89,14 @@ PREVIEW = (
 )  # fmt: skip
 
 
-def write_preview(model: Generator, words: CLIPTokenizer, path: Path) -> Path:
-    """The first four seeds of eight prompts, not chosen, drawn from the runtime's own noise."""
+@torch.no_grad()
+def write_preview(model: Generator, prior: Prior | None, path: Path) -> Path:
+    """The first four seeds of eight prompts, not chosen, drawn from the runtime's own noise as `prior` shapes it."""
     noise = torch.from_numpy(draw_noise(range(4), generator.LATENT_SHAPE)).repeat(len(PREVIEW), 1, 1, 1)
-    prompts = [prompt for prompt in PREVIEW for _ in range(4)]
-    save_grid(evaluate.decode(model, evaluate.draw_latents(model, words, prompts, noise, steps=1)), 8, path)
+    conditioning = model.encode_prompt(model.tokenize([prompt for prompt in PREVIEW for _ in range(4)]))
+    if prior:
+        noise = sample_noise(prior(conditioning.pooled), noise)
+    save_grid(model.draw(conditioning, noise, steps=1), 8, path)
     return path
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pahi_rt.errors import PahiError
+from pahi_rt.train.emoji import __main__ as stages
 from pahi_rt.train.emoji import autoencoder, generator, preferences, scorer, text, tokenizer
 from pahi_rt.train.emoji.__main__ import PUBLISHED, Recipe
 from pahi_rt.train.generators import load_generator
@@ -35,6 +36,23 @@ def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
     assert (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns == before
 
 
+def test_published_priors_are_restored_unless_there_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "PRIORS", tmp_path / "published")
+    (tmp_path / "published").mkdir()
+    for kind in ("hi", "pahi"):
+        (tmp_path / "published" / f"{kind}.safetensors").write_text(f"published {kind}")
+    recipe = Recipe(tmp_path / "work", 1, 0, None)
+    assert recipe.priors() == {}
+    own = tmp_path / "work" / "priors" / "hi" / "prior.safetensors"
+    own.parent.mkdir(parents=True)
+    own.write_text("my own")
+    recipe.restore()
+    assert {kind: path.read_text() for kind, path in recipe.priors().items()} == {
+        "hi": "my own",
+        "pahi": "published pahi",
+    }
+
+
 def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = tokenizer.load(PUBLISHED / "tokenizer")
     network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
@@ -57,4 +75,4 @@ def test_a_poor_scorer_is_not_installed(tmp_path: Path) -> None:
 def test_install_needs_what_package_makes(tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="is not there") as error:
         Recipe(tmp_path, 1, 0, None).install()
-    assert error.value.fix == "python -m pahi_rt.train.emoji package"
+    assert error.value.fix == "python -m pahi_rt.train.emoji bundle"

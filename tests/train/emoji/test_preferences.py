@@ -110,7 +110,7 @@ def test_bytes_are_rounded() -> None:
 def test_a_scorer_learns_is_saved_and_loaded(
     name: str, pool: Pool, captions: Captions, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schedule = replace(preferences.SCHEDULE, steps=50, batch=4)
+    schedule = replace(preferences.SCHEDULE, steps=2, batch=4)
     monkeypatch.setattr(preferences, "CONCEPT_STEPS", 1)
     preferences.train(Worker(), tmp_path / name, name, pool, captions, words, schedule)
     (row,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
