@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from pahi_rt import PahiError
 
 Rows = list[dict[str, Any]]
+RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
+"""Kind and KL weight."""
 
 
 def main() -> int:
@@ -48,16 +51,14 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
     """The runs of each kind by falling KL weight, and the baselines; the Gaussian is none of them."""
-    kinds: dict[str, list[tuple[float, dict[str, Any]]]] = defaultdict(list)
+    kinds: dict[str, dict[float, dict[str, Any]]] = defaultdict(dict)
     others = []
     for row in rows[1:]:
-        kind, _, weight = row["name"].partition("-")
-        if kind in ("hi", "pahi"):
-            kinds[kind].append((float(weight), row))
+        if named := RUN.fullmatch(row["name"]):
+            kinds[named[1]][float(named[2])] = row
         else:
             others.append(row)
-    ordered = {kind: [row for _, row in sorted(pairs, key=lambda pair: -pair[0])] for kind, pairs in kinds.items()}
-    return ordered, others
+    return {kind: [runs[weight] for weight in sorted(runs, reverse=True)] for kind, runs in kinds.items()}, others
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
