@@ -39,10 +39,10 @@ from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.emoji.trainer import Schedule, Trainer, Worker, averaged
 from pahi_rt.train.generators import Generator
 
-SCHEDULE = Schedule(steps=1200, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
+SCHEDULE = Schedule(steps=1600, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 SAMPLES, REALS = 16, 2
 """Generated pictures of each concept, and tints of each drawing, in a pool."""
-MARGIN = 1.2
+MARGIN = 1.3
 """Of two generated pictures one is clearly better if the other's squared error is so many times as large.
 
 Some styles are cheaper in squared error than others: the style explains two thirds of what varies within a prompt, and
