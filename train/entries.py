@@ -31,6 +31,10 @@ Groups = Mapping[str, Sequence[str]]
 class Entry:
     """What draws, on which prompts, and who judges."""
 
+    generator: str
+    """As the recipe names it, or the bundle's name."""
+    priors: Mapping[str, str]
+    """Row -> the checkpoint of its prior; empty for a bundle."""
     field: Field
     groups: Groups
     meanings: Mapping[str, str]
@@ -83,7 +87,8 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
     )
     field = generator_field(models.generator, priors, recipe.steps, device)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
-    return Entry(field, groups, split.meanings, models.scorers, trained, judge)
+    files = {name: str(run.prior) for name, run in zip(priors, runs, strict=True)}
+    return Entry(recipe.generator, files, field, groups, split.meanings, models.scorers, trained, judge)
 
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
@@ -131,7 +136,7 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
         with stage(f"load scorer {spec}"):
             loaded[spec] = load_scorer(spec)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
-    return Entry(field, groups, split.meanings, loaded, training_specs(recipe), judge)
+    return Entry(bundle.manifest.name, {}, field, groups, split.meanings, loaded, training_specs(recipe), judge)
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:

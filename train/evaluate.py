@@ -12,6 +12,7 @@ baselines that need no training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def evaluate_targets(
         raise PahiError(f"{limit} prompts cannot be evaluated", fix="use --limit 1 or more")
     more = [*scorers, judge] if judge else scorers
     entry = enter(targets, recipe, partial(timed, watch or Silent()), more)
-    return evaluate(
+    report = evaluate(
         ", ".join(map(str, targets)),
         entry.field,
         {name: prompts[:limit] for name, prompts in entry.groups.items()},
@@ -82,6 +83,7 @@ def evaluate_targets(
         settings=settings,
         track=track,
     )
+    return replace(report, generator=entry.generator, priors=entry.priors)
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pahi_rt.train.statistics import CONFIDENCE, MARGIN, Comparison, Interval
@@ -78,6 +78,10 @@ class Report:
     """The scorer that chose among several candidates."""
     scorers: Mapping[str, ScorerNote]
     groups: tuple[Group, ...]
+    generator: str | None = None
+    """As the runs' recipe names it, or the bundle's name."""
+    priors: Mapping[str, str] = field(default_factory=dict)
+    """Row -> the file that holds its prior, for runs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON has it, with what each number means."""

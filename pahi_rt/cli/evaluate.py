@@ -44,6 +44,9 @@ def evaluate(
         messages.document(report.to_dict())
     else:
         messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
+    if len(report.priors) == 1:
+        (prior,) = report.priors.values()
+        messages.next_command("export", str(report.generator), "--prior", prior, "-o", "my-bundle")
 
 
 def run_evaluation(targets: Sequence[str], **options: object) -> Report:

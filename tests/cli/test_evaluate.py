@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         made.update(targets=targets, **options)
         watch.end("load generator", 1.25)
         made["batches"] = list(track([["a"], ["b"]], "scores"))
-        return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]})
+        priors = {name: f"{name}/prior.safetensors" for name in targets}
+        return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]}, priors=priors, generator="org/model")
 
     evaluation, table = ModuleType("pahi_rt.train.evaluate"), ModuleType("pahi_rt.train.table")
     evaluation.evaluate_targets = evaluate_targets  # type: ignore[attr-defined]
@@ -35,7 +37,8 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "load generator  1.2 s"
     assert re.fullmatch(r"scores  \d+\.\d s", lines[1])
-    assert not lines[2:]
+    export = "pahi-rt export org/model --prior runs/pahi/prior.safetensors -o my-bundle"
+    assert lines[2].endswith(export) and not lines[3:]
     assert request_made == {
         "targets": ["runs/pahi"],
         "seeds": 5,
@@ -57,6 +60,12 @@ def test_options(run, request_made: dict[str, Any]) -> None:
     assert (request_made["scorers"], request_made["judge"]) == (["emoji-a", "emoji-b"], "emoji-b")
 
 
+def test_several_runs(run, request_made: dict[str, Any]) -> None:
+    result = run("evaluate", "runs/hi", "runs/pahi")
+    assert request_made["targets"] == ["runs/hi", "runs/pahi"]
+    assert "next:" not in result.stderr
+
+
 @pytest.mark.parametrize("wrong", [["--seeds", "1"], ["--limit", "0"], ["--seeds", "five"], []])
 def test_wrong_usage(run, request_made: dict[str, Any], wrong: Sequence[str]) -> None:
     result = run("evaluate", *(["runs/pahi"] if wrong else []), *wrong)
@@ -64,9 +73,9 @@ def test_wrong_usage(run, request_made: dict[str, Any], wrong: Sequence[str]) ->
     assert request_made == {}
 
 
-def test_a_bundle_without_a_prior(run) -> None:
+def test_a_bundle_without_a_prior(run, contract: Path) -> None:
     pytest.importorskip("torch")
-    result = run("evaluate", "emoji")
+    result = run("evaluate", str(contract), "--recipe", "emoji")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "error: " in result.stderr
     assert "fix: " in result.stderr

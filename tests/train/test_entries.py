@@ -67,6 +67,7 @@ def test_a_run_brings_its_prior_prompts_and_scorers(run: Run) -> None:
     assert entry.groups == {TEST: list(split_prompts(PROMPTS, 2, 4).test)}
     assert (list(entry.scorers), entry.trained) == (["redness"], ["redness"])
     assert entry.meanings == {}
+    assert (entry.generator, entry.priors) == (run.recipe.generator, {"HI": str(run.prior)})
     report = evaluate("run", entry.field, entry.groups, entry.scorers, trained=entry.trained, settings=SMALL)
     gaussian, learned = report.groups[0].rows[:2]
     assert learned.kl_nats == pytest.approx(256 * 0.01 / 2, rel=1e-3)
