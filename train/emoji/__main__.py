@@ -9,7 +9,7 @@
     package      diffusers folder, measurements
     scorers      two preference scorers, trained on drawings and on the generator's pictures
     bundle       the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
-    restore      in place of tokenizer to decoder: take the published weights; the priors as well
+    restore      in place of tokenizer to package: take what is published; scorers and priors as well
     install      copy what these made into the source tree: the embedded default
 
 A stage that was stopped goes on where it was; a finished one says so and does nothing.
@@ -23,6 +23,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "train" / "emoji" / "weights"
 PRIORS = ROOT / "train" / "emoji" / "priors"
 RESULTS = ROOT / "bench" / "results"
+ASSETS = ROOT / "pahi_rt" / "assets" / "emoji"
 
 
 class Recipe:
@@ -147,8 +149,11 @@ class Recipe:
 
     def priors(self) -> dict[str, Path]:
         """The checkpoints that are there, by kind."""
-        paths = {kind: self.folder / "priors" / kind / "prior.safetensors" for kind in KINDS}
-        return {kind: path for kind, path in paths.items() if path.is_file()}
+        return {kind: self.prior(kind) for kind in KINDS if self.prior(kind).is_file()}
+
+    def prior(self, kind: str) -> Path:
+        """Where `pahi-rt train` leaves the prior of a kind."""
+        return self.folder / "priors" / kind / "prior.safetensors"
 
     def scorers(self) -> None:
         """Leaves emoji-a.safetensors, emoji-b.safetensors and emoji-scorers.json in `scorers/`."""
@@ -158,10 +163,16 @@ class Recipe:
         # Both learn from both: from one alone of these pools a scorer knew 99 % of its pairs of samples, and 87 % of
         # the test's.
         pool = preferences.join([self._pool(f"train-{seed}", seed, words, labels) for seed in (1, 2)])
-        for number, name in enumerate(scorer.KINDS, 1):
+
+        def learn(number: int, name: str) -> None:
             # Another seed for each: another order, other first weights.
-            arguments = (name, pool, captions, words)
-            self._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, *arguments, seed=number)
+            single = Recipe(self.folder, 1, self.seed + number, self.steps)
+            single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, name, pool, captions, words)
+
+        # Side by side: a process each learns more from a second than two for one scorer and then for the other.
+        with ThreadPoolExecutor(self.workers) as threads:
+            list(threads.map(learn, range(1, 1 + len(scorer.KINDS)), scorer.KINDS))
+        for name in scorer.KINDS:
             network = preferences.load(folder / name, name, words)
             preferences.standardise(network, pool, labels, words)
             report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, words)
@@ -193,10 +204,13 @@ class Recipe:
         return preferences.Pool(**torch.load(path, weights_only=True))
 
     def restore(self) -> None:
-        """What the stages from `tokenizer` to `decoder` left when the published weights were made."""
+        """What the stages from `tokenizer` to `package` left when the published weights were made; scorers and priors
+        too, if there are any."""
+        for source, place in self._published().items():
+            if source.exists() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, place)
         model = load_generator(PUBLISHED)
-        if not (self.folder / "tokenizer").exists():
-            shutil.copytree(PUBLISHED / "tokenizer", self.folder / "tokenizer")
         words, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
         parts = {
             "autoencoder": (autoencoder.SCHEDULE, vae),
@@ -204,15 +218,22 @@ class Recipe:
             "generator": (generator.SCHEDULE, words | {"unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
-        for kind in KINDS:
-            published, place = PRIORS / f"{kind}.safetensors", self.folder / "priors" / kind / "prior.safetensors"
-            if published.is_file() and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(published, place)
         for name, (schedule, modules) in parts.items():
             if steps_done(self.folder / name) == 0:
                 restore(nn.ModuleDict(modules), self.steps or schedule.steps, self.folder / name)
             print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
+
+    def _published(self) -> dict[Path, Path]:
+        """Where the source tree keeps what a run leaves -> where the run leaves it."""
+        scorers = {path: self.folder / "scorers" / path.name for path in scorer.HOME.glob("*.safetensors")}
+        return {
+            PUBLISHED / "tokenizer": self.folder / "tokenizer",
+            PUBLISHED: self.folder / "pahi-emoji",
+            RESULTS / "emoji-generator.json": self.folder / "emoji-generator.json",
+            ASSETS / "vocabulary.json": self.folder / "vocabulary.json",
+            **scorers,
+            **{PRIORS / f"{kind}.safetensors": self.prior(kind) for kind in KINDS},
+        }
 
     def install(self) -> None:
         """Scorers and priors, if they have been trained, besides pipeline and bundle.
@@ -220,7 +241,7 @@ class Recipe:
         PahiError if one of these is missing, or a scorer is not good enough.
         """
         copies = {
-            left_by("bundle", self.folder / "bundle"): ROOT / "pahi_rt" / "assets" / "emoji",
+            left_by("bundle", self.folder / "bundle"): ASSETS,
             left_by("package", self.folder / "pahi-emoji"): PUBLISHED,
             left_by("package", self.folder / "emoji-generator.json"): RESULTS,
         }
@@ -240,16 +261,14 @@ class Recipe:
                 shutil.copy(source, place)
             print(f"install: {source} in {place}")
 
-    def _train(
-        self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object, seed: int = 0
-    ) -> None:
-        """Run a training stage in the folder `name`, unless it is done; `seed` is added to the run's."""
+    def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
+        """Run a training stage in the folder `name`, unless it is done."""
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         if (done := steps_done(self.folder / name)) >= schedule.steps:
             print(f"{name}: {done} steps done in {self.folder / name}")
             return
         # The schedule is the last argument of every training stage.
-        spawn(stage, self.workers, self.seed + seed, self.folder / name, *arguments, schedule)
+        spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
 
 
 def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.Targets]:

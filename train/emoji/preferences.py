@@ -9,8 +9,8 @@ Bradley-Terry: the logit of the preference is scale * (s - s'). First they learn
 that is thrown away, to tell the concepts apart: PickScore was a CLIP before, ImageReward a BLIP.
 
 Scorers learn shortcuts where they can: so every picture is rounded to bytes, jittered on its own in contrast,
-brightness, sharpness and noise, and real pictures pass through the autoencoder like generated ones. `invariance`
-measures what is left.
+brightness, sharpness and noise, and real pictures pass through the autoencoder like generated ones; and a picture that
+is jittered twice must score the same twice. `invariance` measures what is left.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ class Batch:
     one: Tensor
     other: Tensor
     degraded: Tensor
+    again: Tensor
+    """The picture of `one`, jittered once more."""
     of_real: Tensor
     """bool [B]: whether `degraded` was made from `real`; else from `one`."""
     input_ids: Tensor
@@ -154,14 +156,14 @@ def draw_batch(pool: Pool, captions: Captions, words: CLIPTokenizer, count: int,
     damaged, others = (torch.where(of[:, None, None, None], real, samples[:, 0]) for of in (of_real, of_other))
     degraded = degrade(damaged, others.roll(1, 0), generator)
     mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    real, one, other, degraded = (
+    real, one, other, degraded, again = (
         jitter(torch.where(mirrored, pictures.flip(-1), pictures), generator)
-        for pictures in (real, samples[:, 0], samples[:, 1], degraded)
+        for pictures in (real, samples[:, 0], samples[:, 1], degraded, samples[:, 0])
     )
     input_ids = tokens(words, [caption.text for caption in drawn])
     foreign = _foreign([set(caption.meanings) for caption in drawn])
     errors = pool.errors[concepts[:, None], places]
-    return Batch(concepts, real, one, other, degraded, of_real, input_ids, foreign, errors, telling)
+    return Batch(concepts, real, one, other, degraded, again, of_real, input_ids, foreign, errors, telling)
 
 
 def draw_places(pool: Pool, concepts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -186,10 +188,16 @@ def _foreign(meanings: Sequence[set[int]]) -> Tensor:
 
 def recognise(network: scorer.Network, classifier: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The first losses: of `match`, and of the concept's logits."""
-    seen = network.look(torch.cat([batch.real, batch.one]))
+    seen = look(network, torch.cat([batch.real, batch.one]))
     match = against_foreign(network, seen, network.judge(seen, batch.input_ids.repeat(2, 1)), batch)
     named = F.cross_entropy(classifier(scorer.pool(seen)), batch.concepts.repeat(2))
     return {"match": bradley_terry(network, match), "concept": named}
+
+
+def look(network: scorer.Network, pictures: Tensor) -> Tensor:
+    """What the network sees, in float32; while it trains the convolutions are in bfloat16, in half the time."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=network.training):
+        return network.look(pictures).float()
 
 
 def bradley_terry(network: scorer.Network, differences: Tensor) -> Tensor:
@@ -205,16 +213,20 @@ def against_foreign(network: scorer.Network, seen: Tensor, own: Tensor, batch: B
 
 
 def compare(network: scorer.Network, batch: Batch) -> dict[str, Tensor]:
-    """Score differences, better minus worse, of each kind of pair; for `sample` only of telling pairs."""
+    """Score differences, better minus worse, of each kind of pair; for `sample` only of telling pairs.
+
+    And `steady`, of one picture jittered twice, neither of which is better.
+    """
     ids = batch.input_ids
-    seen = network.look(torch.cat([batch.real, batch.one, batch.other, batch.degraded]))
-    real, one, other, degraded = network.judge(seen, ids.repeat(4, 1)).chunk(4)
+    seen = look(network, torch.cat([batch.real, batch.one, batch.other, batch.degraded, batch.again]))
+    real, one, other, degraded, again = network.judge(seen, ids.repeat(5, 1)).chunk(5)
     nearer = torch.where(batch.errors[:, 0] < batch.errors[:, 1], one - other, other - one)
     return {
         "real": real - one,
         "match": against_foreign(network, seen[: 2 * len(ids)], torch.cat([real, one]), batch),
         "clean": torch.where(batch.of_real, real, one) - degraded,
         "sample": nearer[batch.telling],
+        "steady": again - one,
     }
 
 
@@ -231,7 +243,9 @@ def train(
         batch = draw_batch(pool, captions, words, schedule.batch // worker.world, generator)
         if step < CONCEPT_STEPS:
             return recognise(network, classifier, batch)
-        return {kind: bradley_terry(network, differences) for kind, differences in compare(network, batch).items()}
+        differences = compare(network, batch)
+        steady = network.logits(differences["steady"]).square().mean()
+        return {kind: bradley_terry(network, differences[kind]) for kind in PAIRS} | {"steady": steady}
 
     trainer.run(loss, lambda step: None)
 

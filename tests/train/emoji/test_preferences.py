@@ -63,6 +63,8 @@ def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, word
     batch = draw(pool, captions, words, seed)
 
     class Darkness:
+        training = False
+
         def look(self, pictures: torch.Tensor) -> torch.Tensor:
             return -pictures.mean((1, 2, 3))
 
@@ -76,12 +78,29 @@ def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, word
             batch,
             one=batch.real + 0.2 * batch.errors[:, :1, None, None],
             other=batch.real + 0.2 * batch.errors[:, 1:, None, None],
+            again=batch.real + 0.2 * batch.errors[:, :1, None, None] + 0.1,
         ),
     )  # type: ignore[arg-type]
     assert (differences["real"] > 0).all()
     assert (differences["sample"] > 0).all()
     assert 0 < len(differences["sample"]) <= 16
     assert differences["match"].abs().max() == 0  # the words do not count for this scorer
+    torch.testing.assert_close(differences["steady"], torch.full((16,), -0.1))
+
+
+def test_a_picture_is_jittered_twice(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
+    batch = draw(pool, captions, words)
+    assert not torch.equal(batch.one, batch.again)
+    # Contrast and brightness may move a grey of 0.16 to 0.94 by no more than a tenth, twice.
+    assert (batch.one - batch.again).mean((1, 2, 3)).abs().max() < 0.2
+
+
+def test_convolutions_are_exact_unless_they_learn(words: CLIPTokenizer) -> None:
+    network = scorer.KINDS["emoji-a"](len(words))
+    pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    rough, exact = (preferences.look(network.train(mode), pictures) for mode in (True, False))
+    assert torch.equal(exact, network.look(pictures)) and rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.1
 
 
 def test_only_pictures_of_one_style_are_compared() -> None:

@@ -1,0 +1,54 @@
+"""Figure 1 of a bundle: which pictures are where on the sheet."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pahi_rt import PahiError, Pipeline
+from pahi_rt.bench import pairs
+
+
+def cut(sheet: Image.Image, left: int, top: int, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(sheet.crop((left, top, left + size[0], top + size[1])))
+
+
+def test_the_gaussian_is_left_and_the_prior_right_from_the_same_seeds(contract_with_priors: Path) -> None:
+    prompts = ("red", "a red cat")
+    sheet = pairs.draw(str(contract_with_priors), prompts)
+    pipeline = Pipeline.load(contract_with_priors)
+    for row, prompt in enumerate(prompts):
+        for column, strength in enumerate((0.0, 1.0)):
+            expected = pipeline(prompt, seed=2, prior_strength=strength)
+            width, height = expected.size
+            left = column * (pairs.SEEDS * width + pairs.GAP) + 2 * width
+            top = pairs.LINE + row * (pairs.LINE + height) + pairs.LINE
+            assert np.array_equal(cut(sheet, left, top, expected.size), np.asarray(expected))
+    plain, learned = (pipeline("red", seed=2, prior_strength=strength) for strength in (0.0, 1.0))
+    assert not np.array_equal(np.asarray(plain), np.asarray(learned))
+
+
+def test_the_prompts_are_the_first_that_no_prior_was_trained_on() -> None:
+    from pahi_rt.train.emoji.prompts import split
+
+    parts = split(160, 320, 0)
+    assert pairs.held_out_prompts("emoji") == parts.test[: pairs.PROMPTS]
+    assert not set(parts.test[: pairs.PROMPTS]) & set(parts.train)
+
+
+def test_a_bundle_without_a_prior_is_refused(contract: Path) -> None:
+    with pytest.raises(PahiError, match="has no prior"):
+        pairs.draw(str(contract), ["red"])
+
+
+def test_errors_are_two_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["pairs", str(tmp_path / "nowhere"), "--recipe", "emoji", "-o", str(tmp_path / "pairs.png")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert pairs.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "\nfix: " in error
+    assert not (tmp_path / "pairs.png").exists()
