@@ -2,16 +2,12 @@
 
 The paper's x_T = eps * sigma^2 + mu (eqs. 6 and 8) scales by sigma^2 and not by sigma, so the standard deviation
 is sigma^2 throughout, the KL divergence included. The sign of sigma means nothing.
-
-Diagonal may be meant in other coordinates than the values of the noise: those of an orthonormal basis, in which
-standard Gaussian noise is standard Gaussian noise, and a KL divergence is what it was.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,58 +18,29 @@ LatentShape = tuple[int, int, int]
 """Channels, height, width."""
 
 
-Basis = Literal["pixel", "cosine"]
-"""What a Gaussian is diagonal in: the values of the noise, as in the paper, or their cosine coefficients."""
-
-
-@dataclass(frozen=True)
-class Cosines:
-    """Orthonormal functions of the rows and the columns of a channel; coordinates are the coefficients of products."""
-
-    rows: Tensor
-    """[h, k]"""
-    columns: Tensor
-    """[w, l]"""
-
-    def analyse(self, noise: Tensor) -> Tensor:
-        """[B, C, h, w] -> coordinates [B, C, k, l]."""
-        return self.rows.T @ noise @ self.columns
-
-    def synthesise(self, coordinates: Tensor) -> Tensor:
-        """[B, C, k, l] -> [B, C, h, w]."""
-        return self.rows @ coordinates @ self.columns.T
-
-
 @dataclass(frozen=True)
 class Gaussian:
     """A diagonal Gaussian over the noise x_T, one per prompt of a batch (eq. 3)."""
 
     mu: Tensor
-    """[B, C, h, w], or coordinates [B, C, k, l]."""
+    """[B, C, h, w]"""
     sigma: Tensor
-    """Of the same shape; its square is the standard deviation."""
-    cosines: Cosines | None = None
-    """The coordinates that mu and sigma are in; what these functions do not span stays standard Gaussian. None: the
-    values of the noise themselves."""
+    """[B, C, h, w]; its square is the standard deviation."""
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation, of the shape of sigma."""
+        """Standard deviation [B, C, h, w]."""
         return self.sigma.square()
 
 
 def sample_noise(gaussian: Gaussian, eps: Tensor, strength: float | Tensor = 1.0) -> Tensor:
-    """Standard Gaussian noise [B, C, h, w] -> x_T of the same shape: eps * std + mean, in the Gaussian's coordinates.
+    """Standard Gaussian noise [B, C, h, w] -> x_T of the same shape: eps * std + mean.
 
     With w = `strength`, one number or one per prompt [B], std = 1 + w (sigma^2 - 1) and mean = w mu: 1 is the paper's
     eq. (6) and (8), and 0 is `eps` itself, bit for bit.
     """
     weight = strength.reshape(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
-    if gaussian.cosines is None:
-        return eps * (1 + weight * (gaussian.std - 1)) + weight * gaussian.mu
-    coordinates = gaussian.cosines.analyse(eps)
-    # The change alone is transformed back: where there is none, eps comes out as it was.
-    return eps + gaussian.cosines.synthesise(weight * (coordinates * (gaussian.std - 1) + gaussian.mu))
+    return eps * (1 + weight * (gaussian.std - 1)) + weight * gaussian.mu
 
 
 def kl_divergence(gaussian: Gaussian) -> Tensor:
@@ -100,31 +67,23 @@ class Parametrisation(nn.Module):
     """What two vectors of numbers mean as (mu, sigma). HI learns the vectors, PAHI predicts them.
 
     By default they are mu and sigma themselves, C * h * w of each. Beyond the paper:
-    - `basis` = "cosine": they are mu and sigma - 1 of each channel's cosine coefficients, which a diagonal Gaussian can
-      make larger or smaller one by one; mu as its root mean square over the channel, which is what one learns at the
-      same rate as plain values. A generator may read from one frequency what to draw, and nothing from the rest.
-    - `low_frequency` = k: only the k x k lowest coefficients are learned. In the pixel basis these are the coefficients
-      of smooth fields mu and sigma - 1; in a trial most of the gain of mu was at low frequencies.
+    - `low_frequency` = k: they are the k x k lowest cosine coefficients of each channel of mu and of sigma - 1, so
+      there are fewer to learn; in a trial most of the gain of mu was at low frequencies.
     - `sigma_bound` = b < 1: sigma = 1 + b tanh(.), which neither grows nor reaches 0, where the KL is infinite.
-    All count sigma from 1, so that an MLP's random weights begin near the standard Gaussian. The paper's sigma begins
+    Both count sigma from 1, so that an MLP's random weights begin near the standard Gaussian. The paper's sigma begins
     around 0, and eq. (10) hardly moves it from one side to the other: the KL's logarithm stands between.
     """
 
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(
-        self, latent_shape: LatentShape, sigma_bound: float | None, low_frequency: int | None, basis: Basis
-    ) -> None:
+    def __init__(self, latent_shape: LatentShape, sigma_bound: float | None, low_frequency: int | None) -> None:
         super().__init__()
         channels, height, width = self.latent_shape = _check_shape(latent_shape)
-        self.sigma_bound, self.basis = _check_bound(sigma_bound), _check_basis(basis)
+        self.sigma_bound = _check_bound(sigma_bound)
         self.low_frequency = _check_frequencies(low_frequency, min(height, width))
         self.grid = (channels, low_frequency or height, low_frequency or width)
-        if not self._is_plain_field:
+        if low_frequency is not None:
             # Not in the checkpoint: they follow from the settings.
-            self.register_buffer("rows", cosine_basis(height, self.grid[1]), persistent=False)
-            self.register_buffer("columns", cosine_basis(width, self.grid[2]), persistent=False)
+            self.register_buffer("rows", cosine_basis(height, low_frequency), persistent=False)
+            self.register_buffer("columns", cosine_basis(width, low_frequency).T.contiguous(), persistent=False)
 
     @property
     def size(self) -> int:
@@ -138,33 +97,19 @@ class Parametrisation(nn.Module):
 
     def forward(self, mu: Tensor, sigma: Tensor) -> Gaussian:
         """Numbers [B, size] for mu and for sigma -> the Gaussian over [B, C, h, w]."""
-        mean, spread = mu.unflatten(1, self.grid), sigma.unflatten(1, self.grid)
-        cosines = None
-        if self.basis == "cosine":
-            _, height, width = self.latent_shape
-            cosines = Cosines(self.rows / height**0.5, self.columns / width**0.5)
-            mean = mean * (height * width) ** 0.5
-        elif self.low_frequency is not None:
-            mean, spread = (self.rows @ field @ self.columns.T for field in (mean, spread))
+        mean, spread = self._expand(mu), self._expand(sigma)
         if self.sigma_bound is not None:
             spread = self.sigma_bound * spread.tanh()
-        return Gaussian(mean, spread if self._is_plain else 1 + spread, cosines)
-
-    @property
-    def _is_plain_field(self) -> bool:
-        """Whether there is a number for each value of the noise."""
-        return self.basis == "pixel" and self.low_frequency is None
+        return Gaussian(mean, spread if self._is_plain else 1 + spread)
 
     @property
     def _is_plain(self) -> bool:
         """Whether the numbers are sigma itself rather than what it differs by from 1."""
-        return self._is_plain_field and self.sigma_bound is None
+        return self.sigma_bound is None and self.low_frequency is None
 
-
-def _check_basis(basis: Basis) -> Basis:
-    if basis not in get_args(Basis):
-        raise PahiError(f"there is no basis {basis!r}", fix=f"use {' or '.join(get_args(Basis))}")
-    return basis
+    def _expand(self, numbers: Tensor) -> Tensor:
+        field = numbers.unflatten(1, self.grid)
+        return field if self.low_frequency is None else self.rows @ field @ self.columns
 
 
 def _check_shape(shape: LatentShape) -> LatentShape:

@@ -29,12 +29,12 @@ def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
     if kind not in PRIORS:
         raise PahiError(f"there is no prior {kind!r}", fix=f"use {' or '.join(PRIORS)}")
     settings, shape = recipe.prior, generator.latent_shape
-    options = {name: getattr(settings, name) for name in ("sigma_bound", "low_frequency", "basis")}
+    options = {"sigma_bound": settings.sigma_bound, "low_frequency": settings.low_frequency}
     if kind == HI.kind:
-        return HI(shape, **options)
+        return HI(shape, **options)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.set_state(seeded(recipe.optimisation.seed, WEIGHTS).get_state())
-        return PAHI(generator.pooled_width, shape, settings.hidden, init=settings.init, **options)
+        return PAHI(generator.pooled_width, shape, settings.hidden, init=settings.init, **options)  # type: ignore[arg-type]
 
 
 def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage: Timed) -> Pooled | None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.train.gaussians import Basis, Gaussian, LatentShape, Parametrisation, kl_divergence, sample_noise
+from pahi_rt.train.gaussians import Gaussian, LatentShape, Parametrisation, kl_divergence, sample_noise
 
 __all__ = [
     "HI",
@@ -48,11 +48,9 @@ class Prior(nn.Module):
     pooled_width: int | None = None
     """P; None if the embeddings are not read."""
 
-    def __init__(
-        self, latent_shape: LatentShape, sigma_bound: float | None, low_frequency: int | None, basis: Basis
-    ) -> None:
+    def __init__(self, latent_shape: LatentShape, sigma_bound: float | None, low_frequency: int | None) -> None:
         super().__init__()
-        self.parametrisation = Parametrisation(latent_shape, sigma_bound, low_frequency, basis)
+        self.parametrisation = Parametrisation(latent_shape, sigma_bound, low_frequency)
 
     @property
     def latent_shape(self) -> LatentShape:
@@ -68,7 +66,6 @@ class Prior(nn.Module):
             "latent_shape": list(shape.latent_shape),
             "sigma_bound": shape.sigma_bound,
             "low_frequency": shape.low_frequency,
-            "basis": shape.basis,
         }
 
     def numbers(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +89,9 @@ class HI(Prior):
     kind = "hi"
 
     def __init__(
-        self,
-        latent_shape: LatentShape,
-        *,
-        sigma_bound: float | None = None,
-        low_frequency: int | None = None,
-        basis: Basis = "pixel",
+        self, latent_shape: LatentShape, *, sigma_bound: float | None = None, low_frequency: int | None = None
     ) -> None:
-        super().__init__(latent_shape, sigma_bound, low_frequency, basis)
+        super().__init__(latent_shape, sigma_bound, low_frequency)
         mu, sigma = self.parametrisation.standard()
         self.mu = nn.Parameter(mu)
         self.sigma = nn.Parameter(sigma)
@@ -119,7 +111,7 @@ class PAHI(Prior):
     `init="zero"`, beyond the paper, starts at exactly the standard Gaussian for every prompt: the last layers' weights
     are zero, and their biases give mu = 0 and sigma = 1. In a trial eq. (10) left hundreds of nats on unseen prompts.
 
-    `sigma_bound`, `low_frequency`, `basis`: see Parametrisation. Raises PahiError for settings out of range.
+    `sigma_bound`, `low_frequency`: see Parametrisation. Raises PahiError for settings out of range.
     """
 
     kind = "pahi"
@@ -135,9 +127,8 @@ class PAHI(Prior):
         init: Init = "pretrain",
         sigma_bound: float | None = None,
         low_frequency: int | None = None,
-        basis: Basis = "pixel",
     ) -> None:
-        super().__init__(latent_shape, sigma_bound, low_frequency, basis)
+        super().__init__(latent_shape, sigma_bound, low_frequency)
         self.pooled_width = _check_count(pooled_width, "features of a pooled embedding")
         self.hidden, self.init = _check_count(hidden, "hidden units of a prior"), _check_init(init)
         self.register_buffer("feature_mean", torch.zeros(pooled_width))

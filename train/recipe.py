@@ -54,7 +54,7 @@ class Scorers:
 
 @dataclass(frozen=True)
 class PriorSettings:
-    """What is learned. HI has no networks: of these it reads `basis`, `sigma_bound` and `low_frequency` alone."""
+    """What is learned. HI has no networks: of these it reads `sigma_bound` and `low_frequency` alone."""
 
     hidden: Count = 144
     """Width of PAHI's two networks."""
@@ -62,12 +62,10 @@ class PriorSettings:
     """The paper's eq. (10), or exactly the standard Gaussian."""
     standardise: bool = False
     """Whether every feature of the text embedding is scaled to mean 0 and spread 1 over the training prompts."""
-    basis: Literal["pixel", "cosine"] = "pixel"
-    """In which coordinates the Gaussian is diagonal: the values of the noise, as in the paper, or their cosines."""
     sigma_bound: Annotated[float, Range(0, 1, exclusive=True)] | None = None
     """b in sigma = 1 + b tanh(.); without it sigma is free, as in the paper."""
     low_frequency: Count | None = None
-    """k: only the k x k lowest cosines of each channel are learned; without it every value is free."""
+    """k: mu and sigma from the k x k lowest cosines of each channel; without it every value is free."""
 
 
 @dataclass(frozen=True)

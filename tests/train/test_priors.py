@@ -25,8 +25,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"sigma_bound": 0.5},
     {"low_frequency": 3},
     {"sigma_bound": 0.25, "low_frequency": 2},
-    {"basis": "cosine"},
-    {"basis": "cosine", "sigma_bound": 0.25, "low_frequency": 2},
 ]
 
 
@@ -57,8 +55,7 @@ def all_priors() -> list[Prior]:
 def test_starts_at_exactly_the_standard_gaussian(kind: str, options: dict[str, Any]) -> None:
     prior = HI(SHAPE, **options) if kind == "hi" else pahi(init="zero", **options)
     gaussian, eps = prior(1e3 * draw(5, WIDTH)), draw(5, *SHAPE)
-    size = prior.parametrisation.size if gaussian.cosines else math.prod(SHAPE)
-    assert gaussian.mu[0].numel() == gaussian.sigma[0].numel() == size
+    assert gaussian.mu.shape == gaussian.sigma.shape == (5, *SHAPE)
     assert torch.equal(sample_noise(gaussian, eps), eps)
     assert torch.equal(sample_noise(gaussian, eps, torch.full((5,), 0.7)), eps)
     assert torch.equal(kl_divergence(gaussian), torch.zeros(5))
@@ -126,26 +123,6 @@ def test_low_frequencies_are_those_of_the_cosine_transform() -> None:
     assert spectrum[:, :, 3:].abs().max() < 1e-5
 
 
-def test_in_the_cosine_basis_one_coefficient_of_the_noise_can_change_alone() -> None:
-    prior, (_, height, width) = HI(SHAPE, basis="cosine"), SHAPE
-    with torch.no_grad():
-        prior.mu.view(SHAPE)[1, 2, 3] = 0.25
-        prior.sigma.view(SHAPE)[1, -1, -1] = 0.5  # std = 1.5 ** 2
-    gaussian, eps = prior(draw(1, WIDTH)), draw(1, *SHAPE)
-    rows, columns = cosine_basis(height, height), cosine_basis(width, width)
-    noise = sample_noise(gaussian, eps)
-    before, after = (rows.T @ x @ columns / (height * width) ** 0.5 for x in (eps, noise))
-    expected = before.clone()
-    expected[0, 1, -1, -1] *= 2.25
-    expected[0, 1, 2, 3] += 0.25 * (height * width) ** 0.5
-    assert torch.allclose(after, expected, atol=1e-5)
-    # Mu is counted as its root mean square over the channel.
-    assert (sample_noise(gaussian, 0 * eps)[0, 1].square().mean().sqrt() - 0.25).abs() < 1e-6
-    shift, std = torch.tensor(0.25 * (height * width) ** 0.5), torch.tensor(2.25)
-    nats = (shift**2 + std**2 - 1) / 2 - std.log()
-    assert torch.allclose(kl_divergence(gaussian), nats, rtol=1e-5)
-
-
 def test_features_are_standardised_by_the_training_prompts() -> None:
     prior, pooled = pahi(), draw(200, WIDTH) * torch.logspace(-3, 3, WIDTH) + 5
     assert torch.equal(prior.read_features(pooled), pooled)
@@ -197,7 +174,6 @@ def test_stays_in_float32_inside_autocast(prior: Prior) -> None:
         ({"sigma_bound": 1.0}, "sigma_bound of 1.0"),
         ({"sigma_bound": math.nan}, "sigma_bound of nan"),
         ({"low_frequency": 0}, "low_frequency = 0"),
-        ({"basis": "wavelet"}, "no basis 'wavelet'"),
         ({"low_frequency": 7}, "low_frequency = 7 does not fit latents of 6"),
     ],
 )
@@ -221,7 +197,7 @@ class Noise(nn.Module):
         return sample_noise(self.prior(pooled), noise, prior_strength)
 
 
-EXPORTED = [HI(SHAPE, low_frequency=3), pahi(), pahi(sigma_bound=0.5, low_frequency=3), pahi(basis="cosine")]
+EXPORTED = [HI(SHAPE, low_frequency=3), pahi(), pahi(sigma_bound=0.5, low_frequency=3)]
 
 
 @pytest.mark.parametrize("prior", EXPORTED)

@@ -107,7 +107,8 @@ class CrossEncoder(Network):
     """ImageReward's part: a reward in standard deviations of the rewards of generated pictures.
 
     The prompt scales and shifts what was seen (FiLM, Perez et al. 2018). Cross-attention learned a third as fast: a
-    softmax over the picture's places says where something matches best, and not whether it does.
+    softmax over the picture's places says where something matches best, and not whether it does. The head reads what
+    was seen without the prompt as well: flaws are flaws under any.
     """
 
     unit, width = "standard deviations", 128
@@ -123,10 +124,9 @@ class CrossEncoder(Network):
         self.text = nn.TransformerEncoderLayer(
             width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.norm = nn.GroupNorm(1, width)
         self.film = nn.Linear(width, 2 * width)
         self.mix = nn.Sequential(nn.Conv2d(width, width, 1), nn.SiLU())
-        self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, 1))
+        self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, 1))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
 
@@ -141,8 +141,9 @@ class CrossEncoder(Network):
         # The first token is always the same: it gathers what the others say.
         text = self.text(self.words(input_ids) + self.positions)[:, 0]
         scale, shift = self.film(text)[:, :, None, None].chunk(2, 1)
-        mixed = self.mix(self.norm(seen) * scale + shift)
-        return (self.head(pool(mixed)).squeeze(-1) - self.mean) / self.std
+        mixed = self.mix(seen * (1 + scale) + shift)
+        reward = self.head(torch.cat([pool(mixed), pool(seen)], 1)).squeeze(-1)
+        return (reward - self.mean) / self.std
 
 
 KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "emoji-b": CrossEncoder}

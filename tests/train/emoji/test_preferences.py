@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,20 +73,32 @@ def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, word
             assert len(seen) == len(ids)
             return seen
 
-    differences = preferences.compare(
-        Darkness(),
-        replace(
-            batch,
-            one=batch.real + 0.2 * batch.errors[:, :1, None, None],
-            other=batch.real + 0.2 * batch.errors[:, 1:, None, None],
-            again=batch.real + 0.2 * batch.errors[:, :1, None, None] + 0.1,
-        ),
-    )  # type: ignore[arg-type]
+    batch = replace(
+        batch,
+        one=batch.real + 0.2 * batch.errors[:, :1, None, None],
+        other=batch.real + 0.2 * batch.errors[:, 1:, None, None],
+        again=batch.real + 0.2 * batch.errors[:, :1, None, None] + 0.1,
+    )
+    network: Any = Darkness()
+    differences = preferences.compare(network, preferences.look(network, batch.pictures), batch)
     assert (differences["real"] > 0).all()
     assert (differences["sample"] > 0).all()
     assert 0 < len(differences["sample"]) <= 16
     assert differences["match"].abs().max() == 0  # the words do not count for this scorer
     torch.testing.assert_close(differences["steady"], torch.full((16,), -0.1))
+
+
+def test_detectors_learn_what_is_drawn() -> None:
+    seen = torch.zeros(4, 1, 2, 2)
+    seen[:2] = 3.0  # the drawings come first
+    weights = torch.tensor([[1.0, 1.0]])
+    losses = []
+    for sign in (1, -1):
+        detector = torch.nn.Linear(2, 1).requires_grad_(False)
+        detector.load_state_dict({"weight": sign * weights, "bias": torch.tensor([-sign * 3.0])})
+        losses.append(float(preferences.detect(detector, seen)["drawn"]))
+    assert losses[0] == pytest.approx(math.log1p(math.exp(-3)), abs=1e-6)
+    assert losses[1] == pytest.approx(math.log1p(math.exp(3)), abs=1e-6)
 
 
 def test_a_picture_is_jittered_twice(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
