@@ -1,5 +1,6 @@
 """The stages as commands: what a run folder without training can do, and what it cannot."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,39 @@ def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytes
     capsys.readouterr()
     recipe._train(pytest.fail, "generator", generator.SCHEDULE)
     assert f"generator: {generator.SCHEDULE.steps} steps done" in capsys.readouterr().out
+
+
+def test_the_package_is_restored_as_it_is_published(tmp_path: Path) -> None:
+    Recipe(tmp_path, 1, 0, steps=7).restore()
+    published = {path.relative_to(PUBLISHED): path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()}
+    folder = tmp_path / "pahi-emoji"
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == published
+    for name in ("emoji-generator.json", "vocabulary.json"):
+        assert (tmp_path / name).is_file()
+    assert {path.name for path in (tmp_path / "scorers").glob("*")} == {
+        path.name for path in scorer.HOME.glob("*.safetensors")
+    }
+
+
+def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(tmp_path, workers=2, seed=5, steps=3)
+    trained: dict[str, tuple[int, int, int | None]] = {}
+
+    def note(self: Recipe, stage: object, name: str, *rest: object) -> None:
+        trained[name] = (self.workers, self.seed, self.steps)
+
+    monkeypatch.setattr(Recipe, "_train", note)
+    monkeypatch.setattr(Recipe, "_pool", lambda self, name, seed, *rest: f"{name} {seed}")
+    monkeypatch.setattr(Recipe, "_finish", lambda self, network, path, *rest: {"path": path.name})
+    monkeypatch.setattr(Recipe, "concepts", lambda self: [])
+    monkeypatch.setattr(preferences, "join", lambda pools: pools)
+    monkeypatch.setattr(preferences, "load", lambda folder, name, words: name)
+    monkeypatch.setattr(preferences, "standardise", lambda *rest: None)
+    monkeypatch.setattr(tokenizer, "load", lambda folder: None)
+    recipe.folder.joinpath("scorers").mkdir()
+    recipe.scorers()
+    assert trained == {"scorers/emoji-a": (1, 6, 3), "scorers/emoji-b": (1, 7, 3)}
+    assert set(json.loads((tmp_path / "scorers" / "emoji-scorers.json").read_text())) == {"emoji-a", "emoji-b"}
 
 
 def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
