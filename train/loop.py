@@ -78,7 +78,7 @@ class Loop:
         return stopped
 
     def _evaluate(self) -> None:
-        prior = self.trainer.prior
+        prior = self.trainer.average
         evaluation = self.validation.evaluate(prior)
         self.state, best = note_evaluation(self.state, evaluation.loss)
         if self.log:
@@ -92,8 +92,7 @@ class Loop:
 
     def _save(self) -> None:
         if self.log:
-            trainer, path = self.trainer, self.run.checkpoint(self.state.step)
-            save_checkpoint(path, self.state, trainer.prior, trainer.optimizer, trainer.scaler)
+            save_checkpoint(self.run.checkpoint(self.state.step), self.state, self.trainer)
             self.run.drop_old_checkpoints()
 
 
