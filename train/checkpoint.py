@@ -17,11 +17,10 @@ from torch import Tensor
 
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.train.priors import Prior
-from pahi_rt.train.trainer import Trainer
 
 METADATA = "pahi_rt.checkpoint"
 """The one key of the metadata: safetensors writes several in random order, and equal files should be equal."""
-_PRIOR, _AVERAGE, _OPTIMIZER = "prior.", "average.", "optimizer."
+_PRIOR, _OPTIMIZER = "prior.", "optimizer."
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class Checkpoint:
     scaler: dict[str, Any]
 
 
-def save_checkpoint(path: Path, state: State, trainer: Trainer) -> None:
+def save_checkpoint(
+    path: Path, state: State, prior: Prior, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
     """Write a checkpoint. A kill leaves the whole file or none. Raises OutputError if it cannot be written."""
-    tensors = {
-        prefix + name: tensor for prefix, part in _priors(trainer).items() for name, tensor in part.state_dict().items()
-    }
-    for index, moments in trainer.optimizer.state_dict()["state"].items():
+    tensors = {_PRIOR + name: tensor for name, tensor in prior.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}{index}.{name}": tensor for name, tensor in moments.items()}
-    counters = json.dumps({"state": asdict(state), "scaler": trainer.scaler.state_dict()}, sort_keys=True)
+    counters = json.dumps({"state": asdict(state), "scaler": scaler.state_dict()}, sort_keys=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -84,28 +83,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, state, tensors, scaler)
 
 
-def restore_checkpoint(checkpoint: Checkpoint, trainer: Trainer) -> None:
-    """Put `trainer` back where it was. Raises PahiError if the tensors do not fit."""
+def restore_checkpoint(
+    checkpoint: Checkpoint, prior: Prior, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
+    """Put `prior`, `optimizer` and `scaler` back where they were. Raises PahiError if the tensors do not fit."""
     try:
-        for prefix, part in _priors(trainer).items():
-            part.load_state_dict(_strip(checkpoint.tensors, prefix))
+        prior.load_state_dict(_strip(checkpoint.tensors, _PRIOR))
     except RuntimeError as error:
         what = f"the checkpoint {checkpoint.path} does not fit the prior: {error}"
         raise PahiError(
             what, fix="put back the generator that this run began with, or train in a new folder"
         ) from error
-    optimizer = trainer.optimizer
     moments = _moments(checkpoint, optimizer)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    trainer.scaler.load_state_dict(checkpoint.scaler)
-    trainer.step = checkpoint.state.step
-
-
-def _priors(trainer: Trainer) -> dict[str, Prior]:
-    """By the prefix of their tensors: the prior, and its average if it is another one."""
-    if trainer.average is trainer.prior:
-        return {_PRIOR: trainer.prior}
-    return {_PRIOR: trainer.prior, _AVERAGE: trainer.average}
+    scaler.load_state_dict(checkpoint.scaler)
 
 
 def _moments(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:

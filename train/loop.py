@@ -78,7 +78,7 @@ class Loop:
         return stopped
 
     def _evaluate(self) -> None:
-        prior = self.trainer.average
+        prior = self.trainer.prior
         evaluation = self.validation.evaluate(prior)
         self.state, best = note_evaluation(self.state, evaluation.loss)
         if self.log:
@@ -92,7 +92,8 @@ class Loop:
 
     def _save(self) -> None:
         if self.log:
-            save_checkpoint(self.run.checkpoint(self.state.step), self.state, self.trainer)
+            trainer, path = self.trainer, self.run.checkpoint(self.state.step)
+            save_checkpoint(path, self.state, trainer.prior, trainer.optimizer, trainer.scaler)
             self.run.drop_old_checkpoints()
 
 

@@ -91,9 +91,6 @@ class Optimisation:
     """How the noise of s' relates to that of s; "fresh", independent, is the paper's."""
     scale: Positive | None = None
     """Replaces each scorer's own factor in the exponent of eq. (4)."""
-    average: Annotated[float, Range(0, 1, exclusive=True)] | None = None
-    """Decay of a moving average of the prior's weights, which is evaluated and kept in their place; none in the paper.
-    Adam's steps never stop jittering all of mu and sigma, and every jitter costs nats that buy nothing."""
     gradient_checkpointing: bool = False
     """Less memory, a third more work."""
     autocast: Literal["no", "bf16", "fp16"] = "no"

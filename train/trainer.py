@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Step:
 
 
 class Trainer:
-    """The prior, its optimiser and the step they are at; and `average`, what is evaluated and kept."""
+    """The prior, its optimiser and the step they are at."""
 
     def __init__(
         self,
@@ -67,11 +66,6 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         self.scaler = torch.amp.GradScaler(models.device.type, enabled=settings.autocast == "fp16")
         self.step = 0
-        self.average = prior if settings.average is None else copy.deepcopy(prior).requires_grad_(False)
-
-    def begin(self) -> None:
-        """Let the average start from the prior as it was initialised."""
-        self.average.load_state_dict(self.prior.state_dict())
 
     def take_step(self, stop: bool = False) -> tuple[Step, bool]:
         """One update of the prior, and whether any process was asked to `stop`.
@@ -85,7 +79,6 @@ class Trainer:
         loss, preference, kl, win_rate = measured.tolist()
         norm = self._update()
         self.step += 1
-        self._follow()
         return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
 
     def rehearse(self) -> Tensor:
@@ -179,13 +172,6 @@ class Trainer:
             fix = 'train a new run with --set optimisation.autocast="bf16"'
             raise PahiError(f"at step {self.step} no gradient fits into fp16", fix=fix)
         return norm
-
-    def _follow(self) -> None:
-        """Move the average towards the prior: at first quickly, or it would keep the initial weights for long."""
-        if self.settings.average is not None:
-            keep = min(self.settings.average, self.step / (self.step + 10))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.parameters()), list(self.prior.parameters()), 1 - keep)
 
     def _gradient_norm(self, scaler: torch.amp.GradScaler) -> float | None:
         """None if it is not finite and was scaled, for the step is then left out. Raises PahiError otherwise."""

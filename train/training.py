@@ -133,7 +133,8 @@ def _make_validation(recipe: Recipe, models: Models, split: Split, processes: Pr
 
 def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -> State:
     """Put the trainer where the checkpoint was. Raises PahiError if generator or scorers are not what they were."""
-    restore_checkpoint(checkpoint, trainer)
+    restore_checkpoint(checkpoint, trainer.prior, trainer.optimizer, trainer.scaler)
+    trainer.step = checkpoint.state.step
     known = checkpoint.state.gaussian_scores
     for (spec, mean), scores in zip(validation.gaussian_scores.items(), validation.gaussian, strict=True):
         if spec not in known:
@@ -149,6 +150,5 @@ def _pretrain(trainer: Trainer, recipe: Recipe, pooled: Pooled | None, stage: Ti
     report = pretrain_prior(trainer.prior, recipe, pooled, stage)
     # Devices that round differently would give each process a prior of its own.
     trainer.processes.copy_main(trainer.prior)
-    trainer.begin()
     if log and report:
         log.write(0, "pretraining", report)

@@ -53,23 +53,6 @@ def test_no_warm_up() -> None:
     assert learning_rate(Optimisation(learning_rate=0.5, warmup_steps=0), 0) == 0.5
 
 
-def test_the_average_follows_the_weights(trainer: MakeTrainer) -> None:
-    plain = trainer()
-    assert plain.average is plain.prior
-    made = trainer(average=0.25, learning_rate=0.1, warmup_from=0.1)
-    torch.nn.init.constant_(made.prior.mu, 0.5)  # type: ignore[arg-type]
-    made.begin()
-    average = made.average.mu.clone()  # type: ignore[operator, union-attr]
-    assert torch.equal(average, torch.full_like(average, 0.5))
-    # The first steps are forgotten sooner than by 0.25: the k-th keeps k / (k + 10).
-    for step, keep in ((1, 1 / 11), (2, 2 / 12), (3, 3 / 13), (4, 0.25), (5, 0.25)):
-        made.take_step()
-        assert made.step == step
-        average = keep * average + (1 - keep) * made.prior.mu.detach()  # type: ignore[operator, union-attr]
-        assert torch.allclose(made.average.mu, average, atol=1e-6)  # type: ignore[arg-type]
-    assert not torch.allclose(made.average.mu, made.prior.mu)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_micro_batches_have_the_gradient_of_the_batch(micro_batch: int, trainer: MakeTrainer) -> None:
     whole, parts = trainer("pahi", micro_batch=6), trainer("pahi", micro_batch=micro_batch)

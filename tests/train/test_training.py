@@ -135,18 +135,6 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_the_average_is_what_is_kept_and_resumed(recipe: MakeRecipe, frequent: None, tmp_path: Path) -> None:
-    made = recipe(init="zero", average=0.9)
-    train("pahi", tmp_path / "whole", made)
-    with pytest.raises(Killed):
-        train("pahi", tmp_path / "killed", made, watch=KillAt(6))
-    train("pahi", tmp_path / "killed", resume=True)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    train("pahi", tmp_path / "plain", recipe(init="zero"))
-    averaged, plain = (load_prior(tmp_path / name / "prior.safetensors").state_dict() for name in ("whole", "plain"))
-    assert any(not torch.equal(averaged[name], plain[name]) for name in plain)
-
-
 def test_an_evaluation_that_was_due_at_an_interruption_is_logged_once(recipe: MakeRecipe, tmp_path: Path) -> None:
     train("pahi", tmp_path / "whole", recipe())
     interrupted = train("pahi", tmp_path / "run", recipe(), watch=KillAt(7, end=interrupt))
