@@ -207,10 +207,13 @@ class Recipe:
     def restore(self) -> None:
         """What the stages from `tokenizer` to `package` left when the published weights were made; scorers and priors
         too, if there are any."""
-        for source, place in self._published().items():
+        wanted = {
+            self.folder / "tokenizer": PUBLISHED / "tokenizer",
+            self.folder / "vocabulary.json": ASSETS / "vocabulary.json",
+        }
+        for place, source in (wanted | self._published()).items():
             if source.exists() and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                (shutil.copytree if source.is_dir() else shutil.copy)(source, place)
+                _copy(source, place)
         model = load_generator(PUBLISHED)
         words, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
         parts = {
@@ -225,15 +228,13 @@ class Recipe:
             print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
 
     def _published(self) -> dict[Path, Path]:
-        """Where the source tree keeps what a run leaves -> where the run leaves it."""
-        scorers = {path: self.folder / "scorers" / path.name for path in scorer.HOME.glob("*.safetensors")}
+        """What a run leaves -> where the source tree keeps it."""
+        scorers = self.folder / "scorers"
         return {
-            PUBLISHED / "tokenizer": self.folder / "tokenizer",
-            PUBLISHED: self.folder / "pahi-emoji",
-            RESULTS / "emoji-generator.json": self.folder / "emoji-generator.json",
-            ASSETS / "vocabulary.json": self.folder / "vocabulary.json",
-            **scorers,
-            **{PRIORS / f"{kind}.safetensors": self.prior(kind) for kind in KINDS},
+            self.folder / "pahi-emoji": PUBLISHED,
+            self.folder / "emoji-generator.json": RESULTS / "emoji-generator.json",
+            **{scorers / f"{name}.safetensors": scorer.HOME / f"{name}.safetensors" for name in scorer.KINDS},
+            **{self.prior(kind): PRIORS / f"{kind}.safetensors" for kind in KINDS},
         }
 
     def install(self) -> None:
@@ -241,26 +242,19 @@ class Recipe:
 
         PahiError if one of these is missing, or a scorer is not good enough.
         """
-        copies = {
-            left_by("bundle", self.folder / "bundle"): ASSETS,
-            left_by("package", self.folder / "pahi-emoji"): PUBLISHED,
-            left_by("package", self.folder / "emoji-generator.json"): RESULTS,
-        }
-        scorers = self.folder / "scorers"
-        for path in scorers.glob("*.safetensors"):
+        left_by("bundle", self.folder / "bundle")
+        left_by("package", self.folder / "pahi-emoji")
+        left_by("package", self.folder / "emoji-generator.json")
+        for path in (self.folder / "scorers").glob("*.safetensors"):
             preferences.require(path.stem, scorer.measured(path))
-        copies |= dict.fromkeys(scorers.glob("emoji-scorers.json"), RESULTS)
-        copies |= dict.fromkeys(scorers.glob("*.safetensors"), scorer.HOME)
-        copies |= {path: PRIORS / f"{kind}.safetensors" for kind, path in self.priors().items()}
-        for place in (scorer.HOME, PRIORS):
-            place.mkdir(exist_ok=True)
-        for source, place in copies.items():
-            if source.is_dir():
-                shutil.rmtree(place, ignore_errors=True)
-                shutil.copytree(source, place)
-            else:
-                shutil.copy(source, place)
-            print(f"install: {source} in {place}")
+        made = {
+            self.folder / "bundle": ASSETS,
+            self.folder / "scorers" / "emoji-scorers.json": RESULTS / "emoji-scorers.json",
+        }
+        for source, place in (made | self._published()).items():
+            if source.exists():
+                _copy(source, place)
+                print(f"install: {source} in {place}")
 
     def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
         """Run a training stage in the folder `name`, unless it is done."""
@@ -270,6 +264,16 @@ class Recipe:
             return
         # The schedule is the last argument of every training stage.
         spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
+
+
+def _copy(source: Path, place: Path) -> None:
+    """A file, or a folder in place of the one that is there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(source, place)
+    else:
+        shutil.copy(source, place)
 
 
 def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.Targets]:
