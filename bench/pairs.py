@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from pahi_rt import PahiError, Pipeline
 from pahi_rt.manifest import GAUSSIAN
+from pahi_rt.output import Destination
 from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import load_recipe
 
@@ -29,15 +31,18 @@ def main() -> int:
     )
     parser.add_argument("bundle", nargs="?", default="emoji")
     parser.add_argument("--recipe", help="the one that the prior was trained with (default: that of the bundle's name)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture: .png")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture: .png, or a folder")
     args = parser.parse_args()
     try:
-        prompts = held_out_prompts(args.recipe or args.bundle)
-        draw(args.bundle, prompts).save(args.output)
+        # First, so that a place that cannot be written is told of before anything is drawn.
+        destination = Destination(args.output, force=True)
+        sheet, content = draw(args.bundle, held_out_prompts(args.recipe or args.bundle)), BytesIO()
+        sheet.save(content, "PNG")
+        path = destination.save(content.getvalue(), "pairs")
     except PahiError as error:
         print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
         return 1
-    print(args.output)
+    print(path)
     return 0
 
 

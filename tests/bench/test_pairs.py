@@ -52,3 +52,26 @@ def test_errors_are_two_lines(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "\nfix: " in error
     assert not (tmp_path / "pairs.png").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_of_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pairs, "draw", lambda *_: pytest.fail("drawn in vain"))
+    monkeypatch.setattr(sys, "argv", ["pairs", "-o", str(tmp_path / "nowhere" / "pairs.png")])
+    assert pairs.main() == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_the_sheet_is_written_whole(
+    contract_with_priors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.png"
+    path.write_bytes(b"an older one")
+    monkeypatch.setattr(pairs, "held_out_prompts", lambda recipe: ("red",))
+    monkeypatch.setattr(sys, "argv", ["pairs", str(contract_with_priors), "-o", str(path)])
+    assert pairs.main() == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    with Image.open(path) as sheet:
+        assert sheet.size == pairs.draw(str(contract_with_priors), ("red",)).size
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.png"]
