@@ -202,7 +202,7 @@ def recognise(network: scorer.Network, classifier: nn.Module, seen: Tensor, batc
 def detect(detector: nn.Module, seen: Tensor) -> dict[str, Tensor]:
     """The loss of telling drawings from generated pictures, of what was `seen` of as many of either.
 
-    `real` compares two pictures that may differ in style and tint as well: emoji-b was at chance after 850 steps.
+    `real` compares two pictures that may differ in style and tint as well: emoji-b was at chance after 800 steps.
     """
     logits = detector(scorer.pool(seen)).squeeze(1)
     drawn = torch.tensor([1.0, 0.0]).repeat_interleave(len(seen) // 2)
