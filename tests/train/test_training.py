@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,14 @@ def contents(path: Path) -> dict[str, bytes]:
     return {
         str(f.relative_to(path)): f.read_bytes() for f in files if not str(f.relative_to(path)).startswith(left_out)
     }
+
+
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """What Python does with Ctrl-C, also where the shell that started the tests in its background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -165,6 +173,7 @@ def test_ctrl_c_ends_after_the_step_and_can_be_resumed(
     }
 
 
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_a_later_ctrl_c_does_not_wait(recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice() -> None:
         interrupt()
