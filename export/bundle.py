@@ -68,6 +68,7 @@ def export_bundle(
     steps: Sequence[int] = (1, 2),
     storage: Storage = "float32",
     priors: Sequence[str | Path] = (),
+    decoder: str | Path | None = None,
     opset: int = PORTABLE_OPSET,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
@@ -78,7 +79,8 @@ def export_bundle(
     """Fuse the diffusers folder or hub id `model` into one graph for each number of `steps`, as the bundle `output`.
 
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
-    and each prior, and none without. `storage` is how matrices are stored; the arithmetic is float32 in either case.
+    and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
+    model's own. `storage` is how matrices are stored; the arithmetic is float32 in either case.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -91,9 +93,14 @@ def export_bundle(
     folder = find_model(model)
     with _building(output) as scratch:
         stages = Stages(scratch, on_stage)
-        traced = _load_and_trace(folder, priors, scratch, steps, storage, opset, extras, stages)
+        with stages("load model"):
+            loaded = load_model(folder, [Path(prior) for prior in priors], decoder)
+            _check_space(scratch, loaded, storage, extras)
+            tokenizer = save_tokenizer(folder, loaded.generator, scratch)
+        traced = trace(loaded, tokenizer, scratch, steps, storage, opset, stages)
+        del loaded  # sessions of the parity gate need its room
         parity = _check_parity(scratch, traced, stages)
-        generator, autoencoder = describe_components(model, folder)
+        generator, autoencoder = describe_components(model, decoder)
         with stages("write bundle"):
             _copy(extras, scratch)
             manifest = Manifest(
@@ -115,23 +122,6 @@ def export_bundle(
             )
             write_manifest(scratch, manifest)
     return open_bundle(output)
-
-
-def _load_and_trace(
-    folder: Path,
-    priors: Sequence[str | Path],
-    scratch: Path,
-    steps: Sequence[int],
-    storage: Storage,
-    opset: int,
-    extras: Mapping[str, Path],
-    stages: Stages,
-) -> Traced:
-    with stages("load model"):
-        model = load_model(folder, [Path(prior) for prior in priors])
-        _check_space(scratch, model, storage, extras)
-        tokenizer = save_tokenizer(folder, model.generator, scratch)
-    return trace(model, tokenizer, scratch, steps, storage, opset, stages)
 
 
 def _check_parity(folder: Path, traced: Traced, stages: Stages) -> tuple[Parity, ...]:

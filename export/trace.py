@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpec
 from pahi_rt.errors import PahiError
-from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior, check_exportable
+from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
 from pahi_rt.export.graph import export_graph
 from pahi_rt.export.parity import Inputs, Pictures, draw_reference, fixed_inputs, mean_kl, with_strengths
 from pahi_rt.export.provenance import describe_prior
@@ -115,14 +115,13 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def load_model(folder: Path, priors: Sequence[Path]) -> Model:
-    """The diffusers model in `folder` and the checkpoints `priors`.
+def load_model(folder: Path, priors: Sequence[Path], decoder: str | Path | None = None) -> Model:
+    """The diffusers model in `folder` and the checkpoints `priors`; `decoder` as for `load_generator`.
 
-    Raises PahiError for a model that cannot be exported, a prior that cannot be read or does not fit it, or two of one
+    Raises PahiError for a model that cannot be loaded, a prior that cannot be read or does not fit it, or two of one
     kind.
     """
-    generator = load_generator(folder)
-    check_exportable(generator)
+    generator = load_generator(folder, decoder)
     loaded: dict[str, Prior] = {}
     checkpoints: dict[str, Path] = {}
     for path in priors:

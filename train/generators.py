@@ -61,7 +61,8 @@ def encode_prompt_twice(
     first = text_encoder(input_ids, output_hidden_states=True)
     second = text_encoder_2(input_ids_2, output_hidden_states=True)
     embeddings = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(len(input_ids), -1)}
+    # Not len(input_ids), which would make the batch of the exported graph a constant.
+    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(input_ids.shape[0], -1)}
     return Conditioning(embeddings, second.text_embeds, added)
 
 

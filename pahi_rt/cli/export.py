@@ -19,6 +19,10 @@ def export(
     prior: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind.")
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="An autoencoder in place of the model's own."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
     storage: Annotated[str, typer.Option(help="How weights are stored: float32 or float16.")] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
@@ -33,6 +37,7 @@ def export(
         steps=parse_steps(steps),
         storage=storage,
         priors=prior or (),
+        decoder=decoder,
         overwrite=force,
         on_stage=messages.stage,
     )

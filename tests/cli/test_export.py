@@ -42,15 +42,17 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "steps": (1, 2),
         "storage": "float32",
         "priors": (),
+        "decoder": None,
         "overwrite": False,
     }
 
 
 def test_options(run, request_made: dict[str, Any]) -> None:
-    words = ["--steps", "1", "--name", "n", "--storage", "float16", "--force", "--json"]
+    words = ["--steps", "1", "--name", "n", "--storage", "float16", "--force", "--json", "--decoder", "o/taesd"]
     result = run("export", "model", "-o", "out", *words)
     assert json.loads(result.stdout)["name"] == "contract"
-    assert [request_made[key] for key in ("steps", "name", "storage", "overwrite")] == [(1,), "n", "float16", True]
+    asked = [request_made[key] for key in ("steps", "name", "storage", "overwrite", "decoder")]
+    assert asked == [(1,), "n", "float16", True, "o/taesd"]
 
 
 def test_priors(run, request_made: dict[str, Any]) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from pahi_rt import Pipeline
 from pahi_rt.bundle import Bundle, Component, TensorSpec, verify
 from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
 from pahi_rt.export import export_bundle, trace
+from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
 from pahi_rt.export.weights import round_matrices
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import load
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.generators import Generator
+from pahi_rt.train.generators import Generator, load_generator
 from pahi_rt.train.priors import kl_divergence, load_prior, sample_noise
 
 
@@ -93,6 +95,27 @@ def test_weights_of_all_steps_are_the_same_file(
     options = {"steps": (1, 2), "storage": "float16", "priors": tuple(priors.values())}
     both = export_bundle(model, tmp_path / "both", name="x", **options)  # type: ignore[arg-type]
     assert both.manifest.files["weights.bin"] == bundle.manifest.files["weights.bin"]
+
+
+@pytest.mark.parametrize("size", ["tiny-lcm", "tiny-sdxl"])
+def test_other_families_pass_the_gate(size: Size, tmp_path: Path) -> None:
+    model = save_random_pipeline(tmp_path / "model", size)
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(2,))
+    assert len(bundle.manifest.parity) == 2
+    one, other = Pipeline.load(bundle, steps=2)(["a red cat", "a dog"])
+    assert not np.array_equal(one, other)
+
+
+def test_another_decoder_takes_the_models_place(model: Path, tmp_path: Path) -> None:
+    decoder = AutoencoderKL(**TINY_KL)
+    decoder.save_pretrained(tmp_path / "kl")
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,), decoder=tmp_path / "kl")
+    assert bundle.manifest.autoencoder.id == "kl"
+    generator = load_generator(model, tmp_path / "kl")
+    input_ids = load_tokenizer(bundle).encode(["a red cat"]).input_ids
+    expected = generator(torch.from_numpy(input_ids), torch.from_numpy(draw_noise([7], (4, 8, 8))))
+    drawn = np.asarray(Pipeline.load(bundle)("a red cat", seed=7), np.int16)
+    assert np.abs(drawn - expected[0].permute(1, 2, 0).mul(255).round().numpy()).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["hi", "pahi"])
