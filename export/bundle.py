@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pahi_rt.bundle import (
@@ -19,6 +20,7 @@ from pahi_rt.bundle import (
     Card,
     Manifest,
     Parity,
+    TokenizerSpec,
     file_record,
     open_bundle,
     write_manifest,
@@ -30,32 +32,27 @@ from pahi_rt.export.provenance import describe_components, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
-    PRECISIONS,
     STEMS,
-    WEIGHTS,
     Model,
     OnStage,
     Stages,
     Traced,
     Variant,
     files_in,
-    graphs_of,
     load_model,
-    prior_file,
+    name_file,
     trace,
 )
-from pahi_rt.export.weights import Storage
-from pahi_rt.manifest import GAUSSIAN, PRIORS, is_safe_name
+from pahi_rt.manifest import GAUSSIAN, PRECISIONS, PRIORS, is_safe_name
 from pahi_rt.noise import RECIPE
 from pahi_rt.train.components import find_model
 
 ROOM_FOR_GRAPHS = 64 * 2**20
 OWN_FILES = {
     MANIFEST,
-    WEIGHTS,
     TOKENIZER,
-    *(prior_file(kind) for kind in PRIORS),
-    *(Variant(steps, prior).file for steps in STEMS for prior in (*PRIORS, GAUSSIAN)),
+    *(name_file(stem, precision, "bin") for stem in ("weights", *PRIORS) for precision in PRECISIONS),
+    *(Variant(n, prior, precision).file for n in STEMS for prior in (*PRIORS, GAUSSIAN) for precision in PRECISIONS),
 }
 """Names of files that an export writes itself."""
 
@@ -66,7 +63,7 @@ def export_bundle(
     *,
     name: str,
     steps: Sequence[int] = (1, 2),
-    storage: Storage = "float32",
+    precisions: Sequence[str] = ("fp32",),
     priors: Sequence[str | Path] = (),
     decoder: str | Path | None = None,
     opset: int = PORTABLE_OPSET,
@@ -76,11 +73,11 @@ def export_bundle(
     overwrite: bool = False,
     on_stage: OnStage | None = None,
 ) -> Bundle:
-    """Fuse the diffusers folder or hub id `model` into one graph for each number of `steps`, as the bundle `output`.
+    """Fuse the diffusers folder or hub id `model` into a graph for each of `steps` and `precisions`: bundle `output`.
 
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
     and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
-    model's own. `storage` is how matrices are stored; the arithmetic is float32 in either case.
+    model's own. The first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -88,23 +85,24 @@ def export_bundle(
     PahiError for a model that cannot be exported or a prior that does not fit it.
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
-    _check_request(steps, storage, extras, vocabulary)
+    _check_request(steps, precisions, extras, vocabulary)
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
         stages = Stages(scratch, on_stage)
-        with stages("load model"):
-            loaded = load_model(folder, [Path(prior) for prior in priors], decoder)
-            _check_space(scratch, loaded, storage, extras)
-            tokenizer = save_tokenizer(folder, loaded.generator, scratch)
-        traced = trace(loaded, tokenizer, scratch, steps, storage, opset, stages)
-        del loaded  # sessions of the parity gate need its room
+        load = partial(load_model, folder, [Path(prior) for prior in priors], decoder)
+
+        def prepare(loaded: Model) -> TokenizerSpec:
+            _check_space(scratch, loaded, precisions, extras)
+            return save_tokenizer(folder, loaded.generator, scratch)
+
+        traced = trace(load, prepare, scratch, steps, precisions, opset, stages)
         parity = _check_parity(scratch, traced, stages)
         generator, autoencoder = describe_components(model, decoder)
         with stages("write bundle"):
             _copy(extras, scratch)
             manifest = Manifest(
-                format_version=FORMAT_VERSION if traced.priors else 1,
+                format_version=FORMAT_VERSION,
                 name=name,
                 generator=generator,
                 autoencoder=autoencoder,
@@ -112,7 +110,7 @@ def export_bundle(
                 image=traced.image,
                 tokenizer=traced.tokenizer,
                 noise_recipe=RECIPE,
-                graphs=graphs_of(GAUSSIAN, traced.graphs),
+                graphs=tuple(traced.graphs.values()),
                 engines=(),
                 parity=parity,
                 files={path.relative_to(scratch).as_posix(): file_record(path) for path in files_in(scratch)},
@@ -126,19 +124,21 @@ def export_bundle(
 
 def _check_parity(folder: Path, traced: Traced, stages: Stages) -> tuple[Parity, ...]:
     rows: list[Parity] = []
-    for variant in traced.graphs:
+    for variant, references in traced.references.items():
         with stages(f"compare {variant.file} with PyTorch"):
-            original = traced.originals[variant] if traced.originals else None
-            rows += check_graph(folder / variant.file, traced.inputs, traced.references[variant], original)
+            rows += check_graph(folder / variant.file, traced.inputs, references)
     return tuple(rows)
 
 
-def _check_request(steps: Sequence[int], storage: Storage, extras: Mapping[str, Path], vocabulary: str | None) -> None:
+def _check_request(
+    steps: Sequence[int], precisions: Sequence[str], extras: Mapping[str, Path], vocabulary: str | None
+) -> None:
     if not steps or len(set(steps)) < len(steps) or not set(steps) <= set(STEMS):
         known = ", ".join(map(str, STEMS))
         raise PahiError(f"cannot export graphs of {tuple(steps)} steps", fix=f"name one or more of {known}, each once")
-    if storage not in PRECISIONS:
-        raise PahiError(f"unknown storage {storage!r}", fix=f"use {' or '.join(PRECISIONS)}")
+    if not precisions or len(set(precisions)) < len(precisions) or not set(precisions) <= set(PRECISIONS):
+        fix = f"name one or more of {', '.join(PRECISIONS)}, each once"
+        raise PahiError(f"cannot export graphs of the precision {', '.join(precisions) or 'none'}", fix=fix)
     for name, path in extras.items():
         if not is_safe_name(name) or name in OWN_FILES:
             raise PahiError(f"an extra file cannot be called {name!r} in a bundle", fix="choose another name")
@@ -159,16 +159,17 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise OutputError(f"{output} is not a bundle, so it will not be overwritten", fix="choose another output")
 
 
-def _check_space(folder: Path, model: Model, storage: Storage, extras: Mapping[str, Path]) -> None:
+def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]) -> None:
     modules = (model.generator, *model.priors.values())
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    wide = sum(p.numel() * (2 if storage == "float16" and p.dim() >= 2 else 4) for p in parameters)
-    needed = wide + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
+    halves = sum(1 if precision == "fp32" else 0.5 for precision in precisions)
+    weights = sum(4 * parameter.numel() for parameter in parameters) * halves
+    needed = weights + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(
             f"the bundle needs about {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left",
-            fix="free some space, choose another output, or store the weights as float16",
+            fix="free some space, choose another output, or export one precision alone, such as w16",
         )
 
 

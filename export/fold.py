@@ -52,6 +52,8 @@ _BLOCKS = (ResnetBlock2D, ResnetBlockCondNorm2D)
 
 
 class _Constant(nn.Module):
+    embedding: Tensor | None
+
     def __init__(self, embedding: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("embedding", embedding)

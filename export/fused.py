@@ -28,6 +28,9 @@ class Fused(nn.Module):
     Raises PahiError for a model that cannot take so many steps, or whose timesteps cannot be folded.
     """
 
+    dtype = torch.float32
+    """What its parts but the prior compute in."""
+
     def __init__(self, generator: Generator, steps: int) -> None:
         super().__init__()
         self.schedule = generator.schedule(steps)
@@ -48,11 +51,13 @@ class Fused(nn.Module):
 
         def denoise(latents: Tensor, step: int) -> Tensor:
             # The timestep is an argument of the class, but the folded UNet does not read it.
-            unet = self.unets[step]
-            output: Tensor = unet(latents, 0, conditioning.embeddings, added_cond_kwargs=conditioning.added).sample
-            return output
+            read = latents.to(self.dtype)
+            output: Tensor = self.unets[step](
+                read, 0, conditioning.embeddings, added_cond_kwargs=conditioning.added
+            ).sample
+            return output.float()
 
-        return to_levels(decode_latents(self.decoder, sample_latents(denoise, noise, self.schedule)))
+        return to_levels(decode_latents(self.decoder, sample_latents(denoise, noise, self.schedule), self.dtype))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
         """Inputs of the right names, types and shapes, in the order of `forward`. Every first axis is the batch."""
@@ -82,7 +87,7 @@ class FusedPrior(Fused):
     def forward(self, input_ids: Tensor, noise: Tensor, prior_strength: Tensor) -> Tensor:
         """The same, and strengths float32 [B] in 0..1: 1 is the prior, 0 the standard Gaussian to the bit."""
         conditioning = self.encode_prompt(input_ids)
-        return self.draw(conditioning, self.prior(conditioning.pooled, noise, prior_strength))
+        return self.draw(conditioning, self.prior(conditioning.pooled.float(), noise, prior_strength))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
         return {**super().example_inputs(batch), STRENGTH: torch.ones(batch)}

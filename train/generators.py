@@ -91,9 +91,13 @@ def embed_guidance(scale: float, width: int) -> Tensor:
     return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
 
 
-def decode_latents(decoder: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL."""
-    pictures: Tensor = decoder.decode(unscale_latents(decoder.config, latents)).sample
+def decode_latents(decoder: Any, latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL.
+
+    `dtype` is what the decoder computes in, if that is not the type of the latents; pictures come in the latents' type.
+    """
+    unscaled = unscale_latents(decoder.config, latents).to(dtype or latents.dtype)
+    pictures: Tensor = decoder.decode(unscaled).sample.to(latents.dtype)
     return (pictures / 2 + 0.5).clamp(0, 1)
 
 

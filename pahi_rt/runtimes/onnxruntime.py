@@ -22,7 +22,7 @@ class OnnxRuntime:
     """A graph in an ONNX Runtime session.
 
     `threads` limits the cores that one picture may use; None leaves it to ONNX Runtime (the physical cores).
-    `prior` as for `load`. Raises RuntimeUnavailable or BundleError.
+    `prior` and `precision` as for `load`. Raises RuntimeUnavailable or BundleError.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class OnnxRuntime:
         *,
         steps: int = 1,
         prior: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
         provider: str = "CPUExecutionProvider",
     ) -> None:
-        graph = bundle.graph(steps, choose_prior(bundle, prior))
-        path = bundle.file(graph.file)
-        bundle.weights()
+        graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
+        path = bundle.graph_file(graph)
         self._session = _open_session(path, _session_options(threads), provider)
         _check_signature(self._session, graph, path)
         self._inputs = [spec.name for spec in graph.inputs]

@@ -40,7 +40,7 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "output": Path("out/mine"),
         "name": "mine",
         "steps": (1, 2),
-        "storage": "float32",
+        "precisions": ("fp32",),
         "priors": (),
         "decoder": None,
         "overwrite": False,
@@ -48,11 +48,11 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
 
 
 def test_options(run, request_made: dict[str, Any]) -> None:
-    words = ["--steps", "1", "--name", "n", "--storage", "float16", "--force", "--json", "--decoder", "o/taesd"]
+    words = ["--steps", "1", "--name", "n", "--precision", "w16,fp16", "--force", "--json", "--decoder", "o/taesd"]
     result = run("export", "model", "-o", "out", *words)
     assert json.loads(result.stdout)["name"] == "contract"
-    asked = [request_made[key] for key in ("steps", "name", "storage", "overwrite", "decoder")]
-    assert asked == [(1,), "n", "float16", True, "o/taesd"]
+    asked = [request_made[key] for key in ("steps", "name", "precisions", "overwrite", "decoder")]
+    assert asked == [(1,), "n", ("w16", "fp16"), True, "o/taesd"]
 
 
 def test_priors(run, request_made: dict[str, Any]) -> None:

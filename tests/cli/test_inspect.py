@@ -22,7 +22,7 @@ def test_tables(run, contract: Path) -> None:
     text = result.stdout.splitlines()
     assert text[:5] == [
         "name          contract",
-        "format        1",
+        "format        3",
         "picture       32 x 32 pixels from 4 x 4 x 4 noise",
         "noise recipe  philox-boxmuller-1",
         "prompt        24 tokens, padded with 542",

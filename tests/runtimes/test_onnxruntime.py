@@ -143,7 +143,7 @@ def test_a_graph_that_cannot_be_loaded(folder: Path, edit: Edit, content: bytes)
 
 
 def test_a_graph_that_is_not_what_the_manifest_says(edit: Edit) -> None:
-    folder = edit(lambda data: data["graphs"]["1"].update(file="two-step.onnx"))
+    folder = edit(lambda data: data["graphs"][0].update(file="two-step.onnx"))
     with pytest.raises(BundleError, match="its manifest says"):
         runtimes.load(open_bundle(folder))
 

@@ -145,7 +145,7 @@ class Recipe:
             card=package.card(report),
             extra_files={"vocabulary.json": self.folder / "vocabulary.json", "preview.png": preview},
             vocabulary="vocabulary.json",
-            storage="float16",
+            precisions=("w16",),
             overwrite=True,
         )
         print(f"bundle: {self.folder / 'bundle'} with {' and '.join(priors) or 'no'} priors")
