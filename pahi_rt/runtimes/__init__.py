@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import RuntimeUnavailable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAMES = ("auto", "onnxruntime")
+NAMES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino")
 
 
 class Runtime(Protocol):
@@ -48,6 +48,12 @@ def load(
     """
     if name not in NAMES:
         raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
+    options: dict[str, Any] = {"steps": steps, "prior": prior, "precision": precision, "threads": threads}
+    if name == "openvino":
+        from pahi_rt.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(bundle, **options)
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle, steps=steps, prior=prior, precision=precision, threads=threads)
+    provider = "CUDAExecutionProvider" if name == "onnxruntime-cuda" else "CPUExecutionProvider"
+    return OnnxRuntime(bundle, provider=provider, **options)
