@@ -97,14 +97,19 @@ class TokenizerSpec(Record):
 
 @dataclass(frozen=True)
 class Engine(Record):
-    """A plan for one kind of device; any difference in these makes it unusable."""
+    """A plan for some kinds of devices; any difference in these makes it unusable."""
 
     file: str
-    runtime: str
-    runtime_version: str
-    compute_capability: str
-    shape_profile: str
+    graph: str
+    """The file of the graph that it was built from."""
     graph_sha256: str
+    runtime: str
+    """"tensorrt" or "tensorrt-rtx"."""
+    runtime_version: str
+    compute_capabilities: tuple[str, ...]
+    """As NVIDIA numbers its GPUs, without the dot: "86" is the RTX 30 series."""
+    batch: tuple[int, int, int]
+    """Least pictures at once, the number that it is best at, and most."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,6 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
 
 def _named_files(manifest: Manifest) -> list[str]:
     graphs = [file for graph in manifest.graphs for file in (graph.file, *graph.weights)]
-    engines = [engine.file for engine in manifest.engines]
+    engines = [file for engine in manifest.engines for file in (engine.file, engine.graph)]
     vocabulary = [manifest.vocabulary] if manifest.vocabulary is not None else []
     return [*graphs, *engines, manifest.tokenizer.file, *vocabulary]

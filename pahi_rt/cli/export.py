@@ -30,7 +30,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Fuse a one-step model into one graph per number of steps and prior, and check it against PyTorch."""
-    bundle = load("pahi_rt.export", extra="export").export_bundle(
+    bundle = load("pahi_rt.export.bundle", extra="export").export_bundle(
         model,
         output,
         name=name or output.resolve().name,

@@ -43,7 +43,12 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         "parts": part_rows(manifest),
         "graphs": graph_rows(manifest),
         "engines": [
-            (e.file, f"{e.runtime} {e.runtime_version}", f"compute capability {e.compute_capability}", e.shape_profile)
+            (
+                e.file,
+                f"{e.runtime} {e.runtime_version}",
+                f"compute capability {', '.join(e.compute_capabilities)}",
+                "batch " + "/".join(map(str, e.batch)),
+            )
             for e in manifest.engines
         ],
         "parity": [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.export import export_bundle
+from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.parity import Inputs, fixed_inputs
 from pahi_rt.export.random_models import save_random_pipeline
 from pahi_rt.tokenizer import Tokenizer

@@ -18,7 +18,8 @@ from pahi_rt import Pipeline
 from pahi_rt.bundle import Bundle, Component, TensorSpec, verify
 from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
-from pahi_rt.export import export_bundle, trace
+from pahi_rt.export import trace
+from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.precision import round_matrices
 from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
 from pahi_rt.noise import draw_noise
