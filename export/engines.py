@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from pahi_rt.bundle import Bundle, Engine, Graph, built_in, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
-from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types, require_tensorrt
+from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
+from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.runtimes.tensorrt import require_tensorrt
 
 if TYPE_CHECKING:
     from pahi_rt.export.trace import OnStage
@@ -63,14 +65,16 @@ def choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
 
 
 def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str) -> Engine:
-    gpus = [f"sm{capability}" for capability in settings.compute_capabilities] or ["this-gpu"]
+    # TensorRT proper builds for the GPU that is here.
+    capabilities = settings.compute_capabilities or (Cuda().compute_capability,)
+    gpus = [f"sm{capability}" for capability in capabilities]
     return Engine(
         file=f"{FOLDER}/{'-'.join([Path(graph.file).stem, settings.flavour, *gpus])}.plan",
         graph=graph.file,
         graph_sha256=bundle.manifest.files[graph.file].sha256,
         runtime=settings.flavour,
         runtime_version=version,
-        compute_capabilities=settings.compute_capabilities,
+        compute_capabilities=capabilities,
         batch=settings.batch,
     )
 

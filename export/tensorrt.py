@@ -11,17 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.errors import PahiError, RuntimeUnavailable
+from pahi_rt.errors import PahiError
+from pahi_rt.runtimes.tensorrt import MODULES, require_tensorrt
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-INSTALL = {
-    "tensorrt": "pip install tensorrt --extra-index-url https://pypi.nvidia.com",
-    "tensorrt-rtx": "pip install 'pahi-rt[tensorrt]'",
-}
 AMPERE = "86"
 """The RTX 30 series."""
 
@@ -31,7 +26,7 @@ OnProgress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What a plan is for."""
+    """What a plan is for. Raises PahiError for an unknown flavour, and for a batch of no such sizes."""
 
     flavour: str = "tensorrt-rtx"
     """A key of MODULES."""
@@ -39,6 +34,14 @@ class PlanSettings:
     """As NVIDIA numbers its GPUs, without the dot; none for TensorRT proper, which builds for the GPU that is here."""
     batch: tuple[int, int, int] = (1, 2, 4)
     """Least pictures at once, the number that it is best at, and most."""
+
+    def __post_init__(self) -> None:
+        if self.flavour not in MODULES:
+            raise PahiError(f"there is no engine {self.flavour[:40]!r}", fix=f"use {' or '.join(MODULES)}")
+        least, best, most = self.batch
+        if not 1 <= least <= best <= most:
+            what = f"no batch goes from {least} over {best} to {most}"
+            raise PahiError(what, fix="use --batch MIN/OPT/MAX, as in 1/2/4")
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,6 @@ def build_plan(
     return read_layers(log.layers)
 
 
-def require_tensorrt(flavour: str) -> Any:
-    """The module, imported when it is first needed. Raises PahiError for another name, RuntimeUnavailable."""
-    if flavour not in MODULES:
-        raise PahiError(f"there is no engine {flavour[:40]!r}", fix=f"use {' or '.join(MODULES)}")
-    try:
-        return import_module(MODULES[flavour])
-    except ImportError as error:
-        raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
-
-
 def read_layers(text: str) -> list[Layer]:
     """The layers that TensorRT lists in its log once a plan is built."""
     entries = re.split(r"^Name: ", text.partition("Layers:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)[1:]
@@ -123,9 +116,6 @@ def _read_graph(trt: Any, builder: Any, log: Any, graph: Path) -> tuple[Any, Any
 
 def _make_profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
     """A profile in which the first axis of each input, the batch, has these sizes."""
-    least, best, most = batch
-    if not 1 <= least <= best <= most:
-        raise PahiError(f"no batch goes from {least} over {best} to {most}", fix="use --batch MIN/OPT/MAX, as in 1/2/4")
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)

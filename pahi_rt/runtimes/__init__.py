@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAMES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino")
+NAMES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 class Runtime(Protocol):
@@ -53,6 +53,10 @@ def load(
         from pahi_rt.runtimes.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(bundle, **options)
+    if name in ("tensorrt", "tensorrt-rtx"):
+        from pahi_rt.runtimes.tensorrt import TensorRtRuntime
+
+        return TensorRtRuntime(bundle, flavour=name, **options)
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
     provider = "CUDAExecutionProvider" if name == "onnxruntime-cuda" else "CPUExecutionProvider"
