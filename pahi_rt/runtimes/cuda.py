@@ -45,7 +45,7 @@ class Cuda:
         """An array in pinned memory, which the device reads and writes without a copy in between."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
-        content = (ctypes.c_char * size).from_address(address)
+        content = memoryview((ctypes.c_uint8 * size).from_address(address))
         return np.ndarray(shape, dtype, content)
 
     def upload(self, source: NDArray[Any], address: int) -> None:

@@ -15,6 +15,8 @@ from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
 
 _ERRORS_ONLY = 3
+# Both packages put their files into one folder: with the other one left there, either may be loaded.
+_BUILDS = {"CUDAExecutionProvider": "pip uninstall onnxruntime && pip install 'pahi-rt[cuda]'"}
 _TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)", "uint8": "tensor(uint8)"}
 
 
@@ -86,7 +88,8 @@ def _session_options(threads: int | None) -> Any:
 def _open_session(path: Path, options: Any, provider: str) -> Any:
     onnxruntime = require_onnxruntime()
     if provider not in onnxruntime.get_available_providers():
-        raise RuntimeUnavailable(f"this ONNX Runtime has no {provider}", fix="install the build that has it")
+        fix = _BUILDS.get(provider, "install the build of ONNX Runtime that has it")
+        raise RuntimeUnavailable(f"this ONNX Runtime has no {provider}", fix=fix)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except _load_errors() as error:
