@@ -6,8 +6,9 @@ Errors are those of the picture in [0, 1] just before it is rounded to levels; r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from pahi_rt.bundle import Parity
 from pahi_rt.errors import ParityError
+from pahi_rt.export.faults import find_fault
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
@@ -130,9 +132,9 @@ def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
 def check_graph(path: Path, inputs: Inputs, references: Sequence[Reference]) -> list[Parity]:
     """Compare a graph with PyTorch and with itself in a batch; one row for each comparison. Raises ParityError."""
     drawn, batch = draw_graph(path, inputs), draw_batch(path, inputs)
+    check_sane(path.name, drawn, partial(find_fault, path, _worst_row(inputs, drawn)))
     for reference in references:
         check_sane(reference.against, reference.pictures)
-    check_sane(path.name, drawn)
     rows = [compare(path.name, drawn, reference) for reference in references]
     together = Pictures(batch.astype(np.float32) / 255, batch)
     alone = Pictures(drawn.levels.astype(np.float32) / 255, drawn.levels)
@@ -140,15 +142,17 @@ def check_graph(path: Path, inputs: Inputs, references: Sequence[Reference]) -> 
     return [*rows, compare(path.name, together, itself)]
 
 
-def check_sane(name: str, pictures: Pictures) -> None:
-    """Raises ParityError for NaN, infinity, or a picture that is all black."""
+def check_sane(name: str, pictures: Pictures, find: Callable[[], str | None] = lambda: None) -> None:
+    """Raises ParityError for NaN, infinity, or a picture that is all black, with what `find` says of the cause."""
     bad = None
     if not np.isfinite(pictures.values).all():
         bad = "NaN or infinity"
     elif not pictures.levels.any(axis=(1, 2, 3)).all():
         bad = "a black picture"
     if bad:
-        raise ParityError(f"{name} draws {bad}", fix="check the model's weights: draw the same prompts with diffusers")
+        cause = find()
+        what = f"{name} draws {bad}" + (f": {cause}" if cause else "")
+        raise ParityError(what, fix="check the model's weights: draw the same prompts with diffusers")
 
 
 def compare(graph: str, drawn: Pictures, reference: Reference) -> Parity:
@@ -194,6 +198,11 @@ def _session(model: str | bytes, options: Any) -> Any:
 
 def _batch(inputs: Inputs) -> int:
     return len(next(iter(inputs.values())))
+
+
+def _worst_row(inputs: Inputs, drawn: Pictures) -> Inputs:
+    """The inputs of the first picture that is not all numbers, or of the first one."""
+    return _row(inputs, int(np.argmin(np.isfinite(drawn.values).all(axis=(1, 2, 3)))))
 
 
 def _row(inputs: Inputs, index: int) -> Inputs:
