@@ -1,17 +1,20 @@
 """From a diffusers model to a bundle: load, trace, store, check, and only then show the result.
 
 Everything is written into a hidden folder beside the output, which takes its place when all of it is there and every
-graph has passed the parity gate. Whatever happens before that leaves nothing behind.
+graph has passed the parity gate. An error before that leaves nothing behind; an export that is cut off, by Ctrl-C or a
+kill, leaves the hidden folder, and the same export goes on from it.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pahi_rt.bundle import (
     FORMAT_VERSION,
@@ -27,8 +30,9 @@ from pahi_rt.bundle import (
 )
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.export.graph import PORTABLE_OPSET
+from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import check_graph
-from pahi_rt.export.provenance import describe_components, tool_versions
+from pahi_rt.export.provenance import describe_components, describe_prior, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -89,16 +93,19 @@ def export_bundle(
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
-        stages = Stages(scratch, on_stage)
+        stages, journal = Stages(scratch, on_stage), Journal(scratch)
         load = partial(load_model, folder, [Path(prior) for prior in priors], decoder)
+        generator, autoencoder = describe_components(model, decoder)
 
         def prepare(loaded: Model) -> TokenizerSpec:
+            checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
+            journal.begin(_key(generator, autoencoder, checkpoints, steps, opset, tool_versions()))
             _check_space(scratch, loaded, precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 
-        traced = trace(load, prepare, scratch, steps, precisions, opset, stages)
-        parity = _check_parity(scratch, traced, stages)
-        generator, autoencoder = describe_components(model, decoder)
+        traced = trace(load, prepare, scratch, steps, precisions, opset, stages, journal)
+        parity = _check_parity(scratch, traced, stages, journal)
+        journal.close()
         with stages("write bundle"):
             _copy(extras, scratch)
             manifest = Manifest(
@@ -122,12 +129,17 @@ def export_bundle(
     return open_bundle(output)
 
 
-def _check_parity(folder: Path, traced: Traced, stages: Stages) -> tuple[Parity, ...]:
-    rows: list[Parity] = []
-    for variant, references in traced.references.items():
+def _key(*parts: object) -> str:
+    """One word for all that decides what graphs hold: parts of the model by their hashes, steps, opset, versions."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _check_parity(folder: Path, traced: Traced, stages: Stages, journal: Journal) -> tuple[Parity, ...]:
+    def compare(variant: Variant) -> list[Parity]:
         with stages(f"compare {variant.file} with PyTorch"):
-            rows += check_graph(folder / variant.file, traced.inputs, references)
-    return tuple(rows)
+            return check_graph(folder / variant.file, traced.inputs, traced.references[variant])
+
+    return tuple(row for v in traced.references for row in journal.parity(v.file, partial(compare, v)))
 
 
 def _check_request(
@@ -166,7 +178,7 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
     weights = sum(4 * parameter.numel() for parameter in parameters) * halves
     needed = weights + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free + sum(path.stat().st_size for path in files_in(folder)) < needed:
         raise OutputError(
             f"the bundle needs about {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left",
             fix="free some space, choose another output, or export one precision alone, such as w16",
@@ -175,18 +187,36 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
 
 @contextmanager
 def _building(output: Path) -> Iterator[Path]:
-    """A new folder beside `output` that becomes it, or vanishes if anything goes wrong."""
-    scratch = output.absolute().parent / f".{output.name}.{os.getpid()}.partial"
+    """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
+    scratch = output.absolute().parent / f".{output.name}.partial"
+    with _alone(scratch.with_suffix(".lock"), output):
+        try:
+            scratch.mkdir(exist_ok=True)
+            yield scratch
+            _reveal(scratch, output)
+        except Exception as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            what = f"cannot write {output}: {error.strerror or error}"
+            raise OutputError(what, fix="free some space, or choose another output") from error
+
+
+@contextmanager
+def _alone(path: Path, output: Path) -> Iterator[None]:
+    """The lock file `path` is held meanwhile. OutputError if another process holds it, or none can be made."""
+    lock = FileLock(path)
     try:
-        scratch.mkdir()
-        yield scratch
-        _reveal(scratch, output)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"another export is writing {output}", fix="wait for it, or choose another output") from error
     except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}", fix="free some space, or choose another output"
-        ) from error
+        raise OutputError(f"cannot write {output}: {error.strerror}", fix="choose another output") from error
+    try:
+        yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _reveal(scratch: Path, output: Path) -> None:

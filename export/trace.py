@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpe
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
 from pahi_rt.export.graph import export_graph
+from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import (
     LESS_PRECISION,
     SAME_ARITHMETIC,
@@ -163,8 +165,9 @@ def trace(
     precisions: Sequence[str],
     opset: int,
     stages: Stages,
+    journal: Journal,
 ) -> Traced:
-    """Write all graphs and their weights into `folder`.
+    """Write all graphs and their weights into `folder`, but for those that `journal` has.
 
     `prepare` checks what there is to check and writes the tokenizer into `folder`. `load` is called again for each
     further precision, since less precision cannot be undone.
@@ -187,7 +190,8 @@ def trace(
         variants = model.variants(steps, precision)
         rounded = _round(model, inputs, steps, stages) if precision == "w16" else None
         references |= {v: refer(v, drawn, rounded) for v in variants}
-        graphs |= write_graphs(model, variants, precision, folder, opset, stages)
+        write = partial(write_graphs, model, variants, precision, folder, opset, stages)
+        graphs |= dict(zip(variants, journal.graphs(precision, write), strict=True))
     return Traced(tokenizer, image, graphs, priors, inputs, references)
 
 
@@ -222,7 +226,7 @@ def _describe_prior(model: Model, kind: str, inputs: Inputs) -> PriorSpec:
 
 def write_graphs(
     model: Model, variants: Sequence[Variant], precision: str, folder: Path, opset: int, stages: Stages
-) -> dict[Variant, Graph]:
+) -> list[Graph]:
     """Write the `variants` of one precision into `folder`, and files of the generator's and each prior's weights.
 
     Leaves `model` as it is in that precision.
@@ -232,7 +236,7 @@ def write_graphs(
     if precision == "fp16":
         for fused in modules.values():
             halve(fused)
-    graphs = {}
+    graphs = []
     with ExitStack() as files:
         weights = files.enter_context(WeightsFile(folder / name_file("weights", precision, "bin")))
         own = {k: files.enter_context(WeightsFile(folder / name_file(k, precision, "bin"))) for k in model.priors}
@@ -243,7 +247,7 @@ def write_graphs(
                     store_weights(graph, own[variant.prior], compact=precision == "w16", scope=PRIOR_SCOPE)
                 store_weights(graph, weights, compact=precision == "w16")
                 ir.save(graph, folder / variant.file)
-            graphs[variant] = _describe_graph(graph, variant, opset)
+            graphs.append(_describe_graph(graph, variant, opset))
     return graphs
 
 

@@ -212,6 +212,28 @@ def test_nothing_is_left_of_a_failed_export(model: Path, tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_module, "check_graph", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
+    assert [path.name for path in tmp_path.iterdir()] == [".bundle.partial"]
+    monkeypatch.setattr(trace, "export_graph", lambda *_: pytest.fail("it was traced again"))
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
+    verify(bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    names = ["one-step.onnx", "pahi.json", "tokenizer.json", "weights.bin"]
+    assert sorted(path.name for path in bundle.path.iterdir()) == names
+
+
+def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:
+    with export_module._building(tmp_path / "bundle"), pytest.raises(OutputError, match="another export is writing"):
+        export_bundle(model, tmp_path / "bundle", name="x")
+
+
 def test_a_full_disk_is_an_output_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
