@@ -70,6 +70,7 @@ def export_bundle(
     precisions: Sequence[str] = ("fp32",),
     priors: Sequence[str | Path] = (),
     decoder: str | Path | None = None,
+    size: tuple[int, int] | None = None,
     opset: int = PORTABLE_OPSET,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
@@ -81,7 +82,8 @@ def export_bundle(
 
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
     and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
-    model's own. The first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default.
+    model's own, and `size` the pictures' height and width in pixels, if not those that the model was trained at. The
+    first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -94,12 +96,12 @@ def export_bundle(
     folder = find_model(model)
     with _building(output) as scratch:
         stages, journal = Stages(scratch, on_stage), Journal(scratch)
-        load = partial(load_model, folder, [Path(prior) for prior in priors], decoder)
+        load = partial(load_model, folder, [Path(prior) for prior in priors], decoder, size)
         generator, autoencoder = describe_components(model, decoder)
 
         def prepare(loaded: Model) -> TokenizerSpec:
             checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
-            journal.begin(_key(generator, autoencoder, checkpoints, steps, opset, tool_versions()))
+            journal.begin(_key(generator, autoencoder, checkpoints, size, steps, opset, tool_versions()))
             _check_space(scratch, loaded, precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 

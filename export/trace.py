@@ -138,13 +138,15 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def load_model(folder: Path, priors: Sequence[Path], decoder: str | Path | None = None) -> Model:
-    """The diffusers model in `folder` and the checkpoints `priors`; `decoder` as for `load_generator`.
+def load_model(
+    folder: Path, priors: Sequence[Path], decoder: str | Path | None = None, size: tuple[int, int] | None = None
+) -> Model:
+    """The diffusers model in `folder` and the checkpoints `priors`; `decoder` and `size` as for `load_generator`.
 
     Raises PahiError for a model that cannot be loaded, a prior that cannot be read or does not fit it, or two of one
     kind.
     """
-    generator = load_generator(folder, decoder)
+    generator = load_generator(folder, decoder, size)
     loaded: dict[str, Prior] = {}
     checkpoints: dict[str, Path] = {}
     for path in priors:

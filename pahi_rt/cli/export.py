@@ -25,6 +25,9 @@ def export(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
     precision: Annotated[str, typer.Option(help="fp32, w16, fp16, with commas; the first is the default.")] = "fp32",
+    height: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
+    width: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
+    opset: Annotated[int, typer.Option(help="Of ONNX: 20 for every runtime, 23 for fewer nodes.")] = 20,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -38,6 +41,8 @@ def export(
         precisions=tuple(precision.split(",")),
         priors=prior or (),
         decoder=decoder,
+        size=parse_size(height, width),
+        opset=opset,
         overwrite=force,
         on_stage=messages.stage,
     )
@@ -54,3 +59,12 @@ def parse_steps(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--steps takes numbers with commas, such as 1,2, not {text!r}") from error
+
+
+def parse_size(height: int | None, width: int | None) -> tuple[int, int] | None:
+    """Height and width in pixels, or None. Raises a usage error for one without the other."""
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise typer.BadParameter("--height and --width go together")
+    return height, width

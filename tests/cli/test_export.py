@@ -43,6 +43,8 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "precisions": ("fp32",),
         "priors": (),
         "decoder": None,
+        "size": None,
+        "opset": 20,
         "overwrite": False,
     }
 
@@ -58,6 +60,16 @@ def test_options(run, request_made: dict[str, Any]) -> None:
 def test_priors(run, request_made: dict[str, Any]) -> None:
     run("export", "model", "-o", "out", "--prior", "runs/hi/prior.safetensors", "--prior", "pahi.safetensors")
     assert request_made["priors"] == [Path("runs/hi/prior.safetensors"), Path("pahi.safetensors")]
+
+
+def test_size_and_opset(run, request_made: dict[str, Any]) -> None:
+    run("export", "model", "-o", "out", "--height", "512", "--width", "768", "--opset", "23")
+    assert (request_made["size"], request_made["opset"]) == ((512, 768), 23)
+
+
+def test_a_height_without_a_width(run, request_made: dict[str, Any]) -> None:
+    assert run("export", "model", "-o", "out", "--height", "512").exit_code == 2
+    assert request_made == {}
 
 
 @pytest.mark.parametrize("steps", ["", "one", "1;2", "1,"])

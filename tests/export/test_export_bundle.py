@@ -184,6 +184,12 @@ def test_pipeline_draws_what_pytorch_draws(bundle: Bundle, generator: Generator,
     assert np.unique(picture).size > 50
 
 
+def test_pictures_of_another_size(model: Path, tmp_path: Path) -> None:
+    bundle = export_bundle(model, tmp_path / "wide", name="wide", steps=(1,), size=(32, 96))
+    assert bundle.manifest.image.latent_shape == (4, 4, 12)
+    assert Pipeline.load(bundle)("a red cat", seed=1).size == (96, 32)
+
+
 def test_stages_are_reported_with_time_and_size(exported: tuple[Bundle, list[tuple[str, float, int | None]]]) -> None:
     bundle, stages = exported
     assert [name for name, _, _ in stages] == [
@@ -290,6 +296,8 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
         ({"precisions": ("fp16", "fp16")}, "of the precision fp16, fp16"),
         ({"precisions": ()}, "of the precision none"),
         ({"opset": 17}, "opset 17"),
+        ({"size": (64, 60)}, "cannot draw pictures of 64 x 60 pixels"),
+        ({"size": (0, 64)}, "cannot draw pictures of 0 x 64 pixels"),
         ({"extra_files": {"../escape.txt": __file__}}, "cannot be called"),
         ({"extra_files": {"weights.bin": __file__}}, "cannot be called"),
         ({"extra_files": {"pahi-w16.bin": __file__}}, "cannot be called"),
