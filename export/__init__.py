@@ -1,8 +1,5 @@
-"""Export: a diffusers model -> one ONNX graph for each number of steps -> parity gate -> bundle.
+"""Export: a diffusers model -> one ONNX graph for each number of steps -> parity gate -> bundle -> plans for GPUs.
 
-Needs the `export` extra (torch, diffusers, transformers, onnx).
+`bundle.export_bundle` needs the `export` extra (torch, diffusers, transformers, onnx); `engines.add_engines` needs
+TensorRT alone, so that plans can be built where a bundle is used.
 """
-
-from pahi_rt.export.bundle import export_bundle
-
-__all__ = ["export_bundle"]

@@ -1,16 +1,20 @@
 """From a diffusers model to a bundle: load, trace, store, check, and only then show the result.
 
 Everything is written into a hidden folder beside the output, which takes its place when all of it is there and every
-graph has passed the parity gate. Whatever happens before that leaves nothing behind.
+graph has passed the parity gate. An error before that leaves nothing behind; an export that is cut off, by Ctrl-C or a
+kill, leaves the hidden folder, and the same export goes on from it.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pahi_rt.bundle import (
     FORMAT_VERSION,
@@ -19,43 +23,40 @@ from pahi_rt.bundle import (
     Card,
     Manifest,
     Parity,
+    TokenizerSpec,
     file_record,
     open_bundle,
     write_manifest,
 )
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.export.graph import PORTABLE_OPSET
+from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import check_graph
-from pahi_rt.export.provenance import describe_components, tool_versions
+from pahi_rt.export.provenance import describe_components, describe_prior, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
-    PRECISIONS,
     STEMS,
-    WEIGHTS,
     Model,
     OnStage,
     Stages,
     Traced,
     Variant,
     files_in,
-    graphs_of,
     load_model,
-    prior_file,
+    name_file,
     trace,
 )
-from pahi_rt.export.weights import Storage
-from pahi_rt.manifest import GAUSSIAN, PRIORS, is_safe_name
+from pahi_rt.manifest import GAUSSIAN, PRECISIONS, PRIORS, is_safe_name
 from pahi_rt.noise import RECIPE
 from pahi_rt.train.components import find_model
 
 ROOM_FOR_GRAPHS = 64 * 2**20
 OWN_FILES = {
     MANIFEST,
-    WEIGHTS,
     TOKENIZER,
-    *(prior_file(kind) for kind in PRIORS),
-    *(Variant(steps, prior).file for steps in STEMS for prior in (*PRIORS, GAUSSIAN)),
+    *(name_file(stem, precision, "bin") for stem in ("weights", *PRIORS) for precision in PRECISIONS),
+    *(Variant(n, prior, precision).file for n in STEMS for prior in (*PRIORS, GAUSSIAN) for precision in PRECISIONS),
 }
 """Names of files that an export writes itself."""
 
@@ -66,8 +67,10 @@ def export_bundle(
     *,
     name: str,
     steps: Sequence[int] = (1, 2),
-    storage: Storage = "float32",
+    precisions: Sequence[str] = ("fp32",),
     priors: Sequence[str | Path] = (),
+    decoder: str | Path | None = None,
+    size: tuple[int, int] | None = None,
     opset: int = PORTABLE_OPSET,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
@@ -75,10 +78,12 @@ def export_bundle(
     overwrite: bool = False,
     on_stage: OnStage | None = None,
 ) -> Bundle:
-    """Fuse the diffusers folder or hub id `model` into one graph for each number of `steps`, as the bundle `output`.
+    """Fuse the diffusers folder or hub id `model` into a graph for each of `steps` and `precisions`: bundle `output`.
 
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
-    and each prior, and none without. `storage` is how matrices are stored; the arithmetic is float32 in either case.
+    and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
+    model's own, and `size` the pictures' height and width in pixels, if not those that the model was trained at. The
+    first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -86,18 +91,27 @@ def export_bundle(
     PahiError for a model that cannot be exported or a prior that does not fit it.
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
-    _check_request(steps, storage, extras, vocabulary)
+    _check_request(steps, precisions, extras, vocabulary)
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
-        stages = Stages(scratch, on_stage)
-        traced = _load_and_trace(folder, priors, scratch, steps, storage, opset, extras, stages)
-        parity = _check_parity(scratch, traced, stages)
-        generator, autoencoder = describe_components(model, folder)
+        stages, journal = Stages(scratch, on_stage), Journal(scratch)
+        load = partial(load_model, folder, [Path(prior) for prior in priors], decoder, size)
+        generator, autoencoder = describe_components(model, decoder)
+
+        def prepare(loaded: Model) -> TokenizerSpec:
+            checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
+            journal.begin(_key(generator, autoencoder, checkpoints, size, steps, opset, tool_versions()))
+            _check_space(scratch, loaded, precisions, extras)
+            return save_tokenizer(folder, loaded.generator, scratch)
+
+        traced = trace(load, prepare, scratch, steps, precisions, opset, stages, journal)
+        parity = _check_parity(scratch, traced, stages, journal)
+        journal.close()
         with stages("write bundle"):
             _copy(extras, scratch)
             manifest = Manifest(
-                format_version=FORMAT_VERSION if traced.priors else 1,
+                format_version=FORMAT_VERSION,
                 name=name,
                 generator=generator,
                 autoencoder=autoencoder,
@@ -105,7 +119,7 @@ def export_bundle(
                 image=traced.image,
                 tokenizer=traced.tokenizer,
                 noise_recipe=RECIPE,
-                graphs=graphs_of(GAUSSIAN, traced.graphs),
+                graphs=tuple(traced.graphs.values()),
                 engines=(),
                 parity=parity,
                 files={path.relative_to(scratch).as_posix(): file_record(path) for path in files_in(scratch)},
@@ -117,38 +131,28 @@ def export_bundle(
     return open_bundle(output)
 
 
-def _load_and_trace(
-    folder: Path,
-    priors: Sequence[str | Path],
-    scratch: Path,
-    steps: Sequence[int],
-    storage: Storage,
-    opset: int,
-    extras: Mapping[str, Path],
-    stages: Stages,
-) -> Traced:
-    with stages("load model"):
-        model = load_model(folder, [Path(prior) for prior in priors])
-        _check_space(scratch, model, storage, extras)
-        tokenizer = save_tokenizer(folder, model.generator, scratch)
-    return trace(model, tokenizer, scratch, steps, storage, opset, stages)
+def _key(*parts: object) -> str:
+    """One word for all that decides what graphs hold: parts of the model by their hashes, steps, opset, versions."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _check_parity(folder: Path, traced: Traced, stages: Stages) -> tuple[Parity, ...]:
-    rows: list[Parity] = []
-    for variant in traced.graphs:
+def _check_parity(folder: Path, traced: Traced, stages: Stages, journal: Journal) -> tuple[Parity, ...]:
+    def compare(variant: Variant) -> list[Parity]:
         with stages(f"compare {variant.file} with PyTorch"):
-            original = traced.originals[variant] if traced.originals else None
-            rows += check_graph(folder / variant.file, traced.inputs, traced.references[variant], original)
-    return tuple(rows)
+            return check_graph(folder / variant.file, traced.inputs, traced.references[variant])
+
+    return tuple(row for v in traced.references for row in journal.parity(v.file, partial(compare, v)))
 
 
-def _check_request(steps: Sequence[int], storage: Storage, extras: Mapping[str, Path], vocabulary: str | None) -> None:
+def _check_request(
+    steps: Sequence[int], precisions: Sequence[str], extras: Mapping[str, Path], vocabulary: str | None
+) -> None:
     if not steps or len(set(steps)) < len(steps) or not set(steps) <= set(STEMS):
         known = ", ".join(map(str, STEMS))
         raise PahiError(f"cannot export graphs of {tuple(steps)} steps", fix=f"name one or more of {known}, each once")
-    if storage not in PRECISIONS:
-        raise PahiError(f"unknown storage {storage!r}", fix=f"use {' or '.join(PRECISIONS)}")
+    if not precisions or len(set(precisions)) < len(precisions) or not set(precisions) <= set(PRECISIONS):
+        fix = f"name one or more of {', '.join(PRECISIONS)}, each once"
+        raise PahiError(f"cannot export graphs of the precision {', '.join(precisions) or 'none'}", fix=fix)
     for name, path in extras.items():
         if not is_safe_name(name) or name in OWN_FILES:
             raise PahiError(f"an extra file cannot be called {name!r} in a bundle", fix="choose another name")
@@ -169,33 +173,52 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise OutputError(f"{output} is not a bundle, so it will not be overwritten", fix="choose another output")
 
 
-def _check_space(folder: Path, model: Model, storage: Storage, extras: Mapping[str, Path]) -> None:
+def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]) -> None:
     modules = (model.generator, *model.priors.values())
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    wide = sum(p.numel() * (2 if storage == "float16" and p.dim() >= 2 else 4) for p in parameters)
-    needed = wide + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
+    halves = sum(1 if precision == "fp32" else 0.5 for precision in precisions)
+    weights = sum(4 * parameter.numel() for parameter in parameters) * halves
+    needed = weights + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free + sum(path.stat().st_size for path in files_in(folder)) < needed:
         raise OutputError(
             f"the bundle needs about {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left",
-            fix="free some space, choose another output, or store the weights as float16",
+            fix="free some space, choose another output, or export one precision alone, such as w16",
         )
 
 
 @contextmanager
 def _building(output: Path) -> Iterator[Path]:
-    """A new folder beside `output` that becomes it, or vanishes if anything goes wrong."""
-    scratch = output.absolute().parent / f".{output.name}.{os.getpid()}.partial"
+    """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
+    scratch = output.absolute().parent / f".{output.name}.partial"
+    with _alone(scratch.with_suffix(".lock"), output):
+        try:
+            scratch.mkdir(exist_ok=True)
+            yield scratch
+            _reveal(scratch, output)
+        except Exception as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            what = f"cannot write {output}: {error.strerror or error}"
+            raise OutputError(what, fix="free some space, or choose another output") from error
+
+
+@contextmanager
+def _alone(path: Path, output: Path) -> Iterator[None]:
+    """The lock file `path` is held meanwhile. OutputError if another process holds it, or none can be made."""
+    lock = FileLock(path)
     try:
-        scratch.mkdir()
-        yield scratch
-        _reveal(scratch, output)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"another export is writing {output}", fix="wait for it, or choose another output") from error
     except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}", fix="free some space, or choose another output"
-        ) from error
+        raise OutputError(f"cannot write {output}: {error.strerror}", fix="choose another output") from error
+    try:
+        yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _reveal(scratch: Path, output: Path) -> None:

@@ -9,13 +9,11 @@ With a prior there is the second step: it turns `noise` into x_T from the same e
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderTiny, LCMScheduler
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
 from pahi_rt.export.fold import fold_timestep
 from pahi_rt.manifest import STRENGTH
-from pahi_rt.train.generators import Generator, decode_latents, encode_prompt
+from pahi_rt.train.generators import Conditioning, Generator, decode_latents
 from pahi_rt.train.priors import Prior, check_fit, sample_noise
 from pahi_rt.train.sampling import sample_latents
 
@@ -24,47 +22,42 @@ PRIOR_SCOPE = "prior"
 MAX_BATCH = 64
 
 
-def check_exportable(generator: Generator) -> None:
-    """Raises PahiError for a model that can be trained on, but that the graph cannot hold yet."""
-    lacking = {
-        "a second text encoder": generator.text_encoder_2 is not None,
-        "a guidance embedding": generator.guidance is not None,
-        "an LCMScheduler": isinstance(generator.scheduler, LCMScheduler),
-        f"an {type(generator.decoder).__name__}": not isinstance(generator.decoder, AutoencoderTiny),
-    }
-    found = [what for what, present in lacking.items() if present]
-    if found:
-        raise PahiError(
-            f"a model with {' and '.join(found)} cannot be exported yet",
-            fix="export a StableDiffusionPipeline that has an EulerDiscreteScheduler and an AutoencoderTiny",
-        )
-
-
 class Fused(nn.Module):
-    """Text encoder, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights.
+    """Text encoders, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights.
 
-    Raises PahiError for a model that the graph cannot hold, or another number of steps.
+    Raises PahiError for a model that cannot take so many steps, or whose timesteps cannot be folded.
     """
+
+    dtype = torch.float32
+    """What its parts but the prior compute in."""
 
     def __init__(self, generator: Generator, steps: int) -> None:
         super().__init__()
-        check_exportable(generator)
         self.schedule = generator.schedule(steps)
-        self.text_encoder = generator.text_encoder
-        self.unets = nn.ModuleList(fold_timestep(generator.unet, timestep) for timestep in self.schedule.timesteps)
+        # Its modules are those below; as a method it adds none under another name.
+        self.encode_prompt = generator.encode_prompt
+        self.text_encoder, self.text_encoder_2 = generator.text_encoder, generator.text_encoder_2
+        time_ids = None if generator.text_encoder_2 is None else generator.time_ids
+        self.unets = nn.ModuleList(
+            fold_timestep(generator.unet, timestep, generator.guidance, time_ids)
+            for timestep in self.schedule.timesteps
+        )
         self.decoder = generator.decoder
         self.latent_shape = generator.latent_shape
         self.max_length = generator.max_length
 
-    def draw(self, embeddings: Tensor, noise: Tensor) -> Tensor:
-        """Embeddings [B, T, D] and x_T [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
+    def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
+        """What B prompts are to the UNet and x_T [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
 
         def denoise(latents: Tensor, step: int) -> Tensor:
             # The timestep is an argument of the class, but the folded UNet does not read it.
-            output: Tensor = self.unets[step](latents, 0, embeddings).sample
-            return output
+            read = latents.to(self.dtype)
+            output: Tensor = self.unets[step](
+                read, 0, conditioning.embeddings, added_cond_kwargs=conditioning.added
+            ).sample
+            return output.float()
 
-        return to_levels(decode_latents(self.decoder, sample_latents(denoise, noise, self.schedule)))
+        return to_levels(decode_latents(self.decoder, sample_latents(denoise, noise, self.schedule), self.dtype))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
         """Inputs of the right names, types and shapes, in the order of `forward`. Every first axis is the batch."""
@@ -79,7 +72,7 @@ class FusedGenerator(Fused):
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Token ids int64 [B, T], standard Gaussian noise float32 [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
-        return self.draw(encode_prompt(self.text_encoder, input_ids).embeddings, noise)
+        return self.draw(self.encode_prompt(input_ids), noise)
 
 
 class FusedPrior(Fused):
@@ -93,8 +86,8 @@ class FusedPrior(Fused):
 
     def forward(self, input_ids: Tensor, noise: Tensor, prior_strength: Tensor) -> Tensor:
         """The same, and strengths float32 [B] in 0..1: 1 is the prior, 0 the standard Gaussian to the bit."""
-        conditioning = encode_prompt(self.text_encoder, input_ids)
-        return self.draw(conditioning.embeddings, self.prior(conditioning.pooled, noise, prior_strength))
+        conditioning = self.encode_prompt(input_ids)
+        return self.draw(conditioning, self.prior(conditioning.pooled.float(), noise, prior_strength))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
         return {**super().example_inputs(batch), STRENGTH: torch.ones(batch)}

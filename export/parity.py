@@ -6,7 +6,9 @@ Errors are those of the picture in [0, 1] just before it is rounded to levels; r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from pahi_rt.bundle import Parity
 from pahi_rt.errors import ParityError
+from pahi_rt.export.faults import find_fault
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
@@ -48,7 +51,7 @@ class Tolerance:
 
 
 SAME_ARITHMETIC = Tolerance(max_error=2e-3, levels_within_one=0.999)
-ROUNDED_WEIGHTS = Tolerance(psnr_db=40.0)
+LESS_PRECISION = Tolerance(psnr_db=40.0)
 ANY_BATCH = Tolerance(levels_within_one=1.0)
 
 PERFECT_DB = 200.0
@@ -62,6 +65,15 @@ class Pictures:
     values: NDArray[np.floating]
     """[B, H, W, 3] in [0, 1]."""
     levels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a graph's pictures are compared with."""
+
+    against: str
+    pictures: Pictures
+    tolerance: Tolerance
 
 
 def fixed_inputs(tokenizer: Tokenizer, latent_shape: tuple[int, int, int]) -> Inputs:
@@ -117,41 +129,40 @@ def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
     return levels
 
 
-def check_graph(path: Path, inputs: Inputs, reference: Pictures, original: Pictures | None = None) -> list[Parity]:
-    """Compare a graph with PyTorch and with itself in a batch; one row for each comparison. Raises ParityError.
-
-    With weights stored as float16, `reference` has its matrices rounded alike, and `original` has not.
-    """
+def check_graph(path: Path, inputs: Inputs, references: Sequence[Reference]) -> list[Parity]:
+    """Compare a graph with PyTorch and with itself in a batch; one row for each comparison. Raises ParityError."""
     drawn, batch = draw_graph(path, inputs), draw_batch(path, inputs)
-    check_sane("PyTorch", reference)
-    check_sane(path.name, drawn)
-    against = "PyTorch fp32" if original is None else "PyTorch fp32, matrices rounded to fp16"
-    rows = [compare(path.name, against, drawn, reference, SAME_ARITHMETIC)]
-    if original is not None:
-        rows.append(compare(path.name, "PyTorch fp32, weights as trained", drawn, original, ROUNDED_WEIGHTS))
+    check_sane(path.name, drawn, partial(find_fault, path, _worst_row(inputs, drawn)))
+    for reference in references:
+        check_sane(reference.against, reference.pictures)
+    rows = [compare(path.name, drawn, reference) for reference in references]
     together = Pictures(batch.astype(np.float32) / 255, batch)
     alone = Pictures(drawn.levels.astype(np.float32) / 255, drawn.levels)
-    return [*rows, compare(path.name, f"itself, batch {len(batch)} and batch 1", together, alone, ANY_BATCH)]
+    itself = Reference(f"itself, batch {len(batch)} and batch 1", alone, ANY_BATCH)
+    return [*rows, compare(path.name, together, itself)]
 
 
-def check_sane(name: str, pictures: Pictures) -> None:
-    """Raises ParityError for NaN, infinity, or a picture that is all black."""
+def check_sane(name: str, pictures: Pictures, find: Callable[[], str | None] = lambda: None) -> None:
+    """Raises ParityError for NaN, infinity, or a picture that is all black, with what `find` says of the cause."""
     bad = None
     if not np.isfinite(pictures.values).all():
         bad = "NaN or infinity"
     elif not pictures.levels.any(axis=(1, 2, 3)).all():
         bad = "a black picture"
     if bad:
-        raise ParityError(f"{name} draws {bad}", fix="check the model's weights: draw the same prompts with diffusers")
+        cause = find()
+        what = f"{name} draws {bad}" + (f": {cause}" if cause else "")
+        raise ParityError(what, fix="check the model's weights: draw the same prompts with diffusers")
 
 
-def compare(graph: str, against: str, drawn: Pictures, reference: Pictures, tolerance: Tolerance) -> Parity:
-    """One row of the manifest. Raises ParityError if the difference is beyond `tolerance`."""
-    error = np.abs(drawn.values.astype(np.float64) - reference.values)
-    levels = np.abs(drawn.levels.astype(np.int16) - reference.levels)
+def compare(graph: str, drawn: Pictures, reference: Reference) -> Parity:
+    """One row of the manifest. Raises ParityError if the difference is beyond the reference's tolerance."""
+    expected, tolerance = reference.pictures, reference.tolerance
+    error = np.abs(drawn.values.astype(np.float64) - expected.values)
+    levels = np.abs(drawn.levels.astype(np.int16) - expected.levels)
     row = Parity(
         graph=graph,
-        against=against,
+        against=reference.against,
         max_error=float(error.max()),
         psnr_db=_psnr(error),
         levels_within_one=float((levels <= 1).mean()),
@@ -163,9 +174,9 @@ def compare(graph: str, against: str, drawn: Pictures, reference: Pictures, tole
         or row.levels_within_one < tolerance.levels_within_one
     ):
         raise ParityError(
-            f"{graph} is not {against}: max error {row.max_error:.2g}, PSNR {row.psnr_db:.1f} dB,"
+            f"{graph} is not {reference.against}: max error {row.max_error:.2g}, PSNR {row.psnr_db:.1f} dB,"
             f" {row.levels_within_one:.2%} within one level; required: {tolerance}",
-            fix="export with float32 storage, or with another opset, and report the model if that fails too",
+            fix="export with --precision fp32 or with another opset, and report the model if that fails too",
         )
     return row
 
@@ -187,6 +198,11 @@ def _session(model: str | bytes, options: Any) -> Any:
 
 def _batch(inputs: Inputs) -> int:
     return len(next(iter(inputs.values())))
+
+
+def _worst_row(inputs: Inputs, drawn: Pictures) -> Inputs:
+    """The inputs of the first picture that is not all numbers, or of the first one."""
+    return _row(inputs, int(np.argmin(np.isfinite(drawn.values).all(axis=(1, 2, 3)))))
 
 
 def _row(inputs: Inputs, index: int) -> Inputs:

@@ -6,27 +6,37 @@ import hashlib
 import platform
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from pahi_rt import __version__
 from pahi_rt.bundle import Component
-from pahi_rt.train.components import weight_files
+from pahi_rt.train.components import find_model, weight_files
 
 TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 UNKNOWN = "unknown"
 
 
-def describe_components(source: str | Path, folder: Path) -> tuple[Component, Component]:
-    """The generator (text encoder and UNet) and the autoencoder of the model `source`, found in `folder`."""
+def describe_components(model: str | Path, decoder: str | Path | None = None) -> tuple[Component, Component]:
+    """The generator (text encoders and UNet) and the autoencoder of `model`, or `decoder` in the autoencoder's place.
+
+    Both are folders or hub ids. Raises PahiError if they cannot be found.
+    """
+    folder = find_model(model)
+    parts = [folder / part for part in ("text_encoder", "text_encoder_2", "unet") if (folder / part).is_dir()]
+    generator = _describe(model, folder, [file for part in parts for file in weight_files(part)])
+    if decoder is not None:
+        folder = find_model(decoder)
+        return generator, _describe(decoder, folder, weight_files(folder))
+    autoencoder = _describe(model, folder, weight_files(folder / "vae"))
+    return generator, replace(autoencoder, id=f"{autoencoder.id}/vae")
+
+
+def _describe(source: str | Path, folder: Path, weights: Iterable[Path]) -> Component:
     name = folder.resolve().name if Path(source).is_dir() else str(source)
     revision = folder.name if folder.parent.name == "snapshots" else "local"
-    licence = read_licence(folder)
-    weights = [*weight_files(folder / "text_encoder"), *weight_files(folder / "unet")]
-    return (
-        Component(name, revision, hash_files(weights), licence),
-        Component(f"{name}/vae", revision, hash_files(weight_files(folder / "vae")), licence),
-    )
+    return Component(name, revision, hash_files(weights), read_licence(folder))
 
 
 def describe_prior(path: Path) -> Component:

@@ -1,4 +1,4 @@
-"""weights.bin: the weights of all graphs of a bundle, each stored once, where a runtime can map it into memory.
+"""weights.bin: the weights of all graphs of one precision, each stored once, where a runtime can map it into memory.
 
 Two graphs of one model hold the same weights, and so do the steps of one graph: whatever has the same bytes is
 written once. The exporter transposes and joins matrices, but it does the same to each graph, so equal weights stay
@@ -13,17 +13,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
-from torch import nn
-
-from pahi_rt.errors import PahiError
-
-Storage = Literal["float32", "float16"]
 
 PAGE = 4096
 """Bytes. Tensors start on a page, so that they can be mapped; those that do not fill one stay in the graph's file."""
@@ -62,14 +56,14 @@ class WeightsFile:
         return self._offsets[key]
 
 
-def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "float32", scope: str = "") -> None:
+def store_weights(model: ir.Model, weights: WeightsFile, compact: bool = False, scope: str = "") -> None:
     """Move every initializer of a page or more to `weights`, and let equal ones be one.
 
     With a `scope` only those that none but nodes of the module of that name read; those that lie in a file already
     stay there.
 
-    With float16, matrices that lose nothing by it (see `round_matrices`) are stored as such and cast back to float32
-    by a node, which runtimes compute once at load: the arithmetic stays float32.
+    `compact` stores matrices of float32 that lose nothing by it as float16, and has a node cast them back, which
+    runtimes compute once at load: the arithmetic stays float32.
     """
     stored: dict[object, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
@@ -78,7 +72,7 @@ def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "flo
             continue
         if not _is_inside(value, scope):
             continue
-        array = _compact(tensor.numpy(), storage)
+        array = _compact(tensor.numpy()) if compact else tensor.numpy()
         offset = weights.add(array)
         del model.graph.initializers[name]
         # Zeros are the same bytes as a bias [C] and as one made ready for a picture, [C, 1, 1].
@@ -88,28 +82,13 @@ def store_weights(model: ir.Model, weights: WeightsFile, storage: Storage = "flo
         ir.convenience.replace_all_uses_with(value, stored[kind])
 
 
-def round_matrices(model: nn.Module) -> None:
-    """Round, in place, every parameter of two or more axes to what float16 can hold.
-
-    Vectors (biases and norms, a thousandth of all weights) keep their precision. Raises PahiError if a weight is out of
-    float16's range.
-    """
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() < 2:
-                continue
-            parameter.copy_(parameter.half())
-            if not parameter.isfinite().all():
-                raise PahiError(f"{name} is out of float16's range", fix="store the weights as float32")
-
-
 def _is_inside(value: ir.Value, scope: str) -> bool:
     names = [str(node.name) for node, _ in value.uses()]
     return not scope or (bool(names) and all(name.startswith((f"{scope}.", f"{scope}/")) for name in names))
 
 
-def _compact(array: NDArray[Any], storage: Storage) -> NDArray[Any]:
-    if storage == "float32" or array.dtype != np.float32 or array.ndim < 2:
+def _compact(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype != np.float32 or array.ndim < 2:
         return array
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)

@@ -1,7 +1,7 @@
 """A bundle: the folder that export writes and every runtime reads, and nothing else is shared.
 
     pahi.json        the manifest: what the bundle is, with size and sha256 of every other file
-    one-step.onnx    a graph for each number of steps and each prior; all share one weights file
+    one-step.onnx    a graph for each number of steps, prior and precision; all of one precision share a weights file
     weights.bin      external data, memory mapped by the runtime; the priors' own is in pahi.bin and hi.bin
     tokenizer.json   Hugging Face tokenizers format
 
@@ -16,11 +16,10 @@ import pickletools
 import re
 import stat
 import tempfile
-from collections import ChainMap
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pahi_rt.errors import BundleError
 from pahi_rt.manifest import (
@@ -68,7 +67,6 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NOT_WEIGHTS = {".json", ".md", ".onnx", ".png", ".txt"}
 
 
 @dataclass(frozen=True)
@@ -96,36 +94,55 @@ class Bundle:
         """The kinds of priors that it has, the default first."""
         return [kind for kind in PRIORS if kind in self.manifest.priors]
 
-    def graphs(self, prior: str = GAUSSIAN) -> dict[int, Graph]:
-        """Denoising steps -> the graph that draws with `prior`, a kind or "gaussian".
+    @property
+    def precisions(self) -> list[str]:
+        """What its graphs compute in, the default first."""
+        return list(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
+
+    def graphs(self, prior: str = GAUSSIAN, precision: str | None = None) -> dict[int, Graph]:
+        """Denoising steps -> the graph that draws with `prior`, a kind or "gaussian", in `precision` or the default.
 
         For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
-        Raises BundleError for a prior that it lacks.
+        Raises BundleError for a prior or a precision that it lacks.
         """
-        own = {kind: self.manifest.priors[kind].graphs for kind in self.priors}
-        if prior == GAUSSIAN:
-            return dict(ChainMap(self.manifest.graphs, *own.values()))
-        if prior not in own:
-            listed = f"only {' and '.join(own)}" if own else "nor any other"
-            fix = f"use --prior {' or '.join((*own, GAUSSIAN))}"
-            raise BundleError(f"bundle {self.manifest.name!r} has no prior {prior[:40]!r}, {listed}", fix=fix)
-        return own[prior]
+        self._check_choice("prior", prior, [*self.priors, GAUSSIAN])
+        wanted = self.choose_precision(precision)
+        # What comes last takes a number's place: those without a prior, then the default prior's.
+        order = [*reversed(self.priors), GAUSSIAN] if prior == GAUSSIAN else [prior]
+        return {
+            graph.steps: graph
+            for kind in order
+            for graph in self.manifest.graphs
+            if (graph.prior, graph.precision) == (kind, wanted)
+        }
 
-    def graph(self, steps: int, prior: str = GAUSSIAN) -> Graph:
+    def choose_precision(self, wanted: str | None = None) -> str:
+        """`wanted`, or the default for None. Raises BundleError for one that it lacks."""
+        if wanted is None:
+            return self.manifest.graphs[0].precision
+        self._check_choice("precision", wanted, self.precisions)
+        return wanted
+
+    def _check_choice(self, what: str, wanted: str, known: list[str]) -> None:
+        if wanted not in known:
+            fix = f"use --{what} {' or '.join(known)}"
+            raise BundleError(f"bundle {self.manifest.name!r} has no {what} {wanted[:40]!r}", fix=fix)
+
+    def graph(self, steps: int, prior: str = GAUSSIAN, precision: str | None = None) -> Graph:
         """That of `graphs` which takes `steps` denoising steps. Raises BundleError that names those there are."""
-        graphs = self.graphs(prior)
+        graphs = self.graphs(prior, precision)
         if steps not in graphs:
             known = sorted(graphs)
             listed = " or ".join(map(str, known)) or "none"
-            fix = f"use --steps {known[0]}" if known else _mend(self.path)
+            fix = f"use --steps {known[0]}" if known else "leave --precision or --prior out"
             raise BundleError(f"bundle {self.manifest.name!r} has no graph of {steps} steps, only {listed}", fix=fix)
         return graphs[steps]
 
-    def weights(self) -> list[Path]:
-        """The files that a graph may read its weights from, checked as `file` does."""
-        engines = {engine.file for engine in self.manifest.engines}
-        names = (name for name in self.manifest.files if PurePosixPath(name).suffix not in _NOT_WEIGHTS)
-        return [self.file(name) for name in names if name not in engines]
+    def graph_file(self, graph: Graph) -> Path:
+        """The path of a graph, checked as `file` does, and so are the files that it reads its weights from."""
+        for name in graph.weights:
+            self.file(name)
+        return self.file(graph.file)
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pahi_rt.errors import BundleError
 from pahi_rt.record import FIX, Record
 
-FORMAT_VERSION = 2
-"""The newest that is read. Format 1 has no priors; a bundle without any is still written as that."""
+FORMAT_VERSION = 3
+"""What is written and read. Formats 1 and 2, of versions that were never released, had one precision."""
 MANIFEST = "pahi.json"
 PRIORS = ("pahi", "hi")
 """Kinds of learned priors; what is drawn with unless another is asked for comes first."""
@@ -23,6 +22,9 @@ GAUSSIAN = "gaussian"
 """What stands in a kind's place for standard Gaussian noise."""
 STRENGTH = "prior_strength"
 """The input that a graph with a prior has and others lack, float32 [batch] in 0..1."""
+
+PRECISIONS = ("fp32", "w16", "fp16")
+"""What a graph computes in: fp32 and fp16 as they say, w16 in 32 bits with weights that are stored in 16."""
 
 _PICKLES = (".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _NAME = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")
@@ -41,11 +43,17 @@ class TensorSpec(Record):
 @dataclass(frozen=True)
 class Graph(Record):
     file: str
+    steps: int
+    """Denoising steps that it takes."""
+    prior: str
+    """The kind of prior that it holds, or "gaussian"."""
+    precision: str
+    """One of PRECISIONS."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int
-    precision: str
-    """Of the stored weights: "fp32", "fp16", ..."""
+    weights: tuple[str, ...]
+    """Files that hold its external data."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,12 @@ class Component(Record):
 
 @dataclass(frozen=True)
 class PriorSpec(Record):
-    """A learned prior, and the graphs that hold it; at strength 0 they draw from the standard Gaussian."""
+    """A learned prior; at strength 0 the graphs that hold it draw from the standard Gaussian."""
 
     component: Component
     """Its sha256 is that of the checkpoint."""
     kl_nats: float | None
     """KL divergence from the standard Gaussian, mean over the prompts of the parity gate; null if unknown."""
-    graphs: dict[int, Graph]
-    """Denoising steps -> the graph that takes them."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,19 @@ class TokenizerSpec(Record):
 
 @dataclass(frozen=True)
 class Engine(Record):
-    """A plan for one kind of device; any difference in these makes it unusable."""
+    """A plan for some kinds of devices; any difference in these makes it unusable."""
 
     file: str
-    runtime: str
-    runtime_version: str
-    compute_capability: str
-    shape_profile: str
+    graph: str
+    """The file of the graph that it was built from."""
     graph_sha256: str
+    runtime: str
+    """"tensorrt" or "tensorrt-rtx"."""
+    runtime_version: str
+    compute_capabilities: tuple[str, ...]
+    """As NVIDIA numbers its GPUs, without the dot: "86" is the RTX 30 series."""
+    batch: tuple[int, int, int]
+    """Least pictures at once, the number that it is best at, and most."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +156,9 @@ class Manifest(Record):
     image: ImageSpec
     tokenizer: TokenizerSpec
     noise_recipe: str
-    graphs: dict[int, Graph]
-    """Denoising steps -> the graph without a prior that takes them; where there are priors, there may be none."""
+    graphs: tuple[Graph, ...]
+    """One for each number of steps, prior and precision; the precision of the first is the default. Where there are
+    priors, there may be none without."""
     engines: tuple[Engine, ...]
     parity: tuple[Parity, ...]
     files: dict[str, FileRecord]
@@ -157,16 +169,6 @@ class Manifest(Record):
     vocabulary: str | None
     """The file that lists the words which the model knows."""
 
-    @classmethod
-    def from_dict(cls, data: object, where: str = MANIFEST) -> Manifest:
-        """`data` is of any format up to FORMAT_VERSION. Raises BundleError as every record does."""
-        return super().from_dict(_from_format_1(data, where), where)
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the format that `format_version` says."""
-        data = super().to_dict()
-        return _replace(data, "priors", "prior", None) if self.format_version == 1 else data
-
 
 def read_manifest(raw: bytes, where: str) -> Manifest:
     """`raw` is pahi.json's content, `where` its place in messages. Raises BundleError."""
@@ -175,13 +177,11 @@ def read_manifest(raw: bytes, where: str) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not valid JSON: {error}", fix=FIX) from error
     version = data.get("format_version") if isinstance(data, dict) else None
-    if type(version) is int and version > FORMAT_VERSION:
-        raise BundleError(
-            f"{where} is of bundle format {version}; this version reads up to {FORMAT_VERSION}",
-            fix="pip install --upgrade pahi-rt",
-        )
     if type(version) is not int or version < 1:
         raise BundleError(f"{where} holds no usable format_version", fix=FIX)
+    if version != FORMAT_VERSION:
+        fix = "pip install --upgrade pahi-rt" if version > FORMAT_VERSION else FIX
+        raise BundleError(f"{where} is of bundle format {version}; this version reads {FORMAT_VERSION}", fix=fix)
     manifest = Manifest.from_dict(data, where)
     check_manifest(manifest, where)
     return manifest
@@ -199,7 +199,7 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     for name in _named_files(manifest):
         if name not in manifest.files:
             raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
-    _check_priors(manifest, where)
+    _check_graphs(manifest, where)
     sizes = (manifest.image.height, manifest.image.width, *manifest.image.latent_shape)
     if min(sizes) < 1 or manifest.tokenizer.max_length < 2 or manifest.tokenizer.pad_id < 0:
         raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=FIX)
@@ -223,36 +223,29 @@ def write_json(record: Record) -> bytes:
     return (text + "\n").encode()
 
 
-def _check_priors(manifest: Manifest, where: str) -> None:
-    if manifest.priors and manifest.format_version == 1:
-        raise BundleError(f"{where}: bundles of format 1 have no priors", fix=FIX)
-    for kind, prior in manifest.priors.items():
+def _check_graphs(manifest: Manifest, where: str) -> None:
+    if not manifest.graphs:
+        raise BundleError(f"{where}: there are no graphs", fix=FIX)
+    for kind in manifest.priors:
         if kind not in PRIORS:
             raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
-        if not prior.graphs:
+        if kind not in {graph.prior for graph in manifest.graphs}:
             raise BundleError(f"{where}: priors: {kind} has no graph", fix=FIX)
-        for graph in prior.graphs.values():
-            if STRENGTH not in {spec.name for spec in graph.inputs}:
-                raise BundleError(f"{where}: priors: {kind}: {graph.file} does not take {STRENGTH}", fix=FIX)
-
-
-def _from_format_1(data: object, where: str) -> object:
-    """What is of format 1, as format 2 has it; the rest as it is."""
-    if not isinstance(data, dict) or data.get("format_version") != 1:
-        return data
-    if data.get("prior", "missing") is not None or "priors" in data:
-        raise BundleError(f"{where}: format 1 has no 'priors', and a 'prior' that is null", fix=FIX)
-    return _replace(data, "prior", "priors", {})
-
-
-def _replace(data: dict[str, Any], old: str, new: str, value: object) -> dict[str, Any]:
-    """`data` with another key and value in the place of the key `old`."""
-    return {new if key == old else key: value if key == old else item for key, item in data.items()}
+    seen = set()
+    for graph in manifest.graphs:
+        place = f"{where}: graphs: {graph.file}"
+        if graph.steps < 1 or graph.precision not in PRECISIONS or graph.prior not in (*manifest.priors, GAUSSIAN):
+            what = f"{graph.steps} steps, prior {graph.prior!r} and precision {graph.precision!r}"
+            raise BundleError(f"{place}: {what} make no sense here", fix=FIX)
+        if graph.prior != GAUSSIAN and STRENGTH not in {spec.name for spec in graph.inputs}:
+            raise BundleError(f"{place} does not take {STRENGTH}", fix=FIX)
+        if (role := (graph.steps, graph.prior, graph.precision)) in seen:
+            raise BundleError(f"{place} is a second graph of {role}", fix=FIX)
+        seen.add(role)
 
 
 def _named_files(manifest: Manifest) -> list[str]:
-    with_priors = [graph for prior in manifest.priors.values() for graph in prior.graphs.values()]
-    graphs = [graph.file for graph in (*manifest.graphs.values(), *with_priors)]
-    engines = [engine.file for engine in manifest.engines]
+    graphs = [file for graph in manifest.graphs for file in (graph.file, *graph.weights)]
+    engines = [file for engine in manifest.engines for file in (engine.file, engine.graph)]
     vocabulary = [manifest.vocabulary] if manifest.vocabulary is not None else []
     return [*graphs, *engines, manifest.tokenizer.file, *vocabulary]

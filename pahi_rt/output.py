@@ -43,6 +43,8 @@ class Recipe:
     """What the noise was drawn from: "hi", "pahi" or "gaussian"."""
     prior_strength: float = 0.0
     """0..1; 0 for "gaussian"."""
+    precision: str | None = None
+    """One of the bundle's; None is its default, as in files from before there were several."""
 
     @property
     def pictures(self) -> int:
@@ -62,6 +64,7 @@ class Recipe:
             "bundle-sha256": self.bundle_sha256,
             "pahi-rt": self.version,
             **self._prior_to_text(),
+            **({} if self.precision is None else {"precision": self.precision}),
         }
 
     @classmethod
@@ -72,7 +75,7 @@ class Recipe:
             raise ValueError("prompts is no list of strings")
         seed, count, steps = (int(text[key]) for key in ("seed", "count", "steps"))
         made_by = text["bundle"], text["bundle-sha256"], text["pahi-rt"]
-        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text))
+        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text), text.get("precision"))
 
     def _prior_to_text(self) -> dict[str, str]:
         # Nothing for standard Gaussian noise, as in files from before there were priors.

@@ -78,11 +78,12 @@ class Pipeline:
         threads: int | None = None,
         batch_size: int = 1,
         prior: str | None = None,
+        precision: str | None = None,
     ) -> Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         _check_recipe(opened)
-        loaded = load(opened, steps=steps, name=runtime, threads=threads, prior=prior)
+        loaded = load(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
         return cls(opened, loaded, steps=steps, batch_size=batch_size, prior=prior)
 
     def stream(

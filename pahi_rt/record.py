@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -77,11 +76,7 @@ def _read_tuple(kinds: tuple[Any, ...], value: object, where: str) -> tuple[Any,
 def _read_dict(kinds: tuple[Any, ...], value: object, where: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise mismatch("an object", value, where)
-    key_kind, item_kind = kinds
-    for key in value:
-        if key_kind is int and re.fullmatch(r"[1-9][0-9]{0,8}", key) is None:
-            raise mismatch("a key that is a positive number", key, where)
-    return {key_kind(key): _read(item_kind, item, f"{where}: {key}") for key, item in value.items()}
+    return {key: _read(kinds[1], item, f"{where}: {key}") for key, item in value.items()}
 
 
 def _read_float(value: Any, where: str) -> float:

@@ -28,15 +28,23 @@ def replace_file(edit: Edit, name: str, content: bytes) -> Path:
     return edit(change)
 
 
+def use_graph(folder: Path) -> None:
+    """What a runtime does before it loads a graph."""
+    bundle = b.open_bundle(folder)
+    bundle.graph_file(bundle.graph(1))
+
+
 def test_open_and_verify(contract: Path) -> None:
     bundle = b.open_bundle(contract)
     assert bundle.path == contract
     assert bundle.manifest.name == "contract"
     assert bundle.manifest.image == b.ImageSpec(32, 32, (4, 4, 4))
-    assert sorted(bundle.manifest.graphs) == [1, 2]
+    assert sorted(bundle.graphs()) == [1, 2]
+    assert (bundle.precisions, bundle.choose_precision()) == (["fp32"], "fp32")
     assert bundle.graph(2).inputs[2] == b.TensorSpec("prior_strength", "float32", ("batch",))
     assert bundle.file("tokenizer.json") == contract / "tokenizer.json"
-    assert bundle.weights() == [contract / "weights.bin"]
+    assert bundle.graph_file(bundle.graph(1)) == contract / "one-step.onnx"
+    assert bundle.graph(1).weights == ("weights.bin",)
     b.verify(bundle)
 
 
@@ -60,16 +68,14 @@ def test_the_manifest_survives_a_round_trip(contract: Path, name: str, tmp_path:
     assert b.Manifest.from_dict(manifest.to_dict() | {"engines": [], "parity": []}).graphs == manifest.graphs
 
 
-def test_a_manifest_that_cannot_be_read_back_is_not_written(
-    contract: Path, contract_with_priors: Path, folder: Path
-) -> None:
+def test_a_manifest_that_cannot_be_read_back_is_not_written(contract: Path, folder: Path) -> None:
     manifest = b.open_bundle(contract).manifest
     infinite = dataclasses.replace(manifest.parity[0], psnr_db=float("inf"))
     for bad in (
         dataclasses.replace(manifest, parity=(infinite,)),
         dataclasses.replace(manifest, files={}),
-        dataclasses.replace(manifest, format_version=3),
-        dataclasses.replace(b.open_bundle(contract_with_priors).manifest, format_version=1),
+        dataclasses.replace(manifest, format_version=4),
+        dataclasses.replace(manifest, graphs=()),
     ):
         with pytest.raises(BundleError):
             b.write_manifest(folder, bad)
@@ -105,14 +111,15 @@ def test_a_truncated_manifest(folder: Path) -> None:
         b.open_bundle(folder)
 
 
-def test_a_newer_format_asks_for_an_upgrade(edit: Edit) -> None:
+@pytest.mark.parametrize(("version", "fix"), [(4, "pip install --upgrade pahi-rt"), (2, "export the bundle again")])
+def test_another_format(edit: Edit, version: int, fix: str) -> None:
     def change(data: dict[str, Any]) -> None:
-        data["format_version"] = 3
-        data["something_new"] = True
+        data["format_version"] = version
+        data["something_else"] = True
 
-    with pytest.raises(BundleError, match="format 3; this version reads up to 2") as caught:
+    with pytest.raises(BundleError, match=f"format {version}; this version reads 3") as caught:
         b.open_bundle(edit(change))
-    assert caught.value.fix == "pip install --upgrade pahi-rt"
+    assert caught.value.fix.startswith(fix)
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.0, True, None])
@@ -128,20 +135,21 @@ def test_no_usable_format_version(edit: Edit, version: object) -> None:
         (lambda d: d.pop("noise_recipe"), "missing key 'noise_recipe'"),
         (lambda d: d.update(name=3), "name: expected a value of type str, found '3'"),
         (lambda d: d.update(generator=None), "generator: expected an object"),
-        (lambda d: d.update(prior=d["generator"]), "format 1 has no 'priors', and a 'prior' that is null"),
-        (lambda d: d.pop("prior"), "format 1 has no 'priors', and a 'prior' that is null"),
-        (lambda d: d.update(priors={}), "format 1 has no 'priors', and a 'prior' that is null"),
-        (lambda d: d.update(format_version=2), "unknown key 'prior'"),
         (lambda d: d["image"].update(height="32"), "image: height"),
         (lambda d: d["image"].update(height=True), "image: height"),
         (lambda d: d["image"].update(height=0), "sizes make no sense"),
         (lambda d: d["image"].update(latent_shape=[4, 4]), "latent_shape: expected a list of 3"),
         (lambda d: d["tokenizer"].update(max_length=1), "sizes make no sense"),
-        (lambda d: d["graphs"].update({"one": d["graphs"]["1"]}), "positive number, found 'one'"),
-        (lambda d: d["graphs"].update({"01": d["graphs"]["1"]}), "positive number, found '01'"),
-        (lambda d: d["graphs"]["1"]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),
-        (lambda d: d["graphs"]["1"]["inputs"][0].update(shape=[1.5]), r"shape\[0\]: expected int or str"),
-        (lambda d: d["graphs"]["1"].update(file="other.onnx"), "'other.onnx' is used but not listed"),
+        (lambda d: d.update(graphs={}), "graphs: expected a list"),
+        (lambda d: d.update(graphs=[]), "there are no graphs"),
+        (lambda d: d["graphs"][0].update(steps="1"), r"graphs\[0\]: steps: expected a value of type int"),
+        (lambda d: d["graphs"][0].update(steps=0), "one-step.onnx: 0 steps, .* make no sense here"),
+        (lambda d: d["graphs"][0].update(precision="int3"), "precision 'int3' make no sense here"),
+        (lambda d: d["graphs"][0].update(prior="hi"), "prior 'hi' and precision 'fp32' make no sense here"),
+        (lambda d: d["graphs"].append(d["graphs"][0]), "one-step.onnx is a second graph of"),
+        (lambda d: d["graphs"][0]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),
+        (lambda d: d["graphs"][0]["inputs"][0].update(shape=[1.5]), r"shape\[0\]: expected int or str"),
+        (lambda d: d["graphs"][0].update(file="other.onnx"), "'other.onnx' is used but not listed"),
         (lambda d: d["parity"][0].update(psnr_db=10**400), "psnr_db: expected a finite number"),
         (lambda d: d["parity"][0].update(psnr_db=float("nan")), "psnr_db: expected a finite number"),
         (lambda d: d["card"]["measured"].update(x=None), "measured: x: expected float or str"),
@@ -187,23 +195,22 @@ def test_a_file_that_is_not_listed_is_not_given_out(folder: Path) -> None:
 
 
 def test_a_missing_file(folder: Path) -> None:
-    bundle = b.open_bundle(folder)
     (folder / "weights.bin").unlink()
     with pytest.raises(BundleError, match="cannot be read"):
-        bundle.weights()
+        use_graph(folder)
 
 
 def test_a_folder_in_place_of_a_file(folder: Path) -> None:
     (folder / "weights.bin").unlink()
     (folder / "weights.bin").mkdir()
     with pytest.raises(BundleError, match="not a file"):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 def test_a_truncated_file(folder: Path) -> None:
     os.truncate(folder / "weights.bin", 100)
     with pytest.raises(BundleError, match="has 100 bytes instead of 12336") as caught:
-        b.open_bundle(folder).weights()
+        use_graph(folder)
     assert str(folder) in caught.value.fix
 
 
@@ -212,7 +219,7 @@ def test_a_tampered_file(folder: Path) -> None:
     content[10] ^= 1
     (folder / "weights.bin").write_bytes(content)
     bundle = b.open_bundle(folder)
-    for check in (bundle.weights, lambda: b.verify(bundle), lambda: bundle.file("weights.bin")):
+    for check in (lambda: use_graph(folder), lambda: b.verify(bundle), lambda: bundle.file("weights.bin")):
         with pytest.raises(BundleError, match="sha256"):
             check()
 
@@ -230,7 +237,7 @@ def test_a_symbolic_link_that_leaves_the_bundle(folder: Path, tmp_path: Path, na
     shutil.move(folder / name, tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(BundleError, match="link that leaves the bundle"):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "pahi.json"])
@@ -238,7 +245,7 @@ def test_a_loop_of_links(folder: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).symlink_to(name)
     with pytest.raises(BundleError):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 def test_a_linked_folder_that_leaves_the_bundle(folder: Path, tmp_path: Path, edit: Edit) -> None:
@@ -253,7 +260,7 @@ def test_a_linked_folder_that_leaves_the_bundle(folder: Path, tmp_path: Path, ed
 def test_a_hard_link_that_leaves_the_bundle(folder: Path, tmp_path: Path) -> None:
     os.link(folder / "weights.bin", tmp_path / "weights.bin")
     with pytest.raises(BundleError, match="hard link that leaves the bundle"):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 def test_links_inside_the_bundle_are_fine(folder: Path, edit: Edit, tmp_path: Path) -> None:
@@ -262,14 +269,15 @@ def test_links_inside_the_bundle_are_fine(folder: Path, edit: Edit, tmp_path: Pa
     record = b.file_record(folder / "weights.bin").to_dict()
     edit(lambda data: data["files"].update({"hard.bin": record, "soft.bin": record}))
     (tmp_path / "elsewhere").symlink_to(folder)
-    assert len(b.open_bundle(tmp_path / "elsewhere").weights()) == 3
+    bundle = b.open_bundle(tmp_path / "elsewhere")
+    assert len([bundle.file(name) for name in ("weights.bin", "hard.bin", "soft.bin")]) == 3
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_pickle_under_another_name(edit: Edit, protocol: int) -> None:
     folder = replace_file(edit, "weights.bin", pickle.dumps({"weight": [1.0, 2.0], "n": 3}, protocol))
     with pytest.raises(BundleError, match="is a pickle"):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 def test_a_torch_checkpoint_under_another_name(edit: Edit, tmp_path: Path) -> None:
@@ -279,7 +287,7 @@ def test_a_torch_checkpoint_under_another_name(edit: Edit, tmp_path: Path) -> No
         archive.writestr("archive/data.pkl", pickle.dumps({}))
     folder = replace_file(edit, "weights.bin", (tmp_path / "checkpoint").read_bytes())
     with pytest.raises(BundleError, match="is a pickle"):
-        b.open_bundle(folder).weights()
+        use_graph(folder)
 
 
 def test_a_pickle_that_lies_beside(folder: Path) -> None:
@@ -292,18 +300,18 @@ def test_a_pickle_that_lies_beside(folder: Path) -> None:
 @pytest.mark.parametrize("head", [b"\x80\x02\x00\x3c\x01\x02", b"\x80\x04\xff\xff", b"PK\x03\x04\x00", b"\x80", b""])
 def test_weights_that_begin_like_a_pickle_by_chance(edit: Edit, head: bytes) -> None:
     folder = replace_file(edit, "weights.bin", head + bytes(100))
-    assert b.open_bundle(folder).weights() == [folder / "weights.bin"]
+    use_graph(folder)
 
 
 PRIOR_DAMAGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d.pop("priors"), "missing key 'priors'"),
-    (lambda d: d.update(prior=None), "unknown key 'prior'"),
     (lambda d: d["priors"].update(ahi=d["priors"]["hi"]), "'ahi' is none of pahi, hi"),
-    (lambda d: d["priors"]["hi"].update(graphs={}), "hi has no graph"),
+    (lambda d: d.update(graphs=[g for g in d["graphs"] if g["prior"] != "hi"]), "hi has no graph"),
+    (lambda d: d["priors"].pop("hi"), "prior 'hi' and precision 'fp32' make no sense here"),
     (lambda d: d["priors"]["hi"].update(licence="?"), "priors: hi: unknown key 'licence'"),
     (lambda d: d["priors"]["hi"].update(kl_nats=float("inf")), "hi: kl_nats: expected a finite number"),
     (lambda d: d["priors"]["hi"]["component"].pop("sha256"), "hi: component: missing key 'sha256'"),
-    (lambda d: d["priors"]["hi"]["graphs"]["1"]["inputs"].pop(), "hi: one-step-hi.onnx does not take prior_strength"),
+    (lambda d: d["graphs"][0]["inputs"].pop(), "one-step-hi.onnx does not take prior_strength"),
     (lambda d: d["files"].pop("two-step-pahi.onnx"), "'two-step-pahi.onnx' is used but not listed"),
 ]
 
@@ -325,25 +333,26 @@ def test_graphs_of_priors(contract: Path, contract_with_priors: Path) -> None:
     assert bundle.graph(1, "hi").file == "one-step-hi.onnx"
     assert bundle.graph(2, "pahi").file == "two-step-pahi.onnx"
     assert bundle.graph(2).file == "two-step-pahi.onnx"  # at strength 0
-    assert [path.name for path in bundle.weights()] == ["weights.bin", "hi.bin", "pahi.bin"]
+    assert bundle.graph(1, "hi").weights == ("weights.bin", "hi.bin")
     assert b.open_bundle(contract).priors == []
 
 
 def test_a_graph_without_prior_draws_from_the_gaussian_where_there_is_one(contract_with_priors: Path) -> None:
     bundle = b.open_bundle(contract_with_priors)
-    plain = dataclasses.replace(bundle.graph(1), file="one-step.onnx")
-    bundle = b.Bundle(bundle.path, dataclasses.replace(bundle.manifest, graphs={1: plain}))
+    plain = dataclasses.replace(bundle.graph(1), file="one-step.onnx", prior="gaussian")
+    graphs = (plain, *bundle.manifest.graphs)
+    bundle = b.Bundle(bundle.path, dataclasses.replace(bundle.manifest, graphs=graphs))
     assert [bundle.graph(steps).file for steps in (1, 2)] == ["one-step.onnx", "two-step-pahi.onnx"]
 
 
 @pytest.mark.parametrize("prior", ["hi", "PAHI", "", "x" * 99])
 def test_a_prior_that_the_bundle_lacks(contract: Path, contract_with_priors: Path, prior: str) -> None:
-    with pytest.raises(BundleError, match=f"has no prior '{prior[:40]}', nor any other") as caught:
+    with pytest.raises(BundleError, match=f"has no prior '{prior[:40]}'") as caught:
         b.open_bundle(contract).graph(1, prior)
     assert caught.value.fix == "use --prior gaussian"
     manifest = b.open_bundle(contract_with_priors).manifest
     only = dataclasses.replace(manifest, priors={"pahi": manifest.priors["pahi"]})
-    with pytest.raises(BundleError, match="only pahi") as caught:
+    with pytest.raises(BundleError, match="has no prior") as caught:
         b.Bundle(contract_with_priors, only).graph(1, prior)
     assert caught.value.fix == "use --prior pahi or gaussian"
 
@@ -354,22 +363,20 @@ def test_an_unknown_number_of_steps(contract: Path) -> None:
     assert caught.value.fix == "use --steps 1"
 
 
-def test_a_bundle_without_graphs(edit: Edit) -> None:
-    bundle = b.open_bundle(edit(lambda data: data.update(graphs={})))
-    with pytest.raises(BundleError, match="only none"):
-        bundle.graph(1)
-
-
-def test_engines_are_not_weights(edit: Edit) -> None:
-    def change(data: dict[str, Any]) -> None:
-        engine = {"file": "engines/sm86.plan", "runtime": "tensorrt", "runtime_version": "11.0"}
-        engine |= {"compute_capability": "8.6", "shape_profile": "1", "graph_sha256": "0" * 64}
-        data["engines"] = [engine]
-        data["files"]["engines/sm86.plan"] = {"sha256": "0" * 64, "size": 1}
-
-    bundle = b.open_bundle(edit(change))
-    assert bundle.manifest.engines[0].compute_capability == "8.6"
-    assert [path.name for path in bundle.weights()] == ["weights.bin"]
+def test_precisions(contract: Path) -> None:
+    bundle = b.open_bundle(contract)
+    half = [dataclasses.replace(g, file=f"half-{g.file}", precision="fp16") for g in bundle.manifest.graphs]
+    manifest = dataclasses.replace(bundle.manifest, graphs=(*bundle.manifest.graphs, *half))
+    both = b.Bundle(contract, manifest)
+    assert both.precisions == ["fp32", "fp16"]
+    assert [both.graph(1, precision=p).file for p in (None, "fp32", "fp16")] == [
+        "one-step.onnx",
+        "one-step.onnx",
+        "half-one-step.onnx",
+    ]
+    with pytest.raises(BundleError, match="has no precision 'int8'") as caught:
+        both.graph(1, precision="int8")
+    assert caught.value.fix == "use --precision fp32 or fp16"
 
 
 def test_file_record(tmp_path: Path) -> None:
@@ -380,5 +387,5 @@ def test_file_record(tmp_path: Path) -> None:
 
 def test_the_committed_manifest_is_plain_json(contract: Path) -> None:
     data = json.loads((contract / "pahi.json").read_text())
-    assert list(data["graphs"]) == ["1", "2"]
-    assert data["prior"] is None
+    assert [graph["steps"] for graph in data["graphs"]] == [1, 2]
+    assert data["priors"] == {}

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LINKED = ("train", "export", "bench")
 LARGEST_BUNDLE = 30_000_000
 LARGEST_INSTALL = 330 * 2**20
-VERBS = ("", "generate", "bundles", "bundles show", "inspect", "export", "train", "evaluate")
+VERBS = ("", "generate", "bundles", "bundles show", "inspect", "export", "build", "train", "evaluate", "doctor")
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -33,6 +33,8 @@ class Entry:
 
     generator: str
     """As the recipe names it, or the bundle's name."""
+    decoder: str | None
+    """As the recipe names it; None for the generator's own, and for a bundle."""
     priors: Mapping[str, str]
     """Row -> the checkpoint of its prior; empty for a bundle."""
     field: Field
@@ -88,7 +90,7 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
     field = generator_field(models.generator, priors, recipe.steps, device)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
     files = {name: str(run.prior) for name, run in zip(priors, runs, strict=True)}
-    return Entry(recipe.generator, files, field, groups, split.meanings, models.scorers, trained, judge)
+    return Entry(recipe.generator, recipe.decoder, files, field, groups, split.meanings, models.scorers, trained, judge)
 
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
@@ -136,7 +138,8 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
         with stage(f"load scorer {spec}"):
             loaded[spec] = load_scorer(spec)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
-    return Entry(bundle.manifest.name, {}, field, groups, split.meanings, loaded, training_specs(recipe), judge)
+    name, trained = bundle.manifest.name, training_specs(recipe)
+    return Entry(name, None, {}, field, groups, split.meanings, loaded, trained, judge)
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:

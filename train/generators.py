@@ -61,7 +61,8 @@ def encode_prompt_twice(
     first = text_encoder(input_ids, output_hidden_states=True)
     second = text_encoder_2(input_ids_2, output_hidden_states=True)
     embeddings = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(len(input_ids), -1)}
+    # Not len(input_ids), which would make the batch of the exported graph a constant.
+    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(input_ids.shape[0], -1)}
     return Conditioning(embeddings, second.text_embeds, added)
 
 
@@ -90,9 +91,13 @@ def embed_guidance(scale: float, width: int) -> Tensor:
     return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
 
 
-def decode_latents(decoder: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL."""
-    pictures: Tensor = decoder.decode(unscale_latents(decoder.config, latents)).sample
+def decode_latents(decoder: Any, latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL.
+
+    `dtype` is what the decoder computes in, if that is not the type of the latents; pictures come in the latents' type.
+    """
+    unscaled = unscale_latents(decoder.config, latents).to(dtype or latents.dtype)
+    pictures: Tensor = decoder.decode(unscaled).sample.to(latents.dtype)
     return (pictures / 2 + 0.5).clamp(0, 1)
 
 
@@ -104,6 +109,25 @@ def unscale_latents(config: Any, latents: Tensor) -> Tensor:
         return latents * std / config.scaling_factor + mean
     latents = latents / config.scaling_factor
     return latents + config.shift_factor if config.get("shift_factor") else latents
+
+
+def decoder_scale(config: Any) -> int:
+    """How many pixels of a side a decoder makes of one latent value, 8 for those of Stable Diffusion."""
+    scale: int = config.get("upsampling_scaling_factor", 2) ** (len(config.block_out_channels) - 1)
+    return scale
+
+
+def set_size(unet: UNet2DConditionModel, decoder: Any, height: int, width: int) -> None:
+    """Have a model draw pictures of other sides than those it was trained at, in pixels.
+
+    PahiError for sides that its UNet cannot halve and double again.
+    """
+    scale = decoder_scale(decoder.config)
+    unit = scale * 2 ** (len(unet.config.block_out_channels) - 1)
+    if min(height, width) < unit or height % unit or width % unit:
+        what = f"the model cannot draw pictures of {height} x {width} pixels"
+        raise PahiError(what, fix=f"use multiples of {unit} for --height and --width")
+    unet.register_to_config(sample_size=(height // scale, width // scale))
 
 
 class Generator(nn.Module):
@@ -148,8 +172,7 @@ class Generator(nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the pictures."""
-        config, (_, height, width) = self.decoder.config, self.latent_shape
-        scale = config.get("upsampling_scaling_factor", 2) ** (len(config.block_out_channels) - 1)
+        scale, (_, height, width) = decoder_scale(self.decoder.config), self.latent_shape
         return height * scale, width * scale
 
     @property
@@ -213,16 +236,22 @@ class Generator(nn.Module):
         return self.draw(self.encode_prompt(input_ids), noise, steps)
 
 
-def load_generator(source: str | Path, decoder: str | Path | None = None) -> Generator:
+def load_generator(
+    source: str | Path, decoder: str | Path | None = None, size: tuple[int, int] | None = None
+) -> Generator:
     """The model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
 
-    `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD).
+    `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD), `size` is
+    the pictures' height and width in pixels, if they are not to be those of the model's configuration.
 
-    Raises PahiError if a component is missing, unsupported, pickled, incomplete, or does not fit the others.
+    Raises PahiError if a component is missing, unsupported, pickled, incomplete, or does not fit the others, and for a
+    size that the model cannot draw.
     """
     folder = find_model(source)
     parts = load_components(folder)
     if decoder is not None:
         parts["vae"] = load_decoder(decoder)
         check_fit(folder, parts)
+    if size is not None:
+        set_size(parts["unet"], parts["vae"], *size)
     return Generator(**parts)

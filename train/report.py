@@ -80,6 +80,8 @@ class Report:
     groups: tuple[Group, ...]
     generator: str | None = None
     """As the runs' recipe names it, or the bundle's name."""
+    decoder: str | None = None
+    """What the runs' recipe names in place of the generator's own."""
     priors: Mapping[str, str] = field(default_factory=dict)
     """Row -> the file that holds its prior, for runs."""
 

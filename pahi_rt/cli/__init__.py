@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from pahi_rt import __version__
-from pahi_rt.cli import bundles, evaluate, export, generate, inspect, messages, options, train
+from pahi_rt.cli import build, bundles, doctor, evaluate, export, generate, inspect, messages, options, train
 from pahi_rt.errors import PahiError
 
 
@@ -57,8 +57,10 @@ app.command()(generate.generate)
 app.add_typer(bundles.app)
 app.command()(inspect.inspect)
 app.command()(export.export)
+app.command()(build.build)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

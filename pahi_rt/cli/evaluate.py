@@ -46,7 +46,8 @@ def evaluate(
         messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
     if len(report.priors) == 1:
         (prior,) = report.priors.values()
-        messages.next_command("export", str(report.generator), "--prior", prior, "-o", "my-bundle")
+        decoder = ["--decoder", report.decoder] if report.decoder else []
+        messages.next_command("export", str(report.generator), *decoder, "--prior", prior, "-o", "my-bundle")
 
 
 def run_evaluation(targets: Sequence[str], **options: object) -> Report:

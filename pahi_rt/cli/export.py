@@ -19,20 +19,30 @@ def export(
     prior: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind.")
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="An autoencoder in place of the model's own."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
-    storage: Annotated[str, typer.Option(help="How weights are stored: float32 or float16.")] = "float32",
+    precision: Annotated[str, typer.Option(help="fp32, w16, fp16, with commas; the first is the default.")] = "fp32",
+    height: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
+    width: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
+    opset: Annotated[int, typer.Option(help="Of ONNX: 20 for every runtime, 23 for fewer nodes.")] = 20,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Fuse a one-step model into one graph per number of steps and prior, and check it against PyTorch."""
-    bundle = load("pahi_rt.export", extra="export").export_bundle(
+    bundle = load("pahi_rt.export.bundle", extra="export").export_bundle(
         model,
         output,
         name=name or output.resolve().name,
         steps=parse_steps(steps),
-        storage=storage,
+        precisions=tuple(precision.split(",")),
         priors=prior or (),
+        decoder=decoder,
+        size=parse_size(height, width),
+        opset=opset,
         overwrite=force,
         on_stage=messages.stage,
     )
@@ -49,3 +59,12 @@ def parse_steps(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--steps takes numbers with commas, such as 1,2, not {text!r}") from error
+
+
+def parse_size(height: int | None, width: int | None) -> tuple[int, int] | None:
+    """Height and width in pixels, or None. Raises a usage error for one without the other."""
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise typer.BadParameter("--height and --width go together")
+    return height, width

@@ -35,6 +35,7 @@ def generate(
     bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub id ({_DEFAULT}).")] = None,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, w16 or fp16 (the bundle's first).")] = None,
     runtime: Annotated[str, typer.Option(help="What runs the model: auto or onnxruntime.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Cores to use (all).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png file or a folder (here).")] = None,
@@ -52,9 +53,9 @@ def generate(
     """
     from pahi_rt.output import Destination
 
-    wishes = Wishes(seed, count, steps, prior, prior_strength)
+    wishes = Wishes(seed, count, steps, prior, prior_strength, precision)
     if like and (prompts or file or wishes != Wishes()):
-        raise typer.BadParameter("--like brings its own prompts, seed, steps, count and prior")
+        raise typer.BadParameter("--like brings its own prompts, seed, steps, count, prior and precision")
     opened, recipe = repeat(like, bundle) if like else plan(read_prompts(prompts, file), wishes, bundle)
     destination = Destination(output, force=force)
     pipeline, load_ms = load_pipeline(opened, recipe, runtime, threads)
@@ -103,6 +104,7 @@ class Wishes:
     steps: int | None = None
     prior: str | None = None
     prior_strength: float | None = None
+    precision: str | None = None
 
 
 def plan(prompts: Sequence[str], wishes: Wishes, bundle: str | None) -> tuple[Bundle, Recipe]:
@@ -124,6 +126,7 @@ def plan(prompts: Sequence[str], wishes: Wishes, bundle: str | None) -> tuple[Bu
         version=__version__,
         prior=prior,
         prior_strength=choose_strength(prior, wishes.prior_strength),
+        precision=opened.choose_precision(wishes.precision),
     )
 
 
@@ -148,7 +151,14 @@ def load_pipeline(bundle: Bundle, recipe: Recipe, runtime: str, threads: int | N
     started = time.perf_counter()
     from pahi_rt.pipeline import Pipeline
 
-    pipeline = Pipeline.load(bundle, steps=recipe.steps, prior=recipe.prior, runtime=runtime, threads=threads)
+    pipeline = Pipeline.load(
+        bundle,
+        steps=recipe.steps,
+        prior=recipe.prior,
+        precision=recipe.precision,
+        runtime=runtime,
+        threads=threads,
+    )
     return pipeline, _milliseconds_since(started)
 
 

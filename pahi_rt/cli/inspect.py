@@ -43,7 +43,12 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         "parts": part_rows(manifest),
         "graphs": graph_rows(manifest),
         "engines": [
-            (e.file, f"{e.runtime} {e.runtime_version}", f"compute capability {e.compute_capability}", e.shape_profile)
+            (
+                e.file,
+                f"{e.runtime} {e.runtime_version}",
+                f"compute capability {', '.join(e.compute_capabilities)}",
+                "batch " + "/".join(map(str, e.batch)),
+            )
             for e in manifest.engines
         ],
         "parity": [
@@ -86,17 +91,16 @@ def part_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
 
 
 def graph_rows(manifest: Manifest) -> list[tuple[str, str, str, str, str]]:
-    """A row for each number of steps and each prior."""
-    graphs = {("", steps): graph for steps, graph in manifest.graphs.items()}
-    for kind, prior in manifest.priors.items():
-        graphs |= {(f" with {kind}", steps): graph for steps, graph in prior.graphs.items()}
+    """What each graph draws with, and what it takes."""
+    from pahi_rt.manifest import GAUSSIAN
+
     return [
         (
-            f"{steps} step{'s' * (steps > 1)}{prior}",
+            f"{graph.steps} step{'s' * (graph.steps > 1)}" + (f" with {graph.prior}" * (graph.prior != GAUSSIAN)),
             graph.file,
             graph.precision,
             f"opset {graph.opset}",
             ", ".join(spec.name for spec in graph.inputs) + " -> " + ", ".join(spec.name for spec in graph.outputs),
         )
-        for (prior, steps), graph in sorted(graphs.items())
+        for graph in manifest.graphs
     ]

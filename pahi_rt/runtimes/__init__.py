@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import RuntimeUnavailable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAMES = ("auto", "onnxruntime")
+NAMES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 class Runtime(Protocol):
@@ -32,17 +32,32 @@ class Runtime(Protocol):
 
 
 def load(
-    bundle: Bundle, steps: int = 1, name: str = "auto", threads: int | None = None, prior: str | None = None
+    bundle: Bundle,
+    steps: int = 1,
+    name: str = "auto",
+    threads: int | None = None,
+    prior: str | None = None,
+    precision: str | None = None,
 ) -> Runtime:
     """Load the graph of `steps` denoising steps; a runtime that is asked for by name is never replaced.
 
     `prior` is "hi", "pahi" or "gaussian"; None is the best that the bundle has. A graph that was loaded for "gaussian"
-    must be run at strength 0.
+    must be run at strength 0. `precision` is one of the bundle's; None is its first.
     Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph, or a prior
-    that the bundle lacks.
+    or precision that the bundle lacks.
     """
     if name not in NAMES:
         raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
+    options: dict[str, Any] = {"steps": steps, "prior": prior, "precision": precision, "threads": threads}
+    if name == "openvino":
+        from pahi_rt.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(bundle, **options)
+    if name in ("tensorrt", "tensorrt-rtx"):
+        from pahi_rt.runtimes.tensorrt import TensorRtRuntime
+
+        return TensorRtRuntime(bundle, flavour=name, **options)
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle, steps=steps, prior=prior, threads=threads)
+    provider = "CUDAExecutionProvider" if name == "onnxruntime-cuda" else "CPUExecutionProvider"
+    return OnnxRuntime(bundle, provider=provider, **options)

@@ -15,6 +15,8 @@ from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
 
 _ERRORS_ONLY = 3
+# Both packages put their files into one folder: with the other one left there, either may be loaded.
+_BUILDS = {"CUDAExecutionProvider": "pip uninstall onnxruntime && pip install 'pahi-rt[cuda]'"}
 _TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)", "uint8": "tensor(uint8)"}
 
 
@@ -22,7 +24,7 @@ class OnnxRuntime:
     """A graph in an ONNX Runtime session.
 
     `threads` limits the cores that one picture may use; None leaves it to ONNX Runtime (the physical cores).
-    `prior` as for `load`. Raises RuntimeUnavailable or BundleError.
+    `prior` and `precision` as for `load`. Raises RuntimeUnavailable or BundleError.
     """
 
     def __init__(
@@ -31,12 +33,12 @@ class OnnxRuntime:
         *,
         steps: int = 1,
         prior: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
         provider: str = "CPUExecutionProvider",
     ) -> None:
-        graph = bundle.graph(steps, choose_prior(bundle, prior))
-        path = bundle.file(graph.file)
-        bundle.weights()
+        graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
+        path = bundle.graph_file(graph)
         self._session = _open_session(path, _session_options(threads), provider)
         _check_signature(self._session, graph, path)
         self._inputs = [spec.name for spec in graph.inputs]
@@ -86,7 +88,8 @@ def _session_options(threads: int | None) -> Any:
 def _open_session(path: Path, options: Any, provider: str) -> Any:
     onnxruntime = require_onnxruntime()
     if provider not in onnxruntime.get_available_providers():
-        raise RuntimeUnavailable(f"this ONNX Runtime has no {provider}", fix="install the build that has it")
+        fix = _BUILDS.get(provider, "install the build of ONNX Runtime that has it")
+        raise RuntimeUnavailable(f"this ONNX Runtime has no {provider}", fix=fix)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except _load_errors() as error:

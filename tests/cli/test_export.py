@@ -25,9 +25,9 @@ def request_made(monkeypatch: pytest.MonkeyPatch, contract: Path) -> dict[str, A
         on_stage("trace", 12.34, 1_600_000)
         return open_bundle(contract)
 
-    fake = ModuleType("pahi_rt.export")
+    fake = ModuleType("pahi_rt.export.bundle")
     fake.export_bundle = export_bundle  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pahi_rt.export", fake)
+    monkeypatch.setitem(sys.modules, "pahi_rt.export.bundle", fake)
     return made
 
 
@@ -40,22 +40,36 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "output": Path("out/mine"),
         "name": "mine",
         "steps": (1, 2),
-        "storage": "float32",
+        "precisions": ("fp32",),
         "priors": (),
+        "decoder": None,
+        "size": None,
+        "opset": 20,
         "overwrite": False,
     }
 
 
 def test_options(run, request_made: dict[str, Any]) -> None:
-    words = ["--steps", "1", "--name", "n", "--storage", "float16", "--force", "--json"]
+    words = ["--steps", "1", "--name", "n", "--precision", "w16,fp16", "--force", "--json", "--decoder", "o/taesd"]
     result = run("export", "model", "-o", "out", *words)
     assert json.loads(result.stdout)["name"] == "contract"
-    assert [request_made[key] for key in ("steps", "name", "storage", "overwrite")] == [(1,), "n", "float16", True]
+    asked = [request_made[key] for key in ("steps", "name", "precisions", "overwrite", "decoder")]
+    assert asked == [(1,), "n", ("w16", "fp16"), True, "o/taesd"]
 
 
 def test_priors(run, request_made: dict[str, Any]) -> None:
     run("export", "model", "-o", "out", "--prior", "runs/hi/prior.safetensors", "--prior", "pahi.safetensors")
     assert request_made["priors"] == [Path("runs/hi/prior.safetensors"), Path("pahi.safetensors")]
+
+
+def test_size_and_opset(run, request_made: dict[str, Any]) -> None:
+    run("export", "model", "-o", "out", "--height", "512", "--width", "768", "--opset", "23")
+    assert (request_made["size"], request_made["opset"]) == ((512, 768), 23)
+
+
+def test_a_height_without_a_width(run, request_made: dict[str, Any]) -> None:
+    assert run("export", "model", "-o", "out", "--height", "512").exit_code == 2
+    assert request_made == {}
 
 
 @pytest.mark.parametrize("steps", ["", "one", "1;2", "1,"])

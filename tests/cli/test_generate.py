@@ -36,7 +36,7 @@ def test_a_picture(run, here: Path, contract: Path) -> None:
 
 
 def test_it_records_how_it_was_made(run, contract: Path) -> None:
-    run("generate", "a red apple", "--seed", "7", "--steps", "2")
+    run("generate", "a red apple", "--seed", "7", "--steps", "2", "--bundle", str(contract))
     with Image.open("a-red-apple.png") as image:
         text = image.text
     sha256 = text.pop("bundle-sha256")
@@ -45,8 +45,9 @@ def test_it_records_how_it_was_made(run, contract: Path) -> None:
         "seed": "7",
         "count": "1",
         "steps": "2",
-        "bundle": "emoji",
+        "bundle": "contract",
         "pahi-rt": __version__,
+        "precision": "fp32",
     }
     assert len(sha256) == 64
 
@@ -141,9 +142,7 @@ def test_like_needs_the_prior(run, contract: Path, contract_with_priors: Path) -
     run("generate", "a cat", "--bundle", str(contract_with_priors), "-o", "cat.png")
     result = run("generate", "--like", "cat.png", "--bundle", str(contract))
     assert result.exit_code == 1
-    assert result.stderr.endswith(
-        "error: bundle 'contract' has no prior 'pahi', nor any other\nfix: use --prior gaussian\n"
-    )
+    assert result.stderr.endswith("error: bundle 'contract' has no prior 'pahi'\nfix: use --prior gaussian\n")
 
 
 def test_a_picture_without_a_prior_is_repeated_without_one(run, contract: Path, contract_with_priors: Path) -> None:
@@ -182,13 +181,14 @@ def test_like_needs_the_bundle_where_it_is_not_built_in(run, contract: Path) -> 
         ["--prompts", "-"],
         ["--prior", "gaussian"],
         ["--prior-strength", "0"],
+        ["--precision", "fp32"],
     ],
 )
 def test_like_stands_alone(run, extra: list[str]) -> None:
     run("generate", "a cat", "-o", "cat.png")
     result = run("generate", "--like", "cat.png", *extra)
     assert result.exit_code == 2
-    assert "--like brings its own prompts, seed, steps, count and prior" in result.stderr
+    assert "--like brings its own prompts, seed, steps, count, prior and precision" in result.stderr
 
 
 @pytest.mark.parametrize(

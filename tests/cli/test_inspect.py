@@ -8,11 +8,12 @@ import pytest
 
 ENGINE = {
     "file": "weights.bin",
-    "runtime": "tensorrt_rtx",
-    "runtime_version": "1.7.1",
-    "compute_capability": "8.6",
-    "shape_profile": "batch 1",
+    "graph": "one-step.onnx",
     "graph_sha256": "0" * 64,
+    "runtime": "tensorrt-rtx",
+    "runtime_version": "1.7.1",
+    "compute_capabilities": ["86", "89"],
+    "batch": [1, 2, 4],
 }
 
 
@@ -22,7 +23,7 @@ def test_tables(run, contract: Path) -> None:
     text = result.stdout.splitlines()
     assert text[:5] == [
         "name          contract",
-        "format        1",
+        "format        3",
         "picture       32 x 32 pixels from 4 x 4 x 4 noise",
         "noise recipe  philox-boxmuller-1",
         "prompt        24 tokens, padded with 542",
@@ -41,7 +42,7 @@ def test_tables(run, contract: Path) -> None:
 
 def test_engines(run, edit: Callable[..., Path]) -> None:
     folder = edit(lambda data: data.update(engines=[ENGINE]))
-    line = "  weights.bin  tensorrt_rtx 1.7.1  compute capability 8.6  batch 1"
+    line = "  weights.bin  tensorrt-rtx 1.7.1  compute capability 86, 89  batch 1/2/4"
     assert line in run("inspect", str(folder)).stdout.splitlines()
 
 

@@ -3,8 +3,8 @@
     PYTHONPATH=. python tests/data/make_contract.py
 
 contract/ has the interface of a real bundle and trivial arithmetic: a picture depends on its own token ids and
-noise only. It is of format 1, as bundles without a prior are. contract-priors/ is the same with an HI and a PAHI,
-whose mu depends on the token ids, and no graph without one. noise.json is drawn with Python's big integers,
+noise only. contract-priors/ is the same with an HI and a PAHI, whose mu depends on the token ids, and no graph
+without one. noise.json is drawn with Python's big integers,
 independently of the library's implementation.
 """
 
@@ -47,23 +47,23 @@ def write_contract(folder: Path) -> None:
     write_graph(folder / "one-step.onnx", external, [node("Identity", ["noise"], ["latents"])], {})
     constants = prior_constants(SIGMA) | {"mu": np.float32(MU)}
     write_graph(folder / "two-step.onnx", external, prior_nodes("mu"), constants)
-    graphs = {steps: graph_spec(f"{name}.onnx", steps == 2) for steps, name in NAMES.items()}
-    write_manifest(folder, pad_id, format_version=1, graphs=graphs, priors={})
+    graphs = [graph_spec(f"{name}.onnx", steps, "gaussian", steps == 2) for steps, name in NAMES.items()]
+    write_manifest(folder, pad_id, graphs, {})
 
 
 def write_contract_with_priors(folder: Path) -> None:
     """PAHI multiplies mu by what the prompt's tokens come to. Two steps are sigma applied twice."""
     external, pad_id = write_parts(folder)
     of_the_prompt = node("Mul", ["mu", "text"], ["mu_of_prompt"])
-    priors = {}
+    priors, graphs = {}, []
     for kind, nodes in {"hi": prior_nodes("mu"), "pahi": [of_the_prompt, *prior_nodes("mu_of_prompt")]}.items():
         mean = write_weights(folder / f"{kind}.bin", {"mu": np.full((1, 4, 1, 1), MU, "<f4")})
-        graphs = {steps: graph_spec(f"{name}-{kind}.onnx", True) for steps, name in NAMES.items()}
-        for steps, graph in graphs.items():
-            write_graph(folder / graph.file, [*external, *mean], nodes, prior_constants(SIGMA**steps))
+        for steps, name in NAMES.items():
+            graphs.append(graph_spec(f"{name}-{kind}.onnx", steps, kind, True))
+            write_graph(folder / graphs[-1].file, [*external, *mean], nodes, prior_constants(SIGMA**steps))
         part = b.Component(f"contract/{kind}", "1", "0" * 64, "Apache-2.0")
-        priors[kind] = b.PriorSpec(part, 12.5 if kind == "pahi" else None, graphs)
-    write_manifest(folder, pad_id, format_version=2, graphs={}, priors=priors)
+        priors[kind] = b.PriorSpec(part, 12.5 if kind == "pahi" else None)
+    write_manifest(folder, pad_id, graphs, priors)
 
 
 def write_parts(folder: Path) -> tuple[list[TensorProto], int]:
@@ -185,8 +185,9 @@ def prior_constants(sigma: float) -> dict[str, np.ndarray]:
 OUTPUT = b.TensorSpec("image", "uint8", ("batch", SIDE, SIDE, 3))
 
 
-def graph_spec(file: str, with_prior: bool) -> b.Graph:
-    return b.Graph(file, input_specs(with_prior), (OUTPUT,), 18, "fp32")
+def graph_spec(file: str, steps: int, prior: str, with_strength: bool) -> b.Graph:
+    weights = ("weights.bin",) if prior == "gaussian" else ("weights.bin", f"{prior}.bin")
+    return b.Graph(file, steps, prior, "fp32", input_specs(with_strength), (OUTPUT,), 18, weights)
 
 
 def input_specs(with_prior: bool) -> tuple[b.TensorSpec, ...]:
@@ -211,15 +212,12 @@ def write_vocabulary(path: Path) -> None:
     path.write_text(json.dumps({"words": WORDS, "concepts": concepts, "styles": ["noto"]}) + "\n")
 
 
-def write_manifest(
-    folder: Path, pad_id: int, format_version: int, graphs: dict[int, b.Graph], priors: dict[str, b.PriorSpec]
-) -> None:
+def write_manifest(folder: Path, pad_id: int, graphs: list[b.Graph], priors: dict[str, b.PriorSpec]) -> None:
     part = b.Component("contract", "1", "0" * 64, "Apache-2.0")
-    every = [*graphs.values(), *(graph for prior in priors.values() for graph in prior.graphs.values())]
-    names = [*(graph.file for graph in every), "weights.bin", *(f"{kind}.bin" for kind in priors)]
+    names = [*(graph.file for graph in graphs), "weights.bin", *(f"{kind}.bin" for kind in priors)]
     names += ["tokenizer.json", "vocabulary.json"]
     manifest = b.Manifest(
-        format_version=format_version,
+        format_version=b.FORMAT_VERSION,
         name=folder.name,
         generator=part,
         autoencoder=part,
@@ -227,9 +225,9 @@ def write_manifest(
         image=b.ImageSpec(SIDE, SIDE, LATENTS),
         tokenizer=b.TokenizerSpec("tokenizer.json", TOKENS, pad_id),
         noise_recipe="philox-boxmuller-1",
-        graphs=graphs,
+        graphs=tuple(graphs),
         engines=(),
-        parity=(b.Parity(every[0].file, "itself", 0.0, 99.0, 1.0, "none"),),
+        parity=(b.Parity(graphs[0].file, "itself", 0.0, 99.0, 1.0, "none"),),
         files={name: b.file_record(folder / name) for name in names},
         tools={"make_contract": "1"},
         card=b.Card(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.export import export_bundle
+from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.parity import Inputs, fixed_inputs
 from pahi_rt.export.random_models import save_random_pipeline
 from pahi_rt.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ Exported = tuple[Bundle, list[tuple[str, float, int | None]]]
 
 @pytest.fixture(scope="session")
 def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A bundle of one and two steps with weights stored as float16, and the stages that its export reported."""
+    """A bundle of one and two steps with weights stored in 16 bits, and the stages that its export reported."""
     stages: list[tuple[str, float, int | None]] = []
     words = tmp_path_factory.mktemp("extras") / "words.json"
     words.write_text('{"words": ["cat"], "concepts": [], "styles": []}')
@@ -36,7 +36,7 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
         model,
         tmp_path_factory.mktemp("bundles") / "tiny",
         name="tiny",
-        storage="float16",
+        precisions=("w16",),
         extra_files={"vocabulary.json": words},
         vocabulary="vocabulary.json",
         on_stage=lambda *stage: stages.append(stage),
@@ -72,9 +72,9 @@ def priors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def with_priors(model: Path, priors: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of one step with both priors, its weights stored as float16."""
+    """A bundle of one step with both priors, its weights stored in 16 bits."""
     output = tmp_path_factory.mktemp("bundles") / "priors"
-    return export_bundle(model, output, name="tiny", steps=(1,), storage="float16", priors=tuple(priors.values()))
+    return export_bundle(model, output, name="tiny", steps=(1,), precisions=("w16",), priors=tuple(priors.values()))
 
 
 @pytest.fixture

@@ -12,38 +12,44 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from pahi_rt import Pipeline
 from pahi_rt.bundle import Bundle, Component, TensorSpec, verify
 from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
-from pahi_rt.export import export_bundle, trace
-from pahi_rt.export.weights import round_matrices
+from pahi_rt.export import trace
+from pahi_rt.export.bundle import export_bundle
+from pahi_rt.export.precision import round_matrices
+from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import load
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.generators import Generator
+from pahi_rt.train.generators import Generator, load_generator
 from pahi_rt.train.priors import kl_divergence, load_prior, sample_noise
 
 
 def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:
     manifest = bundle.manifest
     verify(bundle)
-    graphs, others = ["one-step.onnx", "two-step.onnx"], ["tokenizer.json", "vocabulary.json", "weights.bin"]
+    graphs, others = (
+        ["one-step-w16.onnx", "two-step-w16.onnx"],
+        ["tokenizer.json", "vocabulary.json", "weights-w16.bin"],
+    )
     assert sorted(manifest.files) == sorted(graphs + others)
     assert sorted(os.listdir(bundle.path)) == sorted([*manifest.files, "pahi.json"])
     assert (manifest.name, manifest.vocabulary, manifest.priors) == ("tiny", "vocabulary.json", {})
-    assert manifest.format_version == 1  # which older versions read, too
+    assert manifest.format_version == 3
     assert (manifest.image.height, manifest.image.width, manifest.image.latent_shape) == (64, 64, (4, 8, 8))
     assert (manifest.tokenizer.max_length, manifest.tokenizer.pad_id) == (24, 0)
     assert {"torch", "diffusers", "onnx", "onnxruntime", "python"} <= manifest.tools.keys()
 
 
 def test_graphs_are_described_as_they_are(bundle: Bundle) -> None:
-    for steps, file in ((1, "one-step.onnx"), (2, "two-step.onnx")):
+    for steps, file in ((1, "one-step-w16.onnx"), (2, "two-step-w16.onnx")):
         graph = bundle.graph(steps)
-        assert (graph.file, graph.opset, graph.precision) == (file, 20, "fp16")
+        assert (graph.file, graph.opset, graph.precision) == (file, 20, "w16")
         assert graph.inputs == (
             TensorSpec("input_ids", "int64", ("batch", 24)),
             TensorSpec("noise", "float32", ("batch", 4, 8, 8)),
@@ -61,13 +67,14 @@ def test_components_are_traced_to_their_files(bundle: Bundle) -> None:
 def test_manifest_describes_priors(with_priors: Bundle, priors: dict[str, Path]) -> None:
     manifest = with_priors.manifest
     verify(with_priors)
-    assert (manifest.format_version, manifest.graphs, with_priors.priors) == (2, {}, ["pahi", "hi"])
+    assert with_priors.priors == ["pahi", "hi"]
     # The weights of this HI do not fill a page, so they are in its graph.
-    files = ["one-step-hi.onnx", "one-step-pahi.onnx", "pahi.bin", "tokenizer.json", "weights.bin"]
+    files = ["one-step-hi-w16.onnx", "one-step-pahi-w16.onnx", "pahi-w16.bin", "tokenizer.json", "weights-w16.bin"]
     assert sorted(manifest.files) == files
+    assert len(manifest.graphs) == 2
     for kind, prior in manifest.priors.items():
-        graph = prior.graphs[1]
-        assert graph.file == f"one-step-{kind}.onnx"
+        graph = with_priors.graph(1, kind)
+        assert graph.file == f"one-step-{kind}-w16.onnx"
         assert graph.inputs == (
             TensorSpec("input_ids", "int64", ("batch", 24)),
             TensorSpec("noise", "float32", ("batch", 4, 8, 8)),
@@ -81,7 +88,7 @@ def test_manifest_describes_priors(with_priors: Bundle, priors: dict[str, Path])
 
 
 def test_priors_leave_the_generators_weights_alone(with_priors: Bundle, bundle: Bundle) -> None:
-    without, beside = ((b.path / "weights.bin").read_bytes() for b in (bundle, with_priors))
+    without, beside = ((b.path / "weights-w16.bin").read_bytes() for b in (bundle, with_priors))
     assert len(beside) > 1_000_000
     assert without.startswith(beside)  # what follows are the biases of the second step
 
@@ -90,9 +97,50 @@ def test_priors_leave_the_generators_weights_alone(with_priors: Bundle, bundle: 
 def test_weights_of_all_steps_are_the_same_file(
     model: Path, bundle: Bundle, priors: dict[str, Path], tmp_path: Path
 ) -> None:
-    options = {"steps": (1, 2), "storage": "float16", "priors": tuple(priors.values())}
+    options = {"steps": (1, 2), "precisions": ("w16",), "priors": tuple(priors.values())}
     both = export_bundle(model, tmp_path / "both", name="x", **options)  # type: ignore[arg-type]
-    assert both.manifest.files["weights.bin"] == bundle.manifest.files["weights.bin"]
+    assert both.manifest.files["weights-w16.bin"] == bundle.manifest.files["weights-w16.bin"]
+
+
+@pytest.mark.parametrize("size", ["tiny-lcm", "tiny-sdxl"])
+def test_other_families_pass_the_gate(size: Size, tmp_path: Path) -> None:
+    model = save_random_pipeline(tmp_path / "model", size)
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(2,))
+    assert len(bundle.manifest.parity) == 2
+    one, other = Pipeline.load(bundle, steps=2)(["a red cat", "a dog"])
+    assert not np.array_equal(one, other)
+
+
+def test_several_precisions(model: Path, priors: dict[str, Path], tmp_path: Path) -> None:
+    options = {"steps": (1,), "precisions": ("fp16", "fp32"), "priors": (priors["pahi"],)}
+    stages: list[str] = []
+    bundle = export_bundle(
+        model, tmp_path / "bundle", name="x", on_stage=lambda name, *_: stages.append(name), **options
+    )
+    assert stages.count("load model again") == 1  # halves cannot be made whole
+    assert (bundle.precisions, bundle.choose_precision()) == (["fp16", "fp32"], "fp16")
+    half, whole = (bundle.graph(1, "pahi", precision) for precision in bundle.precisions)
+    assert (half.file, half.weights) == ("one-step-pahi-fp16.onnx", ("pahi-fp16.bin", "weights-fp16.bin"))
+    assert (whole.file, whole.weights) == ("one-step-pahi.onnx", ("pahi.bin", "weights.bin"))
+    sizes = [(bundle.path / f"weights{suffix}.bin").stat().st_size for suffix in ("-fp16", "")]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert half.inputs == whole.inputs  # types too
+    rows = {(row.graph, row.against): row for row in bundle.manifest.parity}
+    assert 40 < rows[half.file, "PyTorch fp32"].psnr_db < rows[whole.file, "PyTorch fp32"].psnr_db
+    pictures = [np.asarray(Pipeline.load(bundle, precision=p)("a red cat", seed=1), int) for p in bundle.precisions]
+    assert 0 < np.abs(pictures[0] - pictures[1]).max() <= 8
+
+
+def test_another_decoder_takes_the_models_place(model: Path, tmp_path: Path) -> None:
+    decoder = AutoencoderKL(**TINY_KL)
+    decoder.save_pretrained(tmp_path / "kl")
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,), decoder=tmp_path / "kl")
+    assert bundle.manifest.autoencoder.id == "kl"
+    generator = load_generator(model, tmp_path / "kl")
+    input_ids = load_tokenizer(bundle).encode(["a red cat"]).input_ids
+    expected = generator(torch.from_numpy(input_ids), torch.from_numpy(draw_noise([7], (4, 8, 8))))
+    drawn = np.asarray(Pipeline.load(bundle)("a red cat", seed=7), np.int16)
+    assert np.abs(drawn - expected[0].permute(1, 2, 0).mul(255).round().numpy()).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["hi", "pahi"])
@@ -136,16 +184,22 @@ def test_pipeline_draws_what_pytorch_draws(bundle: Bundle, generator: Generator,
     assert np.unique(picture).size > 50
 
 
+def test_pictures_of_another_size(model: Path, tmp_path: Path) -> None:
+    bundle = export_bundle(model, tmp_path / "wide", name="wide", steps=(1,), size=(32, 96))
+    assert bundle.manifest.image.latent_shape == (4, 4, 12)
+    assert Pipeline.load(bundle)("a red cat", seed=1).size == (96, 32)
+
+
 def test_stages_are_reported_with_time_and_size(exported: tuple[Bundle, list[tuple[str, float, int | None]]]) -> None:
     bundle, stages = exported
     assert [name for name, _, _ in stages] == [
         "load model",
         "draw with PyTorch",
         "round weights to fp16 and draw again",
-        "export one-step.onnx",
-        "export two-step.onnx",
-        "compare one-step.onnx with PyTorch",
-        "compare two-step.onnx with PyTorch",
+        "export one-step-w16.onnx",
+        "export two-step-w16.onnx",
+        "compare one-step-w16.onnx with PyTorch",
+        "compare two-step-w16.onnx with PyTorch",
         "write bundle",
     ]
     assert all(seconds > 0 for _, seconds, _ in stages)
@@ -162,6 +216,28 @@ def test_nothing_is_left_of_a_failed_export(model: Path, tmp_path: Path, monkeyp
     with pytest.raises(ParityError):
         export_bundle(model, tmp_path / "bundle", name="x")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_module, "check_graph", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
+    assert [path.name for path in tmp_path.iterdir()] == [".bundle.partial"]
+    monkeypatch.setattr(trace, "export_graph", lambda *_: pytest.fail("it was traced again"))
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
+    verify(bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    names = ["one-step.onnx", "pahi.json", "tokenizer.json", "weights.bin"]
+    assert sorted(path.name for path in bundle.path.iterdir()) == names
+
+
+def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:
+    with export_module._building(tmp_path / "bundle"), pytest.raises(OutputError, match="another export is writing"):
+        export_bundle(model, tmp_path / "bundle", name="x")
 
 
 def test_a_full_disk_is_an_output_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +292,15 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
         ({"steps": (0,)}, "graphs of"),
         ({"steps": (1, 1)}, "graphs of"),
         ({"steps": (1, 5)}, "graphs of"),
-        ({"storage": "int8"}, "unknown storage"),
+        ({"precisions": ("int3",)}, "of the precision int3"),
+        ({"precisions": ("fp16", "fp16")}, "of the precision fp16, fp16"),
+        ({"precisions": ()}, "of the precision none"),
         ({"opset": 17}, "opset 17"),
+        ({"size": (64, 60)}, "cannot draw pictures of 64 x 60 pixels"),
+        ({"size": (0, 64)}, "cannot draw pictures of 0 x 64 pixels"),
         ({"extra_files": {"../escape.txt": __file__}}, "cannot be called"),
         ({"extra_files": {"weights.bin": __file__}}, "cannot be called"),
-        ({"extra_files": {"pahi.bin": __file__}}, "cannot be called"),
+        ({"extra_files": {"pahi-w16.bin": __file__}}, "cannot be called"),
         ({"extra_files": {"two-step-hi.onnx": __file__}}, "cannot be called"),
         ({"priors": ("/nowhere/prior.safetensors",)}, "no prior at"),
         ({"extra_files": {"words.json": "/nowhere"}}, "does not exist"),

@@ -17,6 +17,7 @@ from pahi_rt.export.parity import (
     SAME_ARITHMETIC,
     Inputs,
     Pictures,
+    Reference,
     Tolerance,
     check_graph,
     check_sane,
@@ -27,7 +28,7 @@ from pahi_rt.export.parity import (
     mean_kl,
     with_strengths,
 )
-from pahi_rt.export.weights import round_matrices
+from pahi_rt.export.precision import round_matrices
 from pahi_rt.train.generators import Generator
 from pahi_rt.train.priors import HI, load_prior
 
@@ -37,6 +38,14 @@ def pictures(values: np.ndarray) -> Pictures:
 
 
 GREY = pictures(np.full((2, 8, 8, 3), 0.5))
+
+
+def pytorch(drawn: Pictures) -> list[Reference]:
+    return [Reference("PyTorch fp32", drawn, SAME_ARITHMETIC)]
+
+
+def grey(tolerance: Tolerance) -> Reference:
+    return Reference("grey", GREY, tolerance)
 
 
 def test_inputs_are_four_prompts_with_two_noises_each(inputs: Inputs) -> None:
@@ -53,7 +62,7 @@ def test_strengths_are_mixed_over_the_batch(inputs: Inputs) -> None:
 
 def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
     rows = with_priors.manifest.parity
-    assert [row.graph for row in rows] == ["one-step-hi.onnx"] * 3 + ["one-step-pahi.onnx"] * 3
+    assert [row.graph for row in rows] == ["one-step-hi-w16.onnx"] * 3 + ["one-step-pahi-w16.onnx"] * 3
     for row in rows[::3]:
         assert row.against == "PyTorch fp32, matrices rounded to fp16"
         assert row.max_error < 1e-4
@@ -65,12 +74,12 @@ def test_another_prior_is_caught(
 ) -> None:
     round_matrices(generator)
     hi, mixed = load_prior(priors["hi"]), with_strengths(inputs)
-    path = with_priors.path / "one-step-hi.onnx"
-    check_graph(path, mixed, draw_reference(generator, mixed, 1, hi))
+    path = with_priors.path / "one-step-hi-w16.onnx"
+    check_graph(path, mixed, pytorch(draw_reference(generator, mixed, 1, hi)))
     with torch.no_grad():
         hi.mu[:8] += 0.5
     with pytest.raises(ParityError, match="is not PyTorch fp32"):
-        check_graph(path, mixed, draw_reference(generator, mixed, 1, hi))
+        check_graph(path, mixed, pytorch(draw_reference(generator, mixed, 1, hi)))
 
 
 def test_a_strength_that_is_not_applied_is_caught(
@@ -81,7 +90,7 @@ def test_a_strength_that_is_not_applied_is_caught(
     full = {**mixed, "prior_strength": np.ones(8, np.float32)}
     with pytest.raises(ParityError, match="is not PyTorch fp32"):
         reference = draw_reference(generator, full, 1, load_prior(priors["hi"]))
-        check_graph(with_priors.path / "one-step-hi.onnx", mixed, reference)
+        check_graph(with_priors.path / "one-step-hi-w16.onnx", mixed, pytorch(reference))
 
 
 def test_kl_is_the_mean_over_the_prompts(generator: Generator, inputs: Inputs) -> None:
@@ -96,7 +105,7 @@ def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
     pytorch = ["PyTorch fp32, matrices rounded to fp16", "PyTorch fp32, weights as trained"]
     against = [*pytorch, "itself, batch 8 and batch 1"]
     assert [(row.graph, row.against) for row in rows] == [
-        (graph, other) for graph in ("one-step.onnx", "two-step.onnx") for other in against
+        (graph, other) for graph in ("one-step-w16.onnx", "two-step-w16.onnx") for other in against
     ]
     for same, trained, batch in (rows[:3], rows[3:]):
         assert same.max_error < 1e-4
@@ -106,34 +115,36 @@ def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
 
 
 def test_values_are_those_before_rounding(bundle: Bundle, inputs: Inputs) -> None:
-    drawn = draw_graph(bundle.path / "one-step.onnx", inputs)
+    drawn = draw_graph(bundle.path / "one-step-w16.onnx", inputs)
     assert np.array_equal(np.round(drawn.values * 255).astype(np.uint8), drawn.levels)
     assert np.abs(drawn.values * 255 - drawn.levels).max() > 0.4
-    assert np.abs(drawn.levels.astype(int) - draw_batch(bundle.path / "one-step.onnx", inputs)).max() <= 1
+    assert np.abs(drawn.levels.astype(int) - draw_batch(bundle.path / "one-step-w16.onnx", inputs)).max() <= 1
 
 
 def sabotage(bundle: Bundle, folder: Path, value: float) -> Path:
-    """A copy of the bundle in which the largest tensor of weights.bin is overwritten; its one-step graph."""
+    """A copy of the bundle in which the largest tensor of weights-w16.bin is overwritten; its one-step graph."""
     shutil.copytree(bundle.path, folder)
-    content = bytearray((folder / "weights.bin").read_bytes())
+    content = bytearray((folder / "weights-w16.bin").read_bytes())
     content[: len(content) // 2] = np.full(len(content) // 4, value, "<f2").tobytes()
-    (folder / "weights.bin").write_bytes(content)
-    return folder / "one-step.onnx"
+    (folder / "weights-w16.bin").write_bytes(content)
+    return folder / "one-step-w16.onnx"
 
 
-@pytest.mark.parametrize(("value", "message"), [(0.01, "is not PyTorch fp32"), (np.nan, "draws (NaN|a black picture)")])
+@pytest.mark.parametrize(
+    ("value", "message"), [(0.01, "is not PyTorch fp32"), (np.nan, "draws .*: the weight .* holds NaN")]
+)
 def test_damaged_weights_are_caught(
     bundle: Bundle, generator: Generator, inputs: Inputs, tmp_path: Path, value: float, message: str
 ) -> None:
     graph = sabotage(bundle, tmp_path / "damaged", value)
     round_matrices(generator)
     with pytest.raises(ParityError, match=message):
-        check_graph(graph, inputs, draw_reference(generator, inputs, 1))
+        check_graph(graph, inputs, pytorch(draw_reference(generator, inputs, 1)))
 
 
 def test_another_number_of_steps_is_caught(bundle: Bundle, generator: Generator, inputs: Inputs) -> None:
-    with pytest.raises(ParityError, match="one-step.onnx is not PyTorch fp32"):
-        check_graph(bundle.path / "one-step.onnx", inputs, draw_reference(generator, inputs, 2))
+    with pytest.raises(ParityError, match="one-step-w16.onnx is not PyTorch fp32"):
+        check_graph(bundle.path / "one-step-w16.onnx", inputs, pytorch(draw_reference(generator, inputs, 2)))
 
 
 def test_a_generator_that_draws_nan_is_named() -> None:
@@ -151,26 +162,26 @@ def test_one_black_picture_among_others_is_caught() -> None:
 
 
 def test_equal_pictures_have_a_finite_psnr() -> None:
-    row = compare("x.onnx", "itself", GREY, GREY, SAME_ARITHMETIC)
+    row = compare("x.onnx", GREY, grey(SAME_ARITHMETIC))
     assert (row.max_error, row.psnr_db, row.levels_within_one) == (0, PERFECT_DB, 1)
 
 
 def test_psnr_is_that_of_the_unit_range() -> None:
-    row = compare("x.onnx", "grey", pictures(GREY.values + 0.01), GREY, Tolerance(psnr_db=39.9))
+    row = compare("x.onnx", pictures(GREY.values + 0.01), grey(Tolerance(psnr_db=39.9)))
     assert row.psnr_db == pytest.approx(40)
     assert row.tolerance == "PSNR >= 39.9 dB"
     with pytest.raises(ParityError, match="PSNR 40.0 dB"):
-        compare("x.onnx", "grey", pictures(GREY.values + 0.01), GREY, Tolerance(psnr_db=40.1))
+        compare("x.onnx", pictures(GREY.values + 0.01), grey(Tolerance(psnr_db=40.1)))
 
 
 def test_one_value_beyond_the_tolerance_is_enough() -> None:
     values = GREY.values.copy()
     values[0, 0, 0, 0] += 0.0021
     with pytest.raises(ParityError, match="max error 0.0021"):
-        compare("x.onnx", "grey", pictures(values), GREY, SAME_ARITHMETIC)
+        compare("x.onnx", pictures(values), grey(SAME_ARITHMETIC))
 
 
 def test_a_batch_may_change_one_level_and_no_more() -> None:
-    compare("x.onnx", "itself", pictures(GREY.values + 1 / 255), GREY, ANY_BATCH)
+    compare("x.onnx", pictures(GREY.values + 1 / 255), grey(ANY_BATCH))
     with pytest.raises(ParityError, match="0.00% within one level"):
-        compare("x.onnx", "itself", pictures(GREY.values + 2 / 255), GREY, ANY_BATCH)
+        compare("x.onnx", pictures(GREY.values + 2 / 255), grey(ANY_BATCH))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.bundle import verify
-from pahi_rt.export import export_bundle
+from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.provenance import hash_files
 from pahi_rt.export.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
 from pahi_rt.train.components import weight_files

@@ -13,21 +13,23 @@ from pahi_rt.export.trace import Variant, load_model
 from pahi_rt.train.priors import HI, PAHI, save_prior
 
 
-def test_files_are_named_after_steps_and_prior() -> None:
-    assert Variant(1, "gaussian").file == "one-step.onnx"
-    assert Variant(2, "pahi").file == "two-step-pahi.onnx"
+def test_files_are_named_after_steps_prior_and_precision() -> None:
+    assert Variant(1, "gaussian", "fp32").file == "one-step.onnx"
+    assert Variant(2, "pahi", "fp16").file == "two-step-pahi-fp16.onnx"
 
 
 def test_without_priors_there_is_a_graph_for_each_number_of_steps(model: Path) -> None:
     loaded = load_model(model, [])
-    assert loaded.variants((1, 2)) == [Variant(1, "gaussian"), Variant(2, "gaussian")]
-    assert type(loaded.fuse(Variant(1, "gaussian"))) is FusedGenerator
+    assert loaded.variants((1, 2), "w16") == [Variant(1, "gaussian", "w16"), Variant(2, "gaussian", "w16")]
+    assert type(loaded.fuse(Variant(1, "gaussian", "fp32"))) is FusedGenerator
 
 
 def test_with_priors_there_is_one_for_each_of_them_and_none_without(model: Path, priors: dict[str, Path]) -> None:
     loaded = load_model(model, list(priors.values()))
-    assert loaded.variants((1, 2)) == [Variant(steps, kind) for steps in (1, 2) for kind in ("hi", "pahi")]
-    fused = loaded.fuse(Variant(2, "hi"))
+    assert loaded.variants((1, 2), "fp32") == [
+        Variant(steps, kind, "fp32") for steps in (1, 2) for kind in ("hi", "pahi")
+    ]
+    fused = loaded.fuse(Variant(2, "hi", "fp32"))
     assert isinstance(fused, FusedPrior) and len(fused.unets) == 2
     assert fused.prior.gaussian is loaded.priors["hi"]
     assert not any(parameter.requires_grad for parameter in fused.parameters())

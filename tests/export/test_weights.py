@@ -8,21 +8,18 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
-from torch import nn
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.errors import PahiError
-from pahi_rt.export.weights import PAGE, Storage, WeightsFile, round_matrices, store_weights
+from pahi_rt.export.weights import PAGE, WeightsFile, store_weights
 
 
 def externals(path: Path) -> dict[int, int]:
-    """Offset -> length of what the graph at `path` reads from weights.bin."""
+    """Offset -> length of what the graph at `path` reads from weights-w16.bin."""
     found = {}
     for tensor in onnx.load(path, load_external_data=False).graph.initializer:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if entries:
-            assert entries["location"] == "weights.bin"
+            assert entries["location"] == "weights-w16.bin"
             found[int(entries["offset"])] = int(entries["length"])
     return found
 
@@ -43,21 +40,21 @@ def test_bytes_are_little_endian(tmp_path: Path) -> None:
 
 
 def test_two_steps_add_next_to_nothing(bundle: Bundle) -> None:
-    one, two = externals(bundle.path / "one-step.onnx"), externals(bundle.path / "two-step.onnx")
+    one, two = externals(bundle.path / "one-step-w16.onnx"), externals(bundle.path / "two-step-w16.onnx")
     assert len(one) > 50
     assert sum(two[offset] for offset in two.keys() - one.keys()) < 8 * 1024
-    assert (bundle.path / "weights.bin").stat().st_size < 1.2 * sum(one.values())
+    assert (bundle.path / "weights-w16.bin").stat().st_size < 1.2 * sum(one.values())
 
 
 def test_tensors_lie_on_pages_of_the_file(bundle: Bundle) -> None:
-    size = (bundle.path / "weights.bin").stat().st_size
-    for offset, length in externals(bundle.path / "two-step.onnx").items():
+    size = (bundle.path / "weights-w16.bin").stat().st_size
+    for offset, length in externals(bundle.path / "two-step-w16.onnx").items():
         assert offset % PAGE == 0
         assert offset + length <= size
 
 
 def test_only_small_tensors_stay_in_the_graph(bundle: Bundle) -> None:
-    for tensor in onnx.load(bundle.path / "one-step.onnx", load_external_data=False).graph.initializer:
+    for tensor in onnx.load(bundle.path / "one-step-w16.onnx", load_external_data=False).graph.initializer:
         assert tensor.external_data or len(tensor.raw_data) < PAGE
 
 
@@ -74,17 +71,17 @@ def small_model(*arrays: np.ndarray) -> ir.Model:
     return ir.Model(graph, ir_version=10)
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16"])
-def test_storage_changes_no_number(tmp_path: Path, storage: Storage) -> None:
+@pytest.mark.parametrize("compact", [False, True])
+def test_storage_changes_no_number(tmp_path: Path, compact: bool) -> None:
     random = np.random.default_rng(0)
     exact = random.integers(-100, 100, (64, 64)).astype(np.float32)
     inexact = random.normal(size=(64, 64)).astype(np.float32)
     model = small_model(exact, inexact, exact.copy())
     with WeightsFile(tmp_path / "weights.bin") as weights:
-        store_weights(model, weights, storage)
+        store_weights(model, weights, compact)
     ir.save(model, tmp_path / "small.onnx")
     kinds = [value.dtype for value in model.graph.initializers.values()]
-    half = ir.DataType.FLOAT16 if storage == "float16" else ir.DataType.FLOAT
+    half = ir.DataType.FLOAT16 if compact else ir.DataType.FLOAT
     assert kinds == [half, ir.DataType.FLOAT]  # only what loses nothing is stored as float16, and equal ones are one
     import onnxruntime
 
@@ -133,23 +130,14 @@ def test_priors_are_stored_apart(with_priors: Bundle) -> None:
             for entry in tensor.external_data
             if entry.key == "location"
         }
-        for file in ("one-step-hi.onnx", "one-step-pahi.onnx")
+        for file in ("one-step-hi-w16.onnx", "one-step-pahi-w16.onnx")
     }
     # The last layers of both MLPs, [256, 16] of float16; what does not fill a page is in the graph.
-    assert (with_priors.path / "pahi.bin").stat().st_size == 2 * 256 * 16 * 2
-    assert places == {"one-step-hi.onnx": {"weights.bin"}, "one-step-pahi.onnx": {"weights.bin", "pahi.bin"}}
-
-
-def test_rounding_spares_vectors() -> None:
-    layer = nn.Linear(8, 8)
-    bias = layer.bias.clone()
-    round_matrices(layer)
-    assert torch.equal(layer.weight, layer.weight.half().float())
-    assert torch.equal(layer.bias, bias)
-
-
-def test_rounding_refuses_what_float16_cannot_hold() -> None:
-    layer = nn.Linear(2, 2)
-    nn.init.constant_(layer.weight, 1e5)
-    with pytest.raises(PahiError, match="weight is out of float16's range"):
-        round_matrices(layer)
+    assert (with_priors.path / "pahi-w16.bin").stat().st_size == 2 * 256 * 16 * 2
+    assert places == {
+        "one-step-hi-w16.onnx": {"weights-w16.bin"},
+        "one-step-pahi-w16.onnx": {"weights-w16.bin", "pahi-w16.bin"},
+    }
+    for file, names in places.items():
+        (graph,) = (graph for graph in with_priors.manifest.graphs if graph.file == file)
+        assert set(graph.weights) == names

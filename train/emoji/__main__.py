@@ -129,7 +129,7 @@ class Recipe:
         print(json.dumps(report, indent=1))
 
     def bundle(self) -> None:
-        from pahi_rt.export import export_bundle
+        from pahi_rt.export.bundle import export_bundle
 
         pipeline = left_by("package", self.folder / "pahi-emoji")
         report = json.loads((self.folder / "emoji-generator.json").read_text(encoding="utf-8"))
@@ -145,7 +145,7 @@ class Recipe:
             card=package.card(report),
             extra_files={"vocabulary.json": self.folder / "vocabulary.json", "preview.png": preview},
             vocabulary="vocabulary.json",
-            storage="float16",
+            precisions=("w16",),
             overwrite=True,
         )
         print(f"bundle: {self.folder / 'bundle'} with {' and '.join(priors) or 'no'} priors")

@@ -1,0 +1,105 @@
+"""Plans for NVIDIA's GPUs inside a bundle: built from its own graphs, listed in its manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pahi_rt.bundle import Bundle, Engine, Graph, built_in, file_record, open_bundle, write_manifest
+from pahi_rt.errors import BundleError, OutputError
+from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
+from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.runtimes.tensorrt import require_tensorrt
+
+if TYPE_CHECKING:
+    from pahi_rt.export.trace import OnStage
+
+FOLDER = "engines"
+PREFERRED = "fp16"
+
+
+def add_engines(
+    bundle: str | Path | Bundle,
+    settings: PlanSettings,
+    *,
+    precision: str | None = None,
+    on_stage: OnStage | None = None,
+) -> Bundle:
+    """Build a plan of every graph of one precision of a bundle, and list it; a plan of the same name is replaced.
+
+    `precision` is fp16 if left out and the bundle has it, else the bundle's default. Raises BundleError for a bundle
+    that cannot be changed, and as `build_plan` does; a bundle stays as it was until all of its plans are built.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if opened.manifest.name in built_in() and opened.path == open_bundle(opened.manifest.name).path:
+        what = f"the bundle {opened.manifest.name!r} is part of the package and stays as it is"
+        raise BundleError(what, fix=f"build in a copy: cp -r {opened.path} my-{opened.manifest.name}")
+    version = str(require_tensorrt(settings.flavour).__version__)
+    graphs = choose_graphs(opened, precision)
+    with _scratch(opened) as scratch:
+        engines = []
+        for graph in graphs:
+            started = time.perf_counter()
+            engine = _describe(opened, graph, settings, version)
+            path = scratch / Path(engine.file).name
+            check_types(build_plan(opened.graph_file(graph), path, settings), graph.precision)
+            engines.append(engine)
+            if on_stage is not None:
+                on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
+        _install(opened, scratch, engines)
+    return open_bundle(opened.path)
+
+
+def choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
+    """Those that plans are built of. Raises BundleError for a precision that the bundle lacks."""
+    if precision is None and PREFERRED in bundle.precisions:
+        precision = PREFERRED
+    wanted = bundle.choose_precision(precision)
+    return [graph for graph in bundle.manifest.graphs if graph.precision == wanted]
+
+
+def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str) -> Engine:
+    # TensorRT proper builds for the GPU that is here.
+    capabilities = settings.compute_capabilities or (Cuda().compute_capability,)
+    gpus = [f"sm{capability}" for capability in capabilities]
+    return Engine(
+        file=f"{FOLDER}/{'-'.join([Path(graph.file).stem, settings.flavour, *gpus])}.plan",
+        graph=graph.file,
+        graph_sha256=bundle.manifest.files[graph.file].sha256,
+        runtime=settings.flavour,
+        runtime_version=version,
+        compute_capabilities=capabilities,
+        batch=settings.batch,
+    )
+
+
+@contextmanager
+def _scratch(bundle: Bundle) -> Iterator[Path]:
+    scratch = bundle.path / f".building-{os.getpid()}"
+    try:
+        scratch.mkdir()
+        yield scratch
+    except OSError as error:
+        what = f"cannot write into {bundle.path}: {error.strerror or error}"
+        raise OutputError(what, fix="free some space, or copy the bundle to where you may write") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _install(bundle: Bundle, scratch: Path, engines: Sequence[Engine]) -> None:
+    """The plans first: a file that the manifest does not list is not used."""
+    (bundle.path / FOLDER).mkdir(exist_ok=True)
+    records = dict(bundle.manifest.files)
+    for engine in engines:
+        built = scratch / Path(engine.file).name
+        records[engine.file] = file_record(built)
+        os.replace(built, bundle.path / engine.file)
+    replaced = {engine.file for engine in engines}
+    kept = [engine for engine in bundle.manifest.engines if engine.file not in replaced]
+    write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))

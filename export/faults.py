@@ -1,0 +1,69 @@
+"""Where a graph that draws NaN or infinity goes wrong first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+
+AT_ONCE = 100
+"""Nodes whose outputs are kept at once: all of SD-Turbo's would not fit into memory."""
+
+Kinds = frozenset[str]
+"""What a tensor holds besides numbers: "NaN", "infinity"."""
+
+
+def find_fault(path: Path, feeds: dict[str, NDArray[Any]]) -> str | None:
+    """Name and kind of the first node that makes NaN or infinity of inputs without, or of the weight that holds some.
+
+    None if there is none, as when all values are numbers. `path` is a graph with its weights beside it; nodes are
+    looked at in the order in which the graph computes them.
+    """
+    model = onnx.load(path)
+    seen: dict[str, Kinds] = {}
+    for tensor in model.graph.initializer:
+        seen[tensor.name] = _kinds(onnx.numpy_helper.to_array(tensor))
+        # Masks hold infinity on purpose.
+        if "NaN" in seen[tensor.name]:
+            return f"the weight {tensor.name} holds NaN"
+    del model
+    return next(_faults(path, feeds, seen), None)
+
+
+def _faults(path: Path, feeds: dict[str, NDArray[Any]], seen: dict[str, Kinds]) -> Iterator[str]:
+    nodes = list(onnx.load(path, load_external_data=False).graph.node)
+    for start in range(0, len(nodes), AT_ONCE):
+        chunk = nodes[start : start + AT_ONCE]
+        seen |= _run(path, feeds, [name for node in chunk for name in node.output])
+        for node in chunk:
+            read = frozenset[str]().union(*(seen.get(name, frozenset()) for name in node.input))
+            made = frozenset[str]().union(*(seen[name] for name in node.output)) - read
+            if made and node.op_type != "Constant":
+                yield f"{' and '.join(sorted(made))} first in the node {node.name} ({node.op_type})"
+
+
+def _run(path: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> dict[str, Kinds]:
+    model = onnx.load(path, load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    runtime = require_onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    # Fused nodes would hide where a value comes from.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {name: _kinds(value) for name, value in zip(names, session.run(None, feeds), strict=True)}
+
+
+def _kinds(array: NDArray[Any]) -> Kinds:
+    if not np.issubdtype(array.dtype, np.floating):
+        return frozenset()
+    found = {"NaN": np.isnan(array).any(), "infinity": np.isinf(array).any()}
+    return frozenset(kind for kind, there in found.items() if there)

@@ -1,0 +1,189 @@
+"""Plans for NVIDIA's GPUs, built from a graph ahead of time.
+
+    tensorrt-rtx   TensorRT for RTX: for GPUs that need not be here, several kinds in one plan
+    tensorrt       TensorRT proper: for the GPU that is here, whose kernels it times
+
+Both have one API. What a plan computes in is what its graph does: networks are strongly typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pahi_rt.errors import PahiError
+from pahi_rt.runtimes.tensorrt import MODULES, require_tensorrt
+
+AMPERE = "86"
+"""The RTX 30 series."""
+
+OnProgress = Callable[[str], None]
+"""Called with the name of each phase as it starts."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What a plan is for. Raises PahiError for an unknown flavour, and for a batch of no such sizes."""
+
+    flavour: str = "tensorrt-rtx"
+    """A key of MODULES."""
+    compute_capabilities: tuple[str, ...] = (AMPERE,)
+    """As NVIDIA numbers its GPUs, without the dot; none for TensorRT proper, which builds for the GPU that is here."""
+    batch: tuple[int, int, int] = (1, 2, 4)
+    """Least pictures at once, the number that it is best at, and most."""
+
+    def __post_init__(self) -> None:
+        if self.flavour not in MODULES:
+            raise PahiError(f"there is no engine {self.flavour[:40]!r}", fix=f"use {' or '.join(MODULES)}")
+        least, best, most = self.batch
+        if not 1 <= least <= best <= most:
+            what = f"no batch goes from {least} over {best} to {most}"
+            raise PahiError(what, fix="use --batch MIN/OPT/MAX, as in 1/2/4")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a plan, as TensorRT tells of it."""
+
+    name: str
+    kind: str
+    """TensorRT's own name: "gemm", "correlation" (a convolution), "kgen" (generated), ..."""
+    types: frozenset[str]
+    """Of all its inputs and outputs: "Float", "Half", ..."""
+
+
+def build_plan(
+    graph: Path, output: Path, settings: PlanSettings, on_progress: OnProgress = lambda phase: None
+) -> list[Layer]:
+    """Build a plan of `graph` into the file `output`; returns its layers.
+
+    Raises RuntimeUnavailable if TensorRT is not installed, and PahiError for a graph that it cannot read, a GPU that
+    it does not know, and whenever it reports an error, even if a plan came out.
+    """
+    trt = require_tensorrt(settings.flavour)
+    log = _make_log(trt)
+    builder = trt.Builder(log)
+    if builder is None or log.errors:
+        raise PahiError(f"{settings.flavour} cannot start: {_last(log)}", fix="check NVIDIA's driver")
+    network, parser = _read_graph(trt, builder, log, graph)
+    config = builder.create_builder_config()
+    # Names layers and their types in the log, which is how they are checked.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.add_optimization_profile(_make_profile(builder, network, settings.batch))
+    _choose_gpus(trt, config, settings)
+    config.progress_monitor = _make_monitor(trt, on_progress)
+    plan = builder.build_serialized_network(network, config)
+    del parser  # not before
+    if plan is None or log.errors:
+        what = f"{settings.flavour} cannot build a plan of {graph.name}: {_last(log)}"
+        raise PahiError(what, fix="export the graph with --precision fp16, or without this engine")
+    output.parent.mkdir(exist_ok=True)
+    output.write_bytes(plan)
+    return read_layers(log.layers)
+
+
+def read_layers(text: str) -> list[Layer]:
+    """The layers that TensorRT lists in its log once a plan is built."""
+    entries = re.split(r"^Name: ", text.partition("Layers:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)[1:]
+    return [
+        Layer(
+            name=entry.partition(", LayerType")[0],
+            kind=re.search(r"LayerType: ([^,]*)", entry)[1],  # type: ignore[index]
+            types=frozenset(re.findall(r"Datatype: (\w+)", _ends(entry))),
+        )
+        for entry in entries
+        if "LayerType: " in entry
+    ]
+
+
+def _ends(entry: str) -> str:
+    """A layer's inputs and outputs, without its constants."""
+    return re.sub(r"Constants: \[.*?\], Outputs", "Outputs", entry)
+
+
+def _read_graph(trt: Any, builder: Any, log: Any, graph: Path) -> tuple[Any, Any]:
+    """The network, and its parser, which owns the weights that the network points to."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):
+        reasons = "; ".join(str(parser.get_error(index)).strip() for index in range(parser.num_errors))
+        raise PahiError(f"TensorRT cannot read {graph.name}: {reasons[:400]}", fix="export it with --opset 20")
+    return network, parser
+
+
+def _make_profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
+    """A profile in which the first axis of each input, the batch, has these sizes."""
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        rest = tuple(tensor.shape)[1:]
+        profile.set_shape(tensor.name, *((size, *rest) for size in batch))
+    return profile
+
+
+def _choose_gpus(trt: Any, config: Any, settings: PlanSettings) -> None:
+    wanted = settings.compute_capabilities
+    if settings.flavour == "tensorrt":
+        if wanted:
+            fix = "leave --compute-capability out, or use --engine tensorrt-rtx"
+            raise PahiError("TensorRT proper builds for the GPU that is here alone", fix=fix)
+        return
+    known = {name.removeprefix("SM"): value for name, value in trt.ComputeCapability.__members__.items()}
+    unknown = [name for name in wanted if not name.isdigit() or name not in known]
+    if unknown or not wanted or len(set(wanted)) < len(wanted):
+        fix = f"name one or more of {', '.join(name for name in known if name.isdigit())}, each once"
+        what = f"TensorRT for RTX builds no plan for the compute capability {', '.join(unknown or wanted) or 'none'}"
+        raise PahiError(what, fix=fix)
+    config.num_compute_capabilities = len(wanted)
+    for index, name in enumerate(wanted):
+        config.set_compute_capability(known[name], index)
+
+
+def _make_log(trt: Any) -> Any:
+    """A logger that keeps errors, and the list of layers."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+            self.layers = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message)
+            elif message.startswith("Layers:\n"):
+                self.layers = message
+
+    return Log()
+
+
+def _make_monitor(trt: Any, on_progress: OnProgress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            on_progress(phase_name)
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return True
+
+    return Monitor()
+
+
+def _last(log: Any) -> str:
+    return str(log.errors[-1]).strip().split("\n")[0][:400] if log.errors else "it does not say why"
+
+
+def check_types(layers: Sequence[Layer], precision: str) -> None:
+    """Raises PahiError if a plan of an fp16 graph has a convolution or a matrix product left that reads 32 bits."""
+    heavy = [layer for layer in layers if layer.kind in ("correlation", "gemm", "conv", "attention")]
+    wide = [layer.name for layer in heavy if "Float" in layer.types]
+    if precision == "fp16" and wide:
+        what = (
+            f"{len(wide)} of {len(heavy)} convolutions and matrix products are computed in 32 bits, such as {wide[0]}"
+        )
+        raise PahiError(what, fix="export the graph again; report the model if it stays so")

@@ -1,0 +1,55 @@
+"""Verb `build`: add plans for NVIDIA's GPUs to a bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import BundleName, Debug, Json
+
+Capabilities = Annotated[
+    str, typer.Option("--compute-capability", metavar="N,N", help="GPUs that tensorrt-rtx builds for: 86 is RTX 30xx.")
+]
+Batch = Annotated[str, typer.Option(metavar="MIN/OPT/MAX", help="Pictures at once: least, best, most.")]
+
+
+def build(
+    bundle: BundleName,
+    engine: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (for the GPU here).")],
+    capabilities: Capabilities = "",
+    batch: Batch = "1/2/4",
+    precision: Annotated[str | None, typer.Option(help="Whose graphs (fp16 if there, else the first).")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Build TensorRT plans of a bundle's graphs, and put them into the bundle."""
+    settings = plan_settings(engine, capabilities, batch)
+    engines = load("pahi_rt.export.engines", extra="export")
+    changed = engines.add_engines(bundle, settings, precision=precision, on_stage=messages.stage)
+    if as_json:
+        messages.document({"path": str(changed.path), "engines": changed.manifest.to_dict()["engines"]})
+    else:
+        messages.result(str(changed.path))
+    messages.next_command("inspect", bundle, "--verify")
+
+
+def plan_settings(engine: str, capabilities: str, batch: str) -> object:
+    """What the options ask for. Raises a usage error for a batch that is no three numbers."""
+    plans = load("pahi_rt.export.tensorrt", extra="export")
+    usual = plans.PlanSettings(engine)
+    gpus = tuple(capabilities.split(",")) if capabilities else usual.compute_capabilities
+    return plans.PlanSettings(engine, gpus if capabilities or engine != "tensorrt" else (), parse_batch(batch))
+
+
+def parse_batch(text: str) -> tuple[int, ...]:
+    """ "1/2/4" -> (1, 2, 4). Raises a usage error for anything else."""
+    try:
+        sizes = tuple(int(number) for number in text.split("/"))
+    except ValueError:
+        sizes = ()
+    if len(sizes) != 3:
+        raise typer.BadParameter(f"--batch takes three numbers with slashes, such as 1/2/4, not {text!r}")
+    return sizes

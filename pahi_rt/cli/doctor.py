@@ -1,0 +1,73 @@
+"""Verb `doctor`: which runtimes work on this machine, found out by drawing with each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.options import Debug, Json
+from pahi_rt.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from pahi_rt.pipeline import Pipeline
+
+_BUNDLE, _PROMPT, _TIMES = "emoji", "a grinning cat", 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one runtime."""
+
+    runtime: str
+    works: bool
+    found: str
+    """Its version and device and how fast it draws, or what is missing."""
+    fix: str | None
+    """The command that mends it."""
+
+
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Draw with every runtime, and say which work here and how to install the others."""
+    from pahi_rt.machine import cpu_name
+    from pahi_rt.runtimes import NAMES
+
+    findings = [examine(name) for name in NAMES if name != "auto"]
+    if as_json:
+        messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
+    else:
+        messages.result(f"on {cpu_name() or 'an unknown processor'}")
+        messages.result(messages.table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
+        for finding in findings:
+            if finding.fix:
+                messages.result(f"to have {finding.runtime}: {finding.fix}")
+    working = [finding.runtime for finding in findings if finding.works]
+    if not working:
+        raise typer.Exit(1)
+    messages.next_command("generate", _PROMPT, "--runtime", working[0])
+
+
+def examine(name: str) -> Finding:
+    """Load the built-in bundle in a runtime, and draw."""
+    from pahi_rt.pipeline import Pipeline
+
+    try:
+        pipeline = Pipeline.load(_BUNDLE, runtime=name)
+        described = pipeline.runtime.describe()
+        found = f"{described['version']} on {described['device']}, {_milliseconds(pipeline):.0f} ms a picture"
+    except RuntimeUnavailable as error:
+        return Finding(name, False, error.what, error.fix)
+    return Finding(name, True, found, None)
+
+
+def _milliseconds(pipeline: Pipeline) -> float:
+    """The fastest of a few pictures, for this is no benchmark; the first, slower one does not count."""
+    taken = []
+    for _ in range(1 + _TIMES):
+        started = time.perf_counter()
+        pipeline(_PROMPT, seed=0)
+        taken.append(1000 * (time.perf_counter() - started))
+    return min(taken[1:])

@@ -1,0 +1,84 @@
+"""One NVIDIA GPU: its memory, one stream, and work captured on it; what TensorRT needs of CUDA, without PyTorch."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pahi_rt.errors import RuntimeUnavailable
+
+
+class Cuda:
+    """The current device, through cuda-python. Raises RuntimeUnavailable without it, or without a GPU.
+
+    All that is enqueued goes to one stream, in order. Memory is given back when the process ends.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._api = import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            fix = "pip install 'pahi-rt[tensorrt]'"
+            raise RuntimeUnavailable(f"cuda-python cannot be loaded: {error}", fix=fix) from error
+        self._device = self._call("cudaGetDevice")
+        self.stream: int = int(self._call("cudaStreamCreate"))
+
+    @property
+    def compute_capability(self) -> str:
+        """Of the GPU, as NVIDIA numbers them, without the dot: "86" is the RTX 30 series."""
+        attributes = self._api.cudaDeviceAttr
+        names = ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
+        return "".join(
+            str(self._call("cudaDeviceGetAttribute", getattr(attributes, name), self._device)) for name in names
+        )
+
+    def allocate(self, size: int) -> int:
+        """The address of `size` new bytes on the device."""
+        return int(self._call("cudaMalloc", size))
+
+    def allocate_host(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """An array in pinned memory, which the device reads and writes without a copy in between."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
+        content = memoryview((ctypes.c_uint8 * size).from_address(address))
+        return np.ndarray(shape, dtype, content)
+
+    def upload(self, source: NDArray[Any], address: int) -> None:
+        """Enqueue a copy of a pinned, contiguous array to the device."""
+        self._copy(address, source.ctypes.data, source.nbytes, "cudaMemcpyHostToDevice")
+
+    def download(self, address: int, target: NDArray[Any]) -> None:
+        """Enqueue a copy from the device into a pinned, contiguous array."""
+        self._copy(target.ctypes.data, address, target.nbytes, "cudaMemcpyDeviceToHost")
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What enqueues the same work again, at the cost of one launch. `work` must have run once before."""
+        self._call(
+            "cudaStreamBeginCapture", self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        )
+        try:
+            work()
+        finally:
+            graph = self._call("cudaStreamEndCapture", self.stream)
+        ready = self._call("cudaGraphInstantiate", graph, 0)
+        return lambda: self._call("cudaGraphLaunch", ready, self.stream)
+
+    def wait(self) -> None:
+        """Until all that was enqueued is done."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def _copy(self, target: int, source: int, size: int, direction: str) -> None:
+        kind = getattr(self._api.cudaMemcpyKind, direction)
+        self._call("cudaMemcpyAsync", target, source, size, kind, self.stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        error, *values = getattr(self._api, name)(*arguments)
+        if int(error):
+            fix = "check NVIDIA's driver (nvidia-smi), and that the GPU has memory left"
+            raise RuntimeUnavailable(f"CUDA's {name} failed: {error.name}", fix=fix)
+        return values[0] if len(values) == 1 else None

@@ -1,0 +1,121 @@
+"""Runs a bundle's graph in OpenVINO, on Intel's and AMD's CPUs or Intel's GPUs. Needs the `openvino` extra."""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pahi_rt.bundle import Bundle, Graph
+from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.manifest import STRENGTH
+from pahi_rt.prior import choose_prior
+
+_ARITHMETIC = {"fp16": "f16"}
+"""Precision of a graph -> what OpenVINO may compute in. By itself it takes bfloat16 where a CPU has it, which changes
+pictures by several levels."""
+
+
+class OpenVinoRuntime:
+    """A graph compiled by OpenVINO.
+
+    `threads` limits the cores that one picture may use; None leaves it to OpenVINO. `prior` and `precision` as for
+    `load`; `device` is one of OpenVINO's names. Raises RuntimeUnavailable or BundleError.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        steps: int = 1,
+        prior: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        device: str = "CPU",
+    ) -> None:
+        graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
+        path = bundle.graph_file(graph)
+        self._compiled = _compile(path, device, _properties(graph, threads))
+        _check_signature(self._compiled, graph, path)
+        self._inputs = [spec.name for spec in graph.inputs]
+        self._precision, self._threads, self._device = graph.precision, threads or 0, device
+        self._requests = threading.local()
+
+    def run(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
+        # A graph without a prior does not take prior_strength.
+        feeds = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
+        request = self._request()
+        request.infer({name: feeds[name] for name in self._inputs})
+        # A copy: the request's own output is overwritten by the next picture.
+        return np.array(request.get_output_tensor().data, np.uint8)
+
+    def describe(self) -> dict[str, str | int]:
+        """runtime, version, device, precision, threads (0: OpenVINO's own choice)."""
+        return {
+            "runtime": "openvino",
+            "version": str(require_openvino().get_version()).split("-")[0],
+            "device": self._device,
+            "precision": self._precision,
+            "threads": self._threads,
+        }
+
+    def _request(self) -> Any:
+        """One for each thread: a request draws one batch at a time."""
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        return self._requests.own
+
+
+def require_openvino() -> Any:
+    """The module, imported when it is first needed. Raises RuntimeUnavailable."""
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f"OpenVINO cannot be loaded: {error}", fix="pip install 'pahi-rt[openvino]'"
+        ) from error
+
+
+def _properties(graph: Graph, threads: int | None) -> dict[str, Any]:
+    if threads is not None and threads < 1:
+        raise RuntimeUnavailable(f"cannot run on {threads} threads", fix="use --threads 1 or more")
+    limit = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    arithmetic = _ARITHMETIC.get(graph.precision, "f32")
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic, **limit}
+
+
+def _compile(path: Path, device: str, properties: dict[str, Any]) -> Any:
+    core = require_openvino().Core()
+    if device not in core.available_devices:
+        raise RuntimeUnavailable(
+            f"OpenVINO finds no device {device!r} here",
+            fix=f"use one of {', '.join(core.available_devices)}, or install the device's driver",
+        )
+    try:
+        return core.compile_model(core.read_model(path), device, properties)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[-1].strip()
+        fix = "pip install --upgrade openvino, or use --runtime onnxruntime"
+        raise BundleError(f"OpenVINO cannot load {path}: {reason}", fix=fix) from error
+
+
+def _check_signature(compiled: Any, graph: Graph, path: Path) -> None:
+    """Raises BundleError if the graph is not what its manifest says."""
+    for kind, specs, ports in (
+        ("inputs", graph.inputs, compiled.inputs),
+        ("outputs", graph.outputs, compiled.outputs),
+    ):
+        declared = {spec.name: spec.dtype for spec in specs}
+        # Where the graph hands a tensor on unchanged, OpenVINO knows it by several names.
+        named = [(port.get_names() & declared.keys() or port.get_names(), port) for port in ports]
+        actual = {min(names): port.get_element_type().to_dtype().name for names, port in named}
+        if declared != actual or len(graph.outputs) != 1:
+            what = f"{path} has the {kind} {actual}, its manifest says {declared}"
+            raise BundleError(what, fix="export the bundle again")

@@ -1,0 +1,251 @@
+"""Runs a bundle's plans on NVIDIA's GPUs, with TensorRT or TensorRT for RTX. Needs the `tensorrt` extra.
+
+A plan is good for one version of one of the two, for some kinds of GPUs and for some sizes of a batch. Where none
+fits, the error says which command builds one; nothing else takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pahi_rt.archive import cache_folder
+from pahi_rt.bundle import Bundle, Engine, Graph
+from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.manifest import STRENGTH
+from pahi_rt.prior import choose_prior
+from pahi_rt.runtimes.cuda import Cuda
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+INSTALL = {
+    "tensorrt": "pip install tensorrt cuda-bindings --extra-index-url https://pypi.nvidia.com",
+    "tensorrt-rtx": "pip install 'pahi-rt[tensorrt]'",
+}
+Batch = dict[str, NDArray[Any]]
+"""Name of an input -> its rows."""
+
+
+class TensorRtRuntime:
+    """A plan on the current GPU.
+
+    `flavour` is "tensorrt" or "tensorrt-rtx"; `prior` and `precision` as for `load`, but for no precision any plan
+    will do. Work of a batch's size is captured the first time, and takes one launch from then on. Raises
+    RuntimeUnavailable or BundleError.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        flavour: str,
+        steps: int = 1,
+        prior: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        cuda: Cuda | None = None,
+    ) -> None:
+        if threads is not None:
+            raise RuntimeUnavailable(f"{flavour} runs on a GPU, which has no --threads", fix="leave --threads out")
+        trt, self._cuda = require_tensorrt(flavour), cuda or Cuda()
+        self._graph, engine = choose_engine(
+            bundle,
+            _graphs(bundle, steps, choose_prior(bundle, prior), precision),
+            (flavour, str(trt.__version__), self._cuda.compute_capability),
+        )
+        plan = bundle.file(engine.file)
+        self._least, _, self._most = engine.batch
+        self._cache = RuntimeCache(bundle.manifest.files[engine.file].sha256, flavour)
+        self._context = _open(trt, plan, self._cache)
+        self._buffers = Buffers(self._cuda, self._graph, self._most)
+        self._launches: dict[int, Callable[[], None]] = {}
+        self._one_at_a_time = threading.Lock()
+        self._description: dict[str, str | int] = {
+            "runtime": flavour,
+            "version": engine.runtime_version,
+            "device": f"CUDA, compute capability {self._cuda.compute_capability}",
+            "precision": self._graph.precision,
+            "threads": 0,
+        }
+
+    def run(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3].
+
+        More pictures than the plan takes at once are drawn in several turns; for fewer, the last one is repeated.
+        """
+        feeds: Batch = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
+        rows = {spec.name: feeds[spec.name] for spec in self._graph.inputs}
+        with self._one_at_a_time:
+            turns = [self._draw(turn) for turn in split(rows, self._most)]
+        return np.concatenate(turns)
+
+    def describe(self) -> dict[str, str | int]:
+        """runtime, version, device, precision, threads (always 0)."""
+        return dict(self._description)
+
+    def _draw(self, rows: Batch) -> NDArray[np.uint8]:
+        count = len(next(iter(rows.values())))
+        size = max(count, self._least)
+        self._buffers.fill(rows, size)
+        if size not in self._launches:
+            self._launches[size] = self._prepare(size)
+        self._launches[size]()
+        self._cuda.wait()
+        return self._buffers.pictures(count)
+
+    def _prepare(self, size: int) -> Callable[[], None]:
+        """What draws a batch of `size` from the buffers; kernels are compiled or loaded here."""
+
+        def enqueue() -> None:
+            self._buffers.upload(size)
+            self._buffers.bind(self._context, size)
+            if not self._context.execute_async_v3(self._cuda.stream):
+                raise RuntimeUnavailable("TensorRT cannot run its plan", fix="build it again: pahi-rt build")
+            self._buffers.download(size)
+
+        enqueue()
+        self._cuda.wait()
+        self._cache.save()
+        return self._cuda.capture(enqueue)
+
+
+class Buffers:
+    """Memory of a graph's inputs and output, on both sides, for batches of up to `most`."""
+
+    def __init__(self, cuda: Cuda, graph: Graph, most: int) -> None:
+        self._cuda = cuda
+        self._output = graph.outputs[0].name
+        self._host: Batch = {}
+        self._device: dict[str, int] = {}
+        for spec in (*graph.inputs, *graph.outputs):
+            shape = (most, *(int(size) for size in spec.shape[1:]))
+            self._host[spec.name] = cuda.allocate_host(shape, spec.dtype)
+            self._device[spec.name] = cuda.allocate(self._host[spec.name].nbytes)
+
+    def fill(self, rows: Batch, size: int) -> None:
+        """Take over the rows; the last one is repeated up to `size`."""
+        for name, values in rows.items():
+            self._host[name][: len(values)] = values
+            self._host[name][len(values) : size] = values[-1]
+
+    def bind(self, context: Any, size: int) -> None:
+        """Tell the plan where a batch of `size` is."""
+        for name, host in self._host.items():
+            if name != self._output:
+                context.set_input_shape(name, (size, *host.shape[1:]))
+            context.set_tensor_address(name, self._device[name])
+
+    def upload(self, size: int) -> None:
+        """Enqueue the copies of all inputs."""
+        for name, host in self._host.items():
+            if name != self._output:
+                self._cuda.upload(host[:size], self._device[name])
+
+    def download(self, size: int) -> None:
+        """Enqueue the copy of the pictures."""
+        self._cuda.download(self._device[self._output], self._host[self._output][:size])
+
+    def pictures(self, count: int) -> NDArray[np.uint8]:
+        """A copy of the first `count`, for the next batch overwrites them."""
+        return np.array(self._host[self._output][:count], np.uint8)
+
+
+class RuntimeCache:
+    """Kernels that TensorRT for RTX compiled on this GPU, in the user's cache: the next process need not."""
+
+    def __init__(self, plan_sha256: str, flavour: str) -> None:
+        self.path = cache_folder().with_name(flavour) / f"{plan_sha256}.cache"
+        self._cache: Any = None
+
+    def attach(self, engine: Any) -> Any:
+        """What an execution context of `engine` is made from; None for TensorRT proper, which has no such cache."""
+        if not hasattr(engine, "create_runtime_config"):
+            return None
+        config = engine.create_runtime_config()
+        if not hasattr(config, "create_runtime_cache"):
+            return None
+        self._cache = config.create_runtime_cache()
+        if self.path.is_file():
+            # It refuses by itself what another GPU, driver or version has left.
+            self._cache.deserialize(self.path.read_bytes())
+        config.set_runtime_cache(self._cache)
+        return config
+
+    def save(self) -> None:
+        """Write what there is now, whole or not at all."""
+        if self._cache is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(f".{os.getpid()}")
+        scratch.write_bytes(self._cache.serialize())
+        os.replace(scratch, self.path)
+
+
+def require_tensorrt(flavour: str) -> Any:
+    """The module, imported when it is first needed. Raises RuntimeUnavailable."""
+    try:
+        return import_module(MODULES[flavour])
+    except ImportError as error:
+        raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
+
+
+def choose_engine(bundle: Bundle, graphs: Sequence[Graph], wanted: tuple[str, str, str]) -> tuple[Graph, Engine]:
+    """The plan of one of `graphs` that fits `wanted`: flavour, its version, and the GPU's compute capability.
+
+    Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan which does.
+    """
+    flavour, version, capability = wanted
+    files = {graph.file: graph for graph in graphs}
+    built = [engine for engine in bundle.manifest.engines if engine.runtime == flavour and engine.graph in files]
+    reasons = [_objection(bundle, engine, version, capability) for engine in built]
+    for engine, reason in zip(built, reasons, strict=True):
+        if reason is None:
+            return files[engine.graph], engine
+    gpu = "" if flavour == "tensorrt" else f" --compute-capability {capability}"
+    raise RuntimeUnavailable(
+        f"no {flavour} plan of bundle {bundle.manifest.name!r} fits: {next(filter(None, reasons), 'none was built')}",
+        fix=f"pahi-rt build {bundle.path} --engine {flavour}{gpu}",
+    )
+
+
+def split(rows: Batch, most: int) -> list[Batch]:
+    """The rows in turns of at most `most`."""
+    count = len(next(iter(rows.values())))
+    return [{name: values[i : i + most] for name, values in rows.items()} for i in range(0, count, most)]
+
+
+def _graphs(bundle: Bundle, steps: int, prior: str, precision: str | None) -> list[Graph]:
+    """In each precision that will do, the default first. Raises BundleError if there is none."""
+    own = bundle.graph(steps, prior, precision)
+    found = [] if precision else [bundle.graphs(prior, other).get(steps) for other in bundle.precisions[1:]]
+    return [own, *(graph for graph in found if graph is not None)]
+
+
+def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) -> str | None:
+    """Why a plan cannot be used; None if it can."""
+    if engine.runtime_version != version:
+        return f"it is of version {engine.runtime_version}, and {version} is installed"
+    if capability not in engine.compute_capabilities:
+        listed = ", ".join(engine.compute_capabilities)
+        return f"it is for the compute capability {listed}, and this GPU has {capability}"
+    if engine.graph_sha256 != bundle.manifest.files[engine.graph].sha256:
+        return f"{engine.graph} was exported again since it was built"
+    return None
+
+
+def _open(trt: Any, plan: Path, cache: RuntimeCache) -> Any:
+    """An execution context of the plan."""
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise BundleError(f"TensorRT cannot load {plan}", fix="build it again: pahi-rt build")
+    config = cache.attach(engine)
+    return engine.create_execution_context() if config is None else engine.create_execution_context(config)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+
+
+def test_what_works_and_what_does_not(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing in ("openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    result = run("doctor")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("on ")
+    assert re.fullmatch(r"onnxruntime +works  \d+\.\d+\.\d+ on CPU, \d+ ms a picture", lines[1])
+    assert re.match(r"openvino +- +OpenVINO cannot be loaded", lines[3])
+    assert "to have openvino: pip install 'pahi-rt[openvino]'" in lines
+    assert "to have tensorrt-rtx: pip install 'pahi-rt[tensorrt]'" in lines
+    assert result.stderr == "next: pahi-rt generate 'a grinning cat' --runtime onnxruntime\n"
+
+
+def test_json(run) -> None:
+    document = json.loads(run("doctor", "--json").stdout)
+    found = {finding["runtime"]: finding for finding in document["runtimes"]}
+    assert list(found) == ["onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx"]
+    assert found["onnxruntime"]["works"] and found["onnxruntime"]["fix"] is None
+
+
+def test_nothing_works(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "to have onnxruntime: pip install" in result.stdout

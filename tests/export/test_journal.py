@@ -1,0 +1,70 @@
+"""A journal remembers finished stages of the same export, and only as long as their files are what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pahi_rt.bundle import Graph, Parity
+from pahi_rt.export.journal import Journal
+
+ROW = Parity("one-step.onnx", "PyTorch fp32", 0.0, 90.0, 1.0, "max error <= 0.002 of [0, 1]")
+
+
+class Writer:
+    """Writes one graph and its weights, and counts how often."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, 0
+
+    def __call__(self) -> Sequence[Graph]:
+        self.calls += 1
+        for name in ("one-step.onnx", "weights.bin"):
+            (self.folder / name).write_text("content")
+        return [Graph("one-step.onnx", 1, "gaussian", "fp32", (), (), 20, ("weights.bin",))]
+
+
+def begin(folder: Path, key: str = "key") -> Journal:
+    journal = Journal(folder)
+    journal.begin(key)
+    return journal
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    first = begin(tmp_path)
+    graphs = first.graphs("fp32", write)
+    first.parity("one-step.onnx", lambda: [ROW])
+    again = begin(tmp_path)
+    assert tuple(again.graphs("fp32", write)) == tuple(graphs)
+    assert again.parity("one-step.onnx", lambda: pytest.fail("it was compared again")) == (ROW,)
+    assert write.calls == 1
+
+
+@pytest.mark.parametrize("name", ["one-step.onnx", "weights.bin"])
+def test_files_that_changed_are_written_and_compared_again(tmp_path: Path, name: str) -> None:
+    write = Writer(tmp_path)
+    first = begin(tmp_path)
+    first.graphs("fp32", write)
+    first.parity("one-step.onnx", lambda: [ROW])
+    (tmp_path / name).write_text("another")
+    again = begin(tmp_path)
+    again.graphs("fp32", write)
+    assert again.parity("one-step.onnx", list) == ()
+    assert write.calls == 2
+
+
+def test_another_export_starts_in_an_empty_folder(tmp_path: Path) -> None:
+    begin(tmp_path).graphs("fp32", Writer(tmp_path))
+    (tmp_path / "engines").mkdir()
+    begin(tmp_path, "other")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_of_a_closed_journal(tmp_path: Path) -> None:
+    journal = begin(tmp_path)
+    journal.graphs("fp32", Writer(tmp_path))
+    journal.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one-step.onnx", "weights.bin"]

@@ -1,0 +1,58 @@
+"""What needs no GPU of the one class that talks to CUDA: names of calls, and errors."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pahi_rt.errors import RuntimeUnavailable
+from pahi_rt.runtimes.cuda import Cuda
+
+
+def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(RuntimeUnavailable, match="cuda-python cannot be loaded") as caught:
+        Cuda()
+    assert caught.value.fix == "pip install 'pahi-rt[tensorrt]'"
+
+
+def test_without_a_gpu() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    if not int(runtime.cudaGetDeviceCount()[0]):
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeUnavailable, match="CUDA's cudaGetDevice failed: cudaError") as caught:
+        Cuda()
+    assert "nvidia-smi" in caught.value.fix
+
+
+def test_every_call_exists() -> None:
+    """A misspelt name would be found on a GPU only."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    asked: list[str] = []
+
+    class Recorder:
+        cudaDeviceAttr, cudaMemcpyKind = runtime.cudaDeviceAttr, runtime.cudaMemcpyKind
+        cudaStreamCaptureMode, cudaHostAllocDefault = runtime.cudaStreamCaptureMode, runtime.cudaHostAllocDefault
+
+        def __getattr__(self, name: str) -> object:
+            asked.append(name)
+            keep = np.zeros(64, np.uint8)
+            self.__dict__.setdefault("kept", []).append(keep)
+            return lambda *_: (runtime.cudaError_t.cudaSuccess, keep.ctypes.data)
+
+    sys_modules = SimpleNamespace(**{"cuda.bindings.runtime": Recorder()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cuda.bindings.runtime", vars(sys_modules)["cuda.bindings.runtime"])
+        cuda = Cuda()
+    host = cuda.allocate_host((2, 3), "float32")
+    assert (host.shape, host.dtype, host.flags.writeable) == ((2, 3), np.float32, True)
+    address = cuda.allocate(24)
+    cuda.upload(host, address)
+    cuda.download(address, host)
+    cuda.capture(lambda: cuda.upload(host, address))()
+    cuda.wait()
+    assert cuda.compute_capability
+    assert [name for name in asked if not hasattr(runtime, name)] == []

@@ -1,0 +1,278 @@
+"""Plans run on GPUs only: here on a fake GPU and a fake TensorRT, which draw what ONNX Runtime draws.
+
+With a GPU: python -m pytest -m gpu tests/runtimes/test_tensorrt.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pahi_rt import runtimes
+from pahi_rt.bundle import Bundle, Engine, file_record, open_bundle, write_manifest
+from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.noise import draw_noise
+from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.runtimes.onnxruntime import OnnxRuntime
+from pahi_rt.runtimes.tensorrt import RuntimeCache, TensorRtRuntime, split
+
+VERSION = "1.7.1"
+
+
+class FakeCuda:
+    """Memory by address; work is done when it is enqueued. A capture replays the same calls."""
+
+    compute_capability = "86"
+    stream = 7
+
+    def __init__(self) -> None:
+        self.memory: dict[int, np.ndarray] = {}
+        self.calls: list[str] = []
+
+    def allocate(self, size: int) -> int:
+        self.memory[1000 + len(self.memory)] = np.zeros(size, np.uint8)
+        return 999 + len(self.memory)
+
+    def allocate_host(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def upload(self, source: np.ndarray, address: int) -> None:
+        self.memory[address][: source.nbytes] = source.reshape(-1).view(np.uint8)
+
+    def download(self, address: int, target: np.ndarray) -> None:
+        target.reshape(-1).view(np.uint8)[:] = self.memory[address][: target.nbytes]
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.calls.append("capture")
+        return work
+
+    def wait(self) -> None:
+        self.calls.append("wait")
+
+
+class FakeContext:
+    """Draws with ONNX Runtime, from and to the fake GPU's memory."""
+
+    def __init__(self, bundle: Bundle, cuda: FakeCuda) -> None:
+        self.runtime, self.cuda = OnnxRuntime(bundle, steps=2), cuda
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.batches: list[int] = []
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        self.shapes[name] = tuple(shape)
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.addresses[name] = address
+
+    def read(self, name: str, dtype: str) -> np.ndarray:
+        shape = self.shapes[name]
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return self.cuda.memory[self.addresses[name]][:size].view(dtype).reshape(shape)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == self.cuda.stream
+        names = {"input_ids": "int64", "noise": "float32", "prior_strength": "float32"}
+        pictures = self.runtime.run(*(self.read(name, dtype) for name, dtype in names.items()))
+        self.batches.append(len(pictures))
+        self.cuda.memory[self.addresses["image"]][: pictures.nbytes] = pictures.reshape(-1)
+        return True
+
+
+@pytest.fixture
+def with_plan(folder: Path) -> Bundle:
+    """A bundle that lists a plan of its two-step graph, for batches of 2 to 4."""
+    (folder / "engines").mkdir()
+    (folder / "engines" / "x.plan").write_bytes(b"a plan")
+    bundle = open_bundle(folder)
+    sha256 = bundle.manifest.files["two-step.onnx"].sha256
+    engine = Engine("engines/x.plan", "two-step.onnx", sha256, "tensorrt-rtx", VERSION, ("86", "89"), (2, 2, 4))
+    return list_engine(bundle, engine)
+
+
+def list_engine(bundle: Bundle, engine: Engine) -> Bundle:
+    files = {**bundle.manifest.files, engine.file: file_record(bundle.path / engine.file)}
+    write_manifest(bundle.path, dataclasses.replace(bundle.manifest, engines=(engine,), files=files))
+    return open_bundle(bundle.path)
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def context(with_plan: Bundle, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeContext:
+    """What the fake TensorRT makes of the plan."""
+    made = FakeContext(with_plan, cuda)
+    fake = ModuleType("tensorrt_rtx")
+    fake.__version__ = VERSION  # type: ignore[attr-defined]
+    fake.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})  # type: ignore[attr-defined]
+    engine = SimpleNamespace(create_execution_context=lambda: made)
+    load = SimpleNamespace(deserialize_cuda_engine=lambda plan: engine if plan == b"a plan" else None)
+    fake.Runtime = lambda logger: load  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake)
+    return made
+
+
+def open_plan(bundle: Bundle, cuda: FakeCuda, **options: Any) -> TensorRtRuntime:
+    return TensorRtRuntime(bundle, flavour="tensorrt-rtx", cuda=cuda, **{"steps": 2, **options})  # type: ignore[arg-type]
+
+
+def inputs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    input_ids = np.arange(count * 24, dtype=np.int64).reshape(count, 24)
+    return input_ids, draw_noise(range(count), (4, 4, 4)), np.linspace(0, 1, count, dtype=np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
+def test_pictures_of_any_number(with_plan: Bundle, cuda: FakeCuda, context: FakeContext, count: int) -> None:
+    drawn = open_plan(with_plan, cuda).run(*inputs(count))
+    np.testing.assert_array_equal(drawn, OnnxRuntime(with_plan, steps=2).run(*inputs(count)))
+    assert set(context.batches) <= {2, 3, 4}  # what the plan takes
+
+
+def test_work_is_captured_once_for_each_size(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    runtime = open_plan(with_plan, cuda)
+    for count in (2, 2, 1, 4, 2, 4):
+        runtime.run(*inputs(count))
+    assert cuda.calls.count("capture") == 2
+
+
+def test_it_says_what_it_is(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    described = open_plan(with_plan, cuda).describe()
+    assert list(described) == ["runtime", "version", "device", "precision", "threads"]
+    assert described["device"] == "CUDA, compute capability 86"
+
+
+def test_a_plan_that_does_not_run(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "execute_async_v3", lambda stream: False)
+    with pytest.raises(RuntimeUnavailable, match="cannot run its plan"):
+        open_plan(with_plan, cuda).run(*inputs(2))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"runtime_version": "1.6"}, "it is of version 1.6, and 1.7.1 is installed"),
+        ({"compute_capabilities": ("89", "120")}, "it is for the compute capability 89, 120, and this GPU has 86"),
+        ({"graph_sha256": "0" * 64}, "two-step.onnx was exported again since it was built"),
+        ({"runtime": "tensorrt"}, "none was built"),
+        ({"graph": "one-step.onnx"}, "none was built"),
+    ],
+)
+def test_a_plan_that_does_not_fit(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, change: dict[str, Any], what: str
+) -> None:
+    (engine,) = with_plan.manifest.engines
+    bundle = list_engine(with_plan, dataclasses.replace(engine, **change))
+    with pytest.raises(RuntimeUnavailable, match=f"no tensorrt-rtx plan of bundle 'contract' fits: {what}") as caught:
+        open_plan(bundle, cuda)
+    assert caught.value.fix == f"pahi-rt build {bundle.path} --engine tensorrt-rtx --compute-capability 86"
+
+
+def test_a_plan_that_was_tampered_with(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    (with_plan.path / "engines" / "x.plan").write_bytes(b"a plot")
+    with pytest.raises(BundleError, match="has been changed"):
+        open_plan(with_plan, cuda)
+
+
+def test_a_plan_that_cannot_be_loaded(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    (with_plan.path / "engines" / "x.plan").write_bytes(b"other")
+    with pytest.raises(BundleError, match="TensorRT cannot load"):
+        open_plan(list_engine(with_plan, with_plan.manifest.engines[0]), cuda)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "what"),
+    [
+        ({"threads": 2}, RuntimeUnavailable, "has no --threads"),
+        ({"steps": 3}, BundleError, "no graph of 3 steps"),
+        ({"prior": "hi"}, BundleError, "has no prior 'hi'"),
+        ({"precision": "fp16"}, BundleError, "has no precision 'fp16'"),
+    ],
+)
+def test_wrong_wishes(
+    with_plan: Bundle,
+    cuda: FakeCuda,
+    context: FakeContext,
+    options: dict[str, Any],
+    error: type[Exception],
+    what: str,
+) -> None:
+    with pytest.raises(error, match=what):
+        open_plan(with_plan, cuda, **options)
+
+
+def test_a_plan_of_any_precision_will_do(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    own = with_plan.manifest.graphs
+    default = [dataclasses.replace(graph, file=f"other-{graph.file}") for graph in own]
+    half = [dataclasses.replace(graph, precision="fp16") for graph in own]
+    manifest = dataclasses.replace(with_plan.manifest, graphs=(*default, *half))
+    bundle = Bundle(with_plan.path, manifest)
+    assert open_plan(bundle, cuda).describe()["precision"] == "fp16"
+    with pytest.raises(RuntimeUnavailable, match="none was built"):
+        open_plan(bundle, cuda, precision="fp32")
+
+
+def test_turns() -> None:
+    rows = {"a": np.arange(5), "b": np.arange(10).reshape(5, 2)}
+    assert [turn["a"].tolist() for turn in split(rows, 2)] == [[0, 1], [2, 3], [4]]
+    assert [len(turn["b"]) for turn in split(rows, 5)] == [5]
+
+
+def test_kernels_are_kept(cache: Path) -> None:
+    """The cache belongs to the plan: it is read back by the next process."""
+
+    class Kernels:
+        content = b""
+
+        def serialize(self) -> bytes:
+            return b"kernels"
+
+        def deserialize(self, content: bytes) -> bool:
+            self.content = content
+            return True
+
+    def engine(kernels: Kernels) -> Any:
+        config = SimpleNamespace(create_runtime_cache=lambda: kernels, set_runtime_cache=lambda given: None)
+        return SimpleNamespace(create_runtime_config=lambda: config)
+
+    first, second = Kernels(), Kernels()
+    for kernels in (first, second):
+        kept = RuntimeCache("ab" * 32, "tensorrt-rtx")
+        assert kept.attach(engine(kernels)) is not None
+        kept.save()
+    assert (first.content, second.content) == (b"", b"kernels")
+    assert kept.path.parent == cache.with_name("tensorrt-rtx")
+    assert [path.name for path in kept.path.parent.iterdir()] == [kept.path.name]
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_not_installed(contract: Path, flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, flavour.replace("-", "_"), None)
+    with pytest.raises(RuntimeUnavailable, match=f"{flavour} cannot be loaded") as caught:
+        runtimes.load(open_bundle(contract), name=flavour)
+    assert caught.value.fix.startswith("pip install")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("steps", [1, 2])
+def test_on_a_gpu(folder: Path, steps: int) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from pahi_rt.export.engines import add_engines
+    from pahi_rt.export.tensorrt import PlanSettings
+
+    bundle = add_engines(str(folder), PlanSettings(compute_capabilities=(Cuda().compute_capability,)))
+    runtime = runtimes.load(bundle, steps=steps, name="tensorrt-rtx")
+    for count in (1, 3, 9):
+        drawn, expected = runtime.run(*inputs(count)), OnnxRuntime(bundle, steps=steps).run(*inputs(count))
+        assert np.abs(drawn.astype(int) - expected).max() <= 2
