@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pahi_rt import PahiError
 Rows = list[dict[str, Any]]
 RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
 """Kind and KL weight."""
+MARKERS = "sD^v<>"
+"""Of the baselines."""
 
 
 def main() -> int:
@@ -75,13 +78,13 @@ def draw(report: dict[str, Any], path: Path) -> None:
         for kind, rows in kinds.items():
             _draw_line(panel, rows, label, kind)
         _draw_points(panel, others, label)
-        panel.plot(1, 0, "k+", markersize=10)
-        panel.annotate("Gaussian", (1, 0), xytext=(4, -10), textcoords="offset points", fontsize=8)
+        panel.plot(1, 0, "k+", markersize=10, label="Gaussian")
         panel.axvline(0.85, color="0.8", linewidth=1, zorder=0)
         panel.set_title(f"{label} ({'trained the priors' if note['trained'] else 'trained none'})", fontsize=10)
         panel.set_xlabel("diversity, by the Gaussian's")
         panel.set_ylabel("effect size (sd between seeds)")
-        panel.legend(loc="lower left", fontsize=8)
+    # Baselines lie too near to each other to be named where they are; panels share their names.
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
         f"{group['prompts']} held-out prompts x {report['seeds']} seeds; numbers are KL weights", fontsize=10
     )
@@ -99,10 +102,8 @@ def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:
 
 
 def _draw_points(panel: Any, rows: Rows, label: str) -> None:
-    x, y = _places(rows, label)
-    panel.plot(x, y, "s", color="0.4", markersize=4)
-    for row, *place in zip(rows, x, y, strict=True):
-        panel.annotate(row["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.4")
+    for marker, row, *place in zip(cycle(MARKERS), rows, *_places(rows, label), strict=False):
+        panel.plot(*place, marker, color="0.4", markersize=5, label=row["name"])
 
 
 def _places(rows: Rows, label: str) -> tuple[list[float], list[float]]:

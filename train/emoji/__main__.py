@@ -134,6 +134,8 @@ class Recipe:
         pipeline = left_by("package", self.folder / "pahi-emoji")
         report = json.loads((self.folder / "emoji-generator.json").read_text(encoding="utf-8"))
         priors = self.priors()
+        for path in priors.values():
+            (path.parent / "README.md").write_text(package.PRIOR_CARD, encoding="utf-8")
         # What `generate` draws by default: PAHI if it is there.
         prior = load_prior(priors["pahi"]) if "pahi" in priors else None
         preview = package.write_preview(load_generator(pipeline), prior, self.folder / "preview.png")

@@ -33,6 +33,11 @@ license: cc-by-4.0
 ---
 The emoji generator of pahi-rt, made by `python -m pahi_rt.train.emoji`. {LICENCE}.
 """
+PRIOR_CARD = f"""---
+license: cc-by-4.0
+---
+A noise prior for the emoji generator of pahi-rt, made by `pahi-rt train`. {LICENCE}.
+"""
 LIMITS = (
     "draws the listed concepts and their everyday synonyms; other words give a blend at best",
     "a soft lookup with variation over style and tint, not a general image model",
