@@ -115,7 +115,10 @@ def _download(hub_id: str) -> Path:
 
     folders = sorted({part for family in FAMILIES.values() for part in family})
     kinds = ("*.json", "*.txt", "*.safetensors")
-    files = ["model_index.json", "README.md", *(f"{folder}/{kind}" for folder in folders for kind in kinds)]
+    parts = [f"{folder}/{kind}" for folder in folders for kind in kinds]
+    # A repository of an autoencoder alone, such as madebyollin/taesd, has no folders.
+    alone = ["config.json", "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model.safetensors.index.json"]
+    files = ["model_index.json", "README.md", *alone, *parts]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=["*.fp16*", "*.non_ema*"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

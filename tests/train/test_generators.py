@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
@@ -23,12 +24,13 @@ from pahi_rt.export.random_models import END, TINY_CLIP, Size, random_tokenizer,
 from pahi_rt.train.components import (
     PREDICTION_TYPES,
     check_fit,
+    find_model,
     load_components,
     quiet_schedulers,
     weight_files,
 )
 from pahi_rt.train.generators import Generator, decode_latents, embed_guidance, encode_prompt, load_generator, pad_again
-from pahi_rt.train.registry import FAMILIES, GUIDANCE_SCALE
+from pahi_rt.train.registry import GUIDANCE_SCALE
 
 Load = Callable[[Path], Any]
 PROMPTS = ["a red cat", "the house by the sea at night"]
@@ -471,17 +473,29 @@ def test_a_missing_folder_is_no_hub_id(tmp_path: Path) -> None:
         load_generator(tmp_path / "nothing")
 
 
-def test_a_hub_id_is_downloaded(intact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, list[str]] = {}
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder owner/name of which the hub hands out what it is asked for, and nothing else."""
+    repositories = tmp_path / "hub"
 
-    def download(name: str, allow_patterns: list[str], **_: Any) -> str:
-        asked[name] = allow_patterns
-        return str(intact)
+    def download(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        snapshot = tmp_path / "snapshots" / name
+        found = [p.relative_to(repositories / name).as_posix() for p in (repositories / name).rglob("*") if p.is_file()]
+        for file in filter_repo_objects(found, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repositories / name / file, snapshot / file)
+        return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert isinstance(load_generator("someone/some-model"), Generator)
-    (patterns,) = asked.values()
-    assert {f"{part}/*.json" for family in FAMILIES.values() for part in family} <= set(patterns)
+    return repositories
+
+
+def test_a_model_and_its_decoder_come_from_the_hub(intact: Path, hub: Path) -> None:
+    shutil.copytree(intact, hub / "someone" / "some-model")
+    shutil.copytree(intact / "vae", hub / "someone" / "taesd")
+    (hub / "someone" / "some-model" / "all-in-one.safetensors").write_text("not asked for")
+    assert isinstance(load_generator("someone/some-model", "someone/taesd"), Generator)
+    assert not (find_model("someone/some-model") / "all-in-one.safetensors").exists()
 
 
 def test_an_unreachable_hub_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
