@@ -2,14 +2,14 @@
 
 Everything is written into a hidden folder beside the output, which takes its place when all of it is there and every
 graph has passed the parity gate. An error before that leaves nothing behind; an export that is cut off, by Ctrl-C or a
-kill, leaves the hidden folder, and the same export goes on from it.
+kill, leaves the hidden folder, and the same export goes on from it, however often that takes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,10 +29,11 @@ from pahi_rt.bundle import (
     write_manifest,
 )
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.export.graph import PORTABLE_OPSET
+from pahi_rt.export.graph import PORTABLE_OPSET, check_opset
+from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import check_graph
-from pahi_rt.export.provenance import describe_components, describe_prior, tool_versions
+from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -92,6 +93,7 @@ def export_bundle(
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
     _check_request(steps, precisions, extras, vocabulary)
+    check_opset(opset)
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
@@ -101,15 +103,17 @@ def export_bundle(
 
         def prepare(loaded: Model) -> TokenizerSpec:
             checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
-            journal.begin(_key(generator, autoencoder, checkpoints, size, steps, opset, tool_versions()))
+            settings = hash_files(settings_files(folder, decoder))
+            journal.begin(_key(generator, autoencoder, settings, checkpoints, size, steps, opset, tool_versions()))
             _check_space(scratch, loaded, precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 
         traced = trace(load, prepare, scratch, steps, precisions, opset, stages, journal)
         parity = _check_parity(scratch, traced, stages, journal)
-        journal.close()
         with stages("write bundle"):
             _copy(extras, scratch)
+            kept = {TOKENIZER, *extras, *(name for g in traced.graphs.values() for name in (g.file, *g.weights))}
+            _remove_others(scratch, kept)
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
                 name=name,
@@ -122,7 +126,7 @@ def export_bundle(
                 graphs=tuple(traced.graphs.values()),
                 engines=(),
                 parity=parity,
-                files={path.relative_to(scratch).as_posix(): file_record(path) for path in files_in(scratch)},
+                files={name: file_record(scratch / name) for name in sorted(kept)},
                 tools=tool_versions(),
                 card=card,
                 vocabulary=vocabulary,
@@ -132,7 +136,7 @@ def export_bundle(
 
 
 def _key(*parts: object) -> str:
-    """One word for all that decides what graphs hold: parts of the model by their hashes, steps, opset, versions."""
+    """One word for all that decides what graphs hold: the model by its hashes, steps, opset, versions."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -192,12 +196,17 @@ def _building(output: Path) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
     scratch = output.absolute().parent / f".{output.name}.partial"
     with _alone(scratch.with_suffix(".lock"), output):
+        _finish_reveal(output)
+        begun = scratch.exists()
         try:
             scratch.mkdir(exist_ok=True)
             yield scratch
+            (scratch / JOURNAL).unlink(missing_ok=True)
             _reveal(scratch, output)
         except Exception as error:
-            shutil.rmtree(scratch, ignore_errors=True)
+            # What an export before this one has done is worth more than what this one has.
+            if not begun:
+                shutil.rmtree(scratch, ignore_errors=True)
             if not isinstance(error, OSError):
                 raise
             what = f"cannot write {output}: {error.strerror or error}"
@@ -222,13 +231,30 @@ def _alone(path: Path, output: Path) -> Iterator[None]:
 
 
 def _reveal(scratch: Path, output: Path) -> None:
-    if not output.exists():
-        scratch.rename(output)
-        return
-    old = scratch.with_suffix(".old")
-    output.rename(old)
+    if output.exists():
+        output.rename(_old(output))
     scratch.rename(output)
-    shutil.rmtree(old)
+    _finish_reveal(output)
+
+
+def _finish_reveal(output: Path) -> None:
+    """Remove the bundle that was replaced; put it back if it was moved away, and nothing came into its place."""
+    old = _old(output)
+    if old.exists() and not output.exists():
+        old.rename(output)
+    elif old.exists():
+        shutil.rmtree(old)
+
+
+def _old(output: Path) -> Path:
+    return output.absolute().parent / f".{output.name}.old"
+
+
+def _remove_others(folder: Path, kept: Collection[str]) -> None:
+    """What an export that was cut off has left, and this one does not need, such as another precision."""
+    for path in files_in(folder):
+        if path.relative_to(folder).as_posix() not in kept:
+            path.unlink()
 
 
 def _copy(extras: Mapping[str, Path], folder: Path) -> None:

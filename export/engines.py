@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pahi_rt.bundle import Bundle, Engine, Graph, built_in, file_record, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, Engine, Graph, file_record, is_managed, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.runtimes.cuda import Cuda
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pahi_rt.export.trace import OnStage
 
 FOLDER = "engines"
-PREFERRED = "fp16"
 
 
 def add_engines(
@@ -33,12 +32,12 @@ def add_engines(
 ) -> Bundle:
     """Build a plan of every graph of one precision of a bundle, and list it; a plan of the same name is replaced.
 
-    `precision` is fp16 if left out and the bundle has it, else the bundle's default. Raises BundleError for a bundle
-    that cannot be changed, and as `build_plan` does; a bundle stays as it was until all of its plans are built.
+    `precision` is the bundle's default if left out. Raises BundleError for a bundle that is not the user's to change,
+    and as `build_plan` does; a bundle stays as it was until all of its plans are built.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    if opened.manifest.name in built_in() and opened.path == open_bundle(opened.manifest.name).path:
-        what = f"the bundle {opened.manifest.name!r} is part of the package and stays as it is"
+    if is_managed(opened.path):
+        what = f"{opened.path} is part of the package or of a cache, and stays as it is"
         raise BundleError(what, fix=f"build in a copy: cp -r {opened.path} my-{opened.manifest.name}")
     version = str(require_tensorrt(settings.flavour).__version__)
     graphs = choose_graphs(opened, precision)
@@ -58,8 +57,6 @@ def add_engines(
 
 def choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
     """Those that plans are built of. Raises BundleError for a precision that the bundle lacks."""
-    if precision is None and PREFERRED in bundle.precisions:
-        precision = PREFERRED
     wanted = bundle.choose_precision(precision)
     return [graph for graph in bundle.manifest.graphs if graph.precision == wanted]
 

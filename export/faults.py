@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 
-AT_ONCE = 100
-"""Nodes whose outputs are kept at once: all of SD-Turbo's would not fit into memory."""
+AT_ONCE = 10
+"""Nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
 
 Kinds = frozenset[str]
 """What a tensor holds besides numbers: "NaN", "infinity"."""
@@ -40,10 +40,10 @@ def _faults(path: Path, feeds: dict[str, NDArray[Any]], seen: dict[str, Kinds]) 
     nodes = list(onnx.load(path, load_external_data=False).graph.node)
     for start in range(0, len(nodes), AT_ONCE):
         chunk = nodes[start : start + AT_ONCE]
-        seen |= _run(path, feeds, [name for node in chunk for name in node.output])
+        seen |= _run(path, feeds, [name for node in chunk for name in node.output if name])
         for node in chunk:
             read = frozenset[str]().union(*(seen.get(name, frozenset()) for name in node.input))
-            made = frozenset[str]().union(*(seen[name] for name in node.output)) - read
+            made = frozenset[str]().union(*(seen[name] for name in node.output if name)) - read
             if made and node.op_type != "Constant":
                 yield f"{' and '.join(sorted(made))} first in the node {node.name} ({node.op_type})"
 

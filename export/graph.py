@@ -30,8 +30,7 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
 
     Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
     """
-    if opset not in OPSETS:
-        raise PahiError(f"opset {opset} is not supported", fix=f"use {OPSETS[0]} (portable) to {OPSETS[-1]}")
+    check_opset(opset)
     model = _trace(fused, opset)
     check_time_is_folded(model)
     _fold_transposes(model.graph)
@@ -41,6 +40,12 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     return model
+
+
+def check_opset(opset: int) -> None:
+    """Raises PahiError for an opset out of 20..23."""
+    if opset not in OPSETS:
+        raise PahiError(f"opset {opset} is not supported", fix=f"use {OPSETS[0]} (portable) to {OPSETS[-1]}")
 
 
 def check_time_is_folded(model: ir.Model) -> None:

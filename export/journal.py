@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pahi_rt.bundle import FileRecord, Graph, Parity, file_record
+from pahi_rt.errors import BundleError
 from pahi_rt.record import Record
 
 FILE = ".journal.json"
@@ -71,10 +72,6 @@ class Journal:
             self._save()
         return self._entries.compared[graph]
 
-    def close(self) -> None:
-        """Remove what the journal has written: the export is done."""
-        (self._folder / FILE).unlink(missing_ok=True)
-
     def _is_there(self, written: Written) -> bool:
         paths = {self._folder / name: record for name, record in written.files.items()}
         return all(path.is_file() and file_record(path) == record for path, record in paths.items())
@@ -94,5 +91,8 @@ class Journal:
 
 
 def _read(path: Path) -> Entries | None:
-    """None if there is none; a damaged one raises BundleError."""
-    return Entries.from_dict(json.loads(path.read_bytes()), str(path)) if path.is_file() else None
+    """None if there is none, or none that can be read."""
+    try:
+        return Entries.from_dict(json.loads(path.read_bytes()), str(path))
+    except (FileNotFoundError, ValueError, BundleError):
+        return None

@@ -39,6 +39,12 @@ def _describe(source: str | Path, folder: Path, weights: Iterable[Path]) -> Comp
     return Component(name, revision, hash_files(weights), read_licence(folder))
 
 
+def settings_files(folder: Path, decoder: str | Path | None = None) -> list[Path]:
+    """All files of a diffusers model, and of the decoder in its own's place, that hold no weights but decide too."""
+    folders = [folder] if decoder is None else [folder, find_model(decoder)]
+    return sorted(path for place in folders for kind in ("*.json", "*.txt") for path in place.rglob(kind))
+
+
 def describe_prior(path: Path) -> Component:
     """A prior's checkpoint, named after its folder, which is the run's, and its file."""
     path = path.resolve()

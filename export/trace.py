@@ -18,6 +18,7 @@ from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpe
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
 from pahi_rt.export.graph import export_graph
+from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import (
     LESS_PRECISION,
@@ -134,8 +135,8 @@ class Stages:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files below `folder` but the journal, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL)
 
 
 def load_model(

@@ -170,6 +170,13 @@ def built_in() -> list[str]:
     return sorted(folder.name for folder in _assets().iterdir() if (folder / MANIFEST).is_file())
 
 
+def is_managed(folder: Path) -> bool:
+    """A bundle's folder is the package's or the user's cache's: what is changed there breaks, or is lost."""
+    from pahi_rt.archive import cache_folder
+
+    return any(_real(folder).is_relative_to(_real(place)) for place in (_assets(), cache_folder()))
+
+
 def verify(bundle: Bundle) -> None:
     """Check every listed file. Raises BundleError at the first that is not what the manifest says."""
     for name in bundle.manifest.files:

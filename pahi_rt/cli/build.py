@@ -21,7 +21,7 @@ def build(
     engine: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (for the GPU here).")],
     capabilities: Capabilities = "",
     batch: Batch = "1/2/4",
-    precision: Annotated[str | None, typer.Option(help="Whose graphs (fp16 if there, else the first).")] = None,
+    precision: Annotated[str | None, typer.Option(help="Whose graphs (the first).")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import Debug, Json
-from pahi_rt.errors import RuntimeUnavailable
+from pahi_rt.errors import PahiError
 
 if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline
@@ -51,16 +51,29 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 
 def examine(name: str) -> Finding:
-    """Load the built-in bundle in a runtime, and draw."""
-    from pahi_rt.pipeline import Pipeline
+    """Draw with a runtime; of TensorRT, for which the built-in bundle has no plan, see that it finds a GPU."""
+    from pahi_rt.runtimes.tensorrt import MODULES
 
     try:
-        pipeline = Pipeline.load(_BUNDLE, runtime=name)
-        described = pipeline.runtime.describe()
-        found = f"{described['version']} on {described['device']}, {_milliseconds(pipeline):.0f} ms a picture"
-    except RuntimeUnavailable as error:
+        return Finding(name, True, _find_gpu(name) if name in MODULES else _draw(name), None)
+    except PahiError as error:
         return Finding(name, False, error.what, error.fix)
-    return Finding(name, True, found, None)
+
+
+def _find_gpu(flavour: str) -> str:
+    from pahi_rt.runtimes.cuda import Cuda
+    from pahi_rt.runtimes.tensorrt import require_tensorrt
+
+    version, gpu = require_tensorrt(flavour).__version__, Cuda().compute_capability
+    return f"{version} on CUDA, compute capability {gpu}; runs what `pahi-rt build` has built"
+
+
+def _draw(name: str) -> str:
+    from pahi_rt.pipeline import Pipeline
+
+    pipeline = Pipeline.load(_BUNDLE, runtime=name)
+    described = pipeline.runtime.describe()
+    return f"{described['version']} on {described['device']}, {_milliseconds(pipeline):.0f} ms a picture"
 
 
 def _milliseconds(pipeline: Pipeline) -> float:

@@ -36,7 +36,7 @@ def generate(
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, w16 or fp16 (the bundle's first).")] = None,
-    runtime: Annotated[str, typer.Option(help="What runs the model: auto or onnxruntime.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What runs the model (see `pahi-rt doctor`).")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Cores to use (all).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png file or a folder (here).")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write one file, with a row for each prompt.")] = False,
@@ -140,6 +140,9 @@ def repeat(like: Path, bundle: str | None) -> tuple[Bundle, Recipe]:
         fix = f"pahi-rt generate --like {like} --bundle FOLDER"
         raise PahiError(f"{like} was drawn by bundle {recipe.bundle!r}, which is not built in", fix=fix)
     opened = open_bundle(recipe.bundle if bundle is None else bundle)
+    if recipe.precision not in opened.precisions:
+        what = f"{like} was drawn in {recipe.precision}, and bundle {opened.manifest.name!r} has no such graphs"
+        raise PahiError(what, fix="draw its prompt anew, without --like, or name the bundle that drew it (--bundle)")
     sha256 = manifest_sha256(opened)
     if sha256 != recipe.bundle_sha256:
         messages.note(f"{like} was drawn by another bundle {recipe.bundle!r}; the picture may differ")

@@ -7,8 +7,10 @@ fits, the error says which command builds one; nothing else takes its place.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pahi_rt.archive import cache_folder
-from pahi_rt.bundle import Bundle, Engine, Graph
+from pahi_rt.bundle import Bundle, Engine, Graph, is_managed
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
@@ -35,9 +37,8 @@ Batch = dict[str, NDArray[Any]]
 class TensorRtRuntime:
     """A plan on the current GPU.
 
-    `flavour` is "tensorrt" or "tensorrt-rtx"; `prior` and `precision` as for `load`, but for no precision any plan
-    will do. Work of a batch's size is captured the first time, and takes one launch from then on. Raises
-    RuntimeUnavailable or BundleError.
+    `flavour` is "tensorrt" or "tensorrt-rtx"; `prior` and `precision` as for `load`. Work of a batch's size is captured
+    the first time, and takes one launch from then on. Raises RuntimeUnavailable or BundleError.
     """
 
     def __init__(
@@ -54,11 +55,9 @@ class TensorRtRuntime:
         if threads is not None:
             raise RuntimeUnavailable(f"{flavour} runs on a GPU, which has no --threads", fix="leave --threads out")
         trt, self._cuda = require_tensorrt(flavour), cuda or Cuda()
-        self._graph, engine = choose_engine(
-            bundle,
-            _graphs(bundle, steps, choose_prior(bundle, prior), precision),
-            (flavour, str(trt.__version__), self._cuda.compute_capability),
-        )
+        self._graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
+        found = flavour, str(trt.__version__), self._cuda.compute_capability
+        engine = choose_engine(bundle, self._graph, found)
         plan = bundle.file(engine.file)
         self._least, _, self._most = engine.batch
         self._cache = RuntimeCache(bundle.manifest.files[engine.file].sha256, flavour)
@@ -173,20 +172,22 @@ class RuntimeCache:
         if not hasattr(config, "create_runtime_cache"):
             return None
         self._cache = config.create_runtime_cache()
-        if self.path.is_file():
-            # It refuses by itself what another GPU, driver or version has left.
+        # Without it kernels are compiled again; it refuses by itself what another GPU, driver or version has left.
+        with suppress(OSError):
             self._cache.deserialize(self.path.read_bytes())
         config.set_runtime_cache(self._cache)
         return config
 
     def save(self) -> None:
-        """Write what there is now, whole or not at all."""
+        """Write what there is now, whole or not at all; where nothing can be written, nothing is kept."""
         if self._cache is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_suffix(f".{os.getpid()}")
-        scratch.write_bytes(self._cache.serialize())
-        os.replace(scratch, self.path)
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.path.parent) as scratch:
+                ready = Path(scratch) / self.path.name
+                ready.write_bytes(self._cache.serialize())
+                os.replace(ready, self.path)
 
 
 def require_tensorrt(flavour: str) -> Any:
@@ -197,22 +198,23 @@ def require_tensorrt(flavour: str) -> Any:
         raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
 
 
-def choose_engine(bundle: Bundle, graphs: Sequence[Graph], wanted: tuple[str, str, str]) -> tuple[Graph, Engine]:
-    """The plan of one of `graphs` that fits `wanted`: flavour, its version, and the GPU's compute capability.
+def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Engine:
+    """The plan of `graph` that fits what was found here: flavour, its version, and the GPU's compute capability.
 
     Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan which does.
     """
-    flavour, version, capability = wanted
-    files = {graph.file: graph for graph in graphs}
-    built = [engine for engine in bundle.manifest.engines if engine.runtime == flavour and engine.graph in files]
+    flavour, version, capability = found
+    built = [engine for engine in bundle.manifest.engines if (engine.runtime, engine.graph) == (flavour, graph.file)]
     reasons = [_objection(bundle, engine, version, capability) for engine in built]
     for engine, reason in zip(built, reasons, strict=True):
         if reason is None:
-            return files[engine.graph], engine
+            return engine
+    copy = f"my-{bundle.manifest.name}"
+    first, path = (f"cp -r {bundle.path} {copy} && ", copy) if is_managed(bundle.path) else ("", bundle.path)
     gpu = "" if flavour == "tensorrt" else f" --compute-capability {capability}"
     raise RuntimeUnavailable(
         f"no {flavour} plan of bundle {bundle.manifest.name!r} fits: {next(filter(None, reasons), 'none was built')}",
-        fix=f"pahi-rt build {bundle.path} --engine {flavour}{gpu}",
+        fix=f"{first}pahi-rt build {path} --engine {flavour} --precision {graph.precision}{gpu}",
     )
 
 
@@ -220,13 +222,6 @@ def split(rows: Batch, most: int) -> list[Batch]:
     """The rows in turns of at most `most`."""
     count = len(next(iter(rows.values())))
     return [{name: values[i : i + most] for name, values in rows.items()} for i in range(0, count, most)]
-
-
-def _graphs(bundle: Bundle, steps: int, prior: str, precision: str | None) -> list[Graph]:
-    """In each precision that will do, the default first. Raises BundleError if there is none."""
-    own = bundle.graph(steps, prior, precision)
-    found = [] if precision else [bundle.graphs(prior, other).get(steps) for other in bundle.precisions[1:]]
-    return [own, *(graph for graph in found if graph is not None)]
 
 
 def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) -> str | None:
@@ -248,4 +243,8 @@ def _open(trt: Any, plan: Path, cache: RuntimeCache) -> Any:
     if engine is None:
         raise BundleError(f"TensorRT cannot load {plan}", fix="build it again: pahi-rt build")
     config = cache.attach(engine)
-    return engine.create_execution_context() if config is None else engine.create_execution_context(config)
+    context = engine.create_execution_context() if config is None else engine.create_execution_context(config)
+    if context is None:
+        what = f"TensorRT cannot make {plan.name} ready to run"
+        raise RuntimeUnavailable(what, fix="free memory of the GPU, or build with a smaller --batch")
+    return context

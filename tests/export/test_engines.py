@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,17 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
         add_engines(open_bundle(folder), SETTINGS)
 
 
-def test_the_built_in_bundle_is_left_alone() -> None:
+@pytest.mark.parametrize("by_path", [False, True])
+def test_the_built_in_bundle_is_left_alone(by_path: bool, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(open_bundle("emoji").path)
     with pytest.raises(BundleError, match="is part of the package") as caught:
-        add_engines("emoji", SETTINGS)
+        add_engines(str(tmp_path / "link") if by_path else "emoji", SETTINGS)
     assert caught.value.fix.startswith("build in a copy: cp -r ")
+
+
+def test_a_bundle_in_the_cache_is_left_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached = tmp_path / "pahi-rt" / "bundles" / "hub" / "owner--name"
+    shutil.copytree(folder, cached)
+    with pytest.raises(BundleError, match="or of a cache"):
+        add_engines(str(cached), SETTINGS)

@@ -218,6 +218,9 @@ def test_nothing_is_left_of_a_failed_export(model: Path, tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+NAMES = {"one-step.onnx", "tokenizer.json", "weights.bin"}
+
+
 def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_off(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -231,8 +234,40 @@ def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeyp
     bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
     verify(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    names = ["one-step.onnx", "pahi.json", "tokenizer.json", "weights.bin"]
-    assert sorted(path.name for path in bundle.path.iterdir()) == names
+    assert {path.name for path in bundle.path.iterdir()} == {"pahi.json", *NAMES}
+
+
+def test_what_a_cut_off_export_of_more_precisions_left_is_not_shipped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_module, "check_graph", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            export_bundle(model, tmp_path / "bundle", name="x", steps=(1,), precisions=("fp32", "fp16"))
+    assert (tmp_path / ".bundle.partial" / "weights-fp16.bin").is_file()
+    bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
+    files = {path.name for path in bundle.path.iterdir()}
+    assert files == {"pahi.json", *bundle.manifest.files} == {"pahi.json", *NAMES}
+
+
+def test_a_replaced_bundle_that_could_not_be_removed_is_removed_later(tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    for folder in (output, tmp_path / ".bundle.old"):
+        folder.mkdir()
+        (folder / "old.txt").touch()
+    with export_module._building(output) as scratch:
+        (scratch / "new.txt").touch()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
+
+
+def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.old").mkdir()
+    with pytest.raises(ParityError), export_module._building(tmp_path / "bundle"):
+        raise ParityError("one-step.onnx is not PyTorch", fix="none")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:

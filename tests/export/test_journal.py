@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.bundle import Graph, Parity
-from pahi_rt.export.journal import Journal
+from pahi_rt.export.journal import FILE, Journal
 
 ROW = Parity("one-step.onnx", "PyTorch fp32", 0.0, 90.0, 1.0, "max error <= 0.002 of [0, 1]")
 
@@ -63,8 +63,10 @@ def test_another_export_starts_in_an_empty_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_of_a_closed_journal(tmp_path: Path) -> None:
-    journal = begin(tmp_path)
-    journal.graphs("fp32", Writer(tmp_path))
-    journal.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one-step.onnx", "weights.bin"]
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "key"}', '{"key": "key", "written": 1, "compared": {}}'])
+def test_a_damaged_journal_starts_afresh(tmp_path: Path, content: str) -> None:
+    write = Writer(tmp_path)
+    begin(tmp_path).graphs("fp32", write)
+    (tmp_path / FILE).write_text(content)
+    begin(tmp_path).graphs("fp32", write)
+    assert write.calls == 2

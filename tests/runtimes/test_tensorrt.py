@@ -176,7 +176,8 @@ def test_a_plan_that_does_not_fit(
     bundle = list_engine(with_plan, dataclasses.replace(engine, **change))
     with pytest.raises(RuntimeUnavailable, match=f"no tensorrt-rtx plan of bundle 'contract' fits: {what}") as caught:
         open_plan(bundle, cuda)
-    assert caught.value.fix == f"pahi-rt build {bundle.path} --engine tensorrt-rtx --compute-capability 86"
+    words = "--engine tensorrt-rtx --precision fp32 --compute-capability 86"
+    assert caught.value.fix == f"pahi-rt build {bundle.path} {words}"
 
 
 def test_a_plan_that_was_tampered_with(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
@@ -212,15 +213,29 @@ def test_wrong_wishes(
         open_plan(with_plan, cuda, **options)
 
 
-def test_a_plan_of_any_precision_will_do(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+def test_a_plan_of_the_precision_that_is_asked_for(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
     own = with_plan.manifest.graphs
     default = [dataclasses.replace(graph, file=f"other-{graph.file}") for graph in own]
     half = [dataclasses.replace(graph, precision="fp16") for graph in own]
-    manifest = dataclasses.replace(with_plan.manifest, graphs=(*default, *half))
-    bundle = Bundle(with_plan.path, manifest)
-    assert open_plan(bundle, cuda).describe()["precision"] == "fp16"
-    with pytest.raises(RuntimeUnavailable, match="none was built"):
-        open_plan(bundle, cuda, precision="fp32")
+    bundle = Bundle(with_plan.path, dataclasses.replace(with_plan.manifest, graphs=(*default, *half)))
+    assert open_plan(bundle, cuda, precision="fp16").describe()["precision"] == "fp16"
+    with pytest.raises(RuntimeUnavailable, match="none was built") as caught:
+        open_plan(bundle, cuda)
+    assert "--precision fp32" in caught.value.fix
+
+
+def test_a_plan_of_the_built_in_bundle_is_built_in_a_copy(cuda: FakeCuda, context: FakeContext) -> None:
+    with pytest.raises(RuntimeUnavailable) as caught:
+        open_plan(open_bundle("emoji"), cuda, steps=1)
+    assert caught.value.fix.startswith("cp -r ") and " && pahi-rt build my-emoji " in caught.value.fix
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert open_plan(with_plan, cuda).run(*inputs(2)).shape[0] == 2
 
 
 def test_turns() -> None:
