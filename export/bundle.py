@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pahi_rt.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -32,6 +30,7 @@ from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.export.graph import PORTABLE_OPSET, check_opset
 from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
+from pahi_rt.export.lock import lock_output
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
@@ -195,7 +194,7 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
 def _building(output: Path) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
     scratch = output.absolute().parent / f".{output.name}.partial"
-    with _alone(scratch.with_suffix(".lock"), output):
+    with lock_output(output):
         _finish_reveal(output)
         begun = scratch.exists()
         try:
@@ -211,23 +210,6 @@ def _building(output: Path) -> Iterator[Path]:
                 raise
             what = f"cannot write {output}: {error.strerror or error}"
             raise OutputError(what, fix="free some space, or choose another output") from error
-
-
-@contextmanager
-def _alone(path: Path, output: Path) -> Iterator[None]:
-    """The lock file `path` is held meanwhile. OutputError if another process holds it, or none can be made."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another export is writing {output}", fix="wait for it, or choose another output") from error
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}", fix="choose another output") from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _reveal(scratch: Path, output: Path) -> None:

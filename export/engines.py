@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pahi_rt.bundle import Bundle, Engine, Graph, file_record, is_managed, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
+from pahi_rt.export.lock import lock_output
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
@@ -41,13 +42,15 @@ def add_engines(
         raise BundleError(what, fix=f"build in a copy: cp -r {opened.path} my-{opened.manifest.name}")
     version = str(require_tensorrt(settings.flavour).__version__)
     graphs = choose_graphs(opened, precision)
-    with _scratch(opened) as scratch:
+    with lock_output(opened.path), _scratch(opened) as scratch:
         engines = []
         for graph in graphs:
             started = time.perf_counter()
             engine = _describe(opened, graph, settings, version)
             path = scratch / Path(engine.file).name
-            check_types(build_plan(opened.graph_file(graph), path, settings), graph.precision)
+            layers = build_plan(opened.graph_file(graph), path, settings)
+            if settings.flavour == "tensorrt-rtx":  # TensorRT proper lists its layers in other words
+                check_types(layers, graph.precision)
             engines.append(engine)
             if on_stage is not None:
                 on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
@@ -90,13 +93,14 @@ def _scratch(bundle: Bundle) -> Iterator[Path]:
 
 
 def _install(bundle: Bundle, scratch: Path, engines: Sequence[Engine]) -> None:
-    """The plans first: a file that the manifest does not list is not used."""
+    """The plans first: a file that the manifest does not list is not used, so those to be replaced leave it before."""
     (bundle.path / FOLDER).mkdir(exist_ok=True)
-    records = dict(bundle.manifest.files)
+    replaced = {engine.file for engine in engines}
+    kept = tuple(engine for engine in bundle.manifest.engines if engine.file not in replaced)
+    records = {name: record for name, record in bundle.manifest.files.items() if name not in replaced}
+    write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
     for engine in engines:
         built = scratch / Path(engine.file).name
         records[engine.file] = file_record(built)
         os.replace(built, bundle.path / engine.file)
-    replaced = {engine.file for engine in engines}
-    kept = [engine for engine in bundle.manifest.engines if engine.file not in replaced]
     write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))

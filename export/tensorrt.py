@@ -74,6 +74,8 @@ def build_plan(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_make_profile(builder, network, settings.batch))
     _choose_gpus(trt, config, settings)
+    # On by default: it rounds what a graph of 32 bits multiplies to 10 bits.
+    config.clear_flag(trt.BuilderFlag.TF32)
     config.progress_monitor = _make_monitor(trt, on_progress)
     plan = builder.build_serialized_network(network, config)
     del parser  # not before
@@ -179,9 +181,15 @@ def _last(log: Any) -> str:
 
 
 def check_types(layers: Sequence[Layer], precision: str) -> None:
-    """Raises PahiError if a plan of an fp16 graph has a convolution or a matrix product left that reads 32 bits."""
+    """Raises PahiError if a plan of an fp16 graph has a convolution or a matrix product left that reads 32 bits.
+
+    Also if it finds none of either: then TensorRT lists its layers in another way than those that this reads.
+    """
     heavy = [layer for layer in layers if layer.kind in ("correlation", "gemm", "conv", "attention")]
     wide = [layer.name for layer in heavy if "Float" in layer.types]
+    if precision == "fp16" and not heavy:
+        fix = "report it with TensorRT's version; meanwhile build with --precision fp32"
+        raise PahiError("TensorRT does not tell what its plan computes in", fix=fix)
     if precision == "fp16" and wide:
         what = (
             f"{len(wide)} of {len(heavy)} convolutions and matrix products are computed in 32 bits, such as {wide[0]}"

@@ -200,6 +200,7 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
         if name not in manifest.files:
             raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
     _check_graphs(manifest, where)
+    _check_engines(manifest, where)
     sizes = (manifest.image.height, manifest.image.width, *manifest.image.latent_shape)
     if min(sizes) < 1 or manifest.tokenizer.max_length < 2 or manifest.tokenizer.pad_id < 0:
         raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=FIX)
@@ -242,6 +243,21 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
         if (role := (graph.steps, graph.prior, graph.precision)) in seen:
             raise BundleError(f"{place} is a second graph of {role}", fix=FIX)
         seen.add(role)
+
+
+def _check_engines(manifest: Manifest, where: str) -> None:
+    """A plan's memory is laid out by these, so what makes no sense would be written beyond it."""
+    graphs = {graph.file: graph for graph in manifest.graphs}
+    for engine in manifest.engines:
+        place = f"{where}: engines: {engine.file}"
+        if engine.graph not in graphs:
+            raise BundleError(f"{place} is of {engine.graph!r}, which is no graph", fix=FIX)
+        least, best, most = engine.batch
+        if not 1 <= least <= best <= most:
+            raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)
+        specs = (*graphs[engine.graph].inputs, *graphs[engine.graph].outputs)
+        if not all(isinstance(size, int) and size > 0 for spec in specs for size in spec.shape[1:]):
+            raise BundleError(f"{place}: {engine.graph} has other dynamic axes than its batch", fix=FIX)
 
 
 def _named_files(manifest: Manifest) -> list[str]:

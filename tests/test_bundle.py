@@ -111,6 +111,11 @@ def test_a_truncated_manifest(folder: Path) -> None:
         b.open_bundle(folder)
 
 
+def plan(**changes: object) -> dict[str, object]:
+    usual = {"runtime": "tensorrt-rtx", "runtime_version": "1", "compute_capabilities": ["86"], "batch": [1, 2, 4]}
+    return {"file": "weights.bin", "graph": "one-step.onnx", "graph_sha256": "0" * 64, **usual, **changes}
+
+
 @pytest.mark.parametrize(("version", "fix"), [(4, "pip install --upgrade pahi-rt"), (2, "export the bundle again")])
 def test_another_format(edit: Edit, version: int, fix: str) -> None:
     def change(data: dict[str, Any]) -> None:
@@ -145,6 +150,9 @@ def test_no_usable_format_version(edit: Edit, version: object) -> None:
         (lambda d: d["graphs"][0].update(steps="1"), r"graphs\[0\]: steps: expected a value of type int"),
         (lambda d: d["graphs"][0].update(steps=0), "one-step.onnx: 0 steps, .* make no sense here"),
         (lambda d: d["graphs"][0].update(precision="int3"), "precision 'int3' make no sense here"),
+        (lambda d: d["engines"].append(plan(batch=[8, 8, 4])), "weights.bin: no batch goes from 8 over 8 to 4"),
+        (lambda d: d["engines"].append(plan(batch=[1, 2, 0])), "weights.bin: no batch goes from 1 over 2 to 0"),
+        (lambda d: d["engines"].append(plan(graph="tokenizer.json")), "'tokenizer.json', which is no graph"),
         (lambda d: d["graphs"][0].update(prior="hi"), "prior 'hi' and precision 'fp32' make no sense here"),
         (lambda d: d["graphs"].append(d["graphs"][0]), "one-step.onnx is a second graph of"),
         (lambda d: d["graphs"][0]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),

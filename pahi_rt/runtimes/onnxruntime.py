@@ -16,7 +16,9 @@ from pahi_rt.prior import choose_prior
 
 _ERRORS_ONLY = 3
 # Both packages put their files into one folder: with the other one left there, either may be loaded.
-_BUILDS = {"CUDAExecutionProvider": "pip uninstall onnxruntime && pip install 'pahi-rt[cuda]'"}
+_BUILDS = {
+    "CUDAExecutionProvider": "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+}
 _TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)", "uint8": "tensor(uint8)"}
 
 

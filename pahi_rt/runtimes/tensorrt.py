@@ -113,7 +113,7 @@ class TensorRtRuntime:
         enqueue()
         self._cuda.wait()
         self._cache.save()
-        return self._cuda.capture(enqueue)
+        return self._cuda.capture(enqueue) if _is_capturable(self._context, self._cuda.stream) else enqueue
 
 
 class Buffers:
@@ -136,10 +136,13 @@ class Buffers:
             self._host[name][len(values) : size] = values[-1]
 
     def bind(self, context: Any, size: int) -> None:
-        """Tell the plan where a batch of `size` is."""
-        for name, host in self._host.items():
-            if name != self._output:
-                context.set_input_shape(name, (size, *host.shape[1:]))
+        """Tell the plan where a batch of `size` is. Raises BundleError for a plan of other shapes than its graph's."""
+        shapes = {name: (size, *host.shape[1:]) for name, host in self._host.items()}
+        taken = [context.set_input_shape(name, shape) for name, shape in shapes.items() if name != self._output]
+        # More than there is memory for would be written.
+        if not all(taken) or tuple(context.get_tensor_shape(self._output)) != shapes[self._output]:
+            raise BundleError("the plan has other shapes than its graph", fix="build it again: pahi-rt build")
+        for name in shapes:
             context.set_tensor_address(name, self._device[name])
 
     def upload(self, size: int) -> None:
@@ -164,7 +167,7 @@ class RuntimeCache:
         self.path = cache_folder().with_name(flavour) / f"{plan_sha256}.cache"
         self._cache: Any = None
 
-    def attach(self, engine: Any) -> Any:
+    def attach(self, trt: Any, engine: Any) -> Any:
         """What an execution context of `engine` is made from; None for TensorRT proper, which has no such cache."""
         if not hasattr(engine, "create_runtime_config"):
             return None
@@ -176,6 +179,8 @@ class RuntimeCache:
         with suppress(OSError):
             self._cache.deserialize(self.path.read_bytes())
         config.set_runtime_cache(self._cache)
+        # Lazily made kernels would come after the work has been captured, and after the cache has been written.
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return config
 
     def save(self) -> None:
@@ -236,13 +241,18 @@ def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) ->
     return None
 
 
+def _is_capturable(context: Any, stream: int) -> bool:
+    """TensorRT proper is so whenever shapes do not depend on data, and has no such question."""
+    return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream))
+
+
 def _open(trt: Any, plan: Path, cache: RuntimeCache) -> Any:
     """An execution context of the plan."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise BundleError(f"TensorRT cannot load {plan}", fix="build it again: pahi-rt build")
-    config = cache.attach(engine)
+    config = cache.attach(trt, engine)
     context = engine.create_execution_context() if config is None else engine.create_execution_context(config)
     if context is None:
         what = f"TensorRT cannot make {plan.name} ready to run"

@@ -10,7 +10,9 @@ import pytest
 
 from pahi_rt.bundle import Bundle, open_bundle, verify
 from pahi_rt.errors import BundleError, OutputError, PahiError
+from pahi_rt.export import engines
 from pahi_rt.export.engines import add_engines
+from pahi_rt.export.lock import lock_output
 from pahi_rt.export.tensorrt import PlanSettings
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -56,9 +58,14 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "mkdir", fail)
+    monkeypatch.setattr(engines, "build_plan", fail)
     with pytest.raises(OutputError, match="cannot write into .*: No space left"):
         add_engines(open_bundle(folder), SETTINGS)
+
+
+def test_two_builds_of_one_bundle(folder: Path) -> None:
+    with lock_output(folder), pytest.raises(OutputError, match="another export or build is writing"):
+        add_engines(str(folder), SETTINGS)
 
 
 @pytest.mark.parametrize("by_path", [False, True])

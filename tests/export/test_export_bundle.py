@@ -271,7 +271,10 @@ def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path) -> None:
 
 
 def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:
-    with export_module._building(tmp_path / "bundle"), pytest.raises(OutputError, match="another export is writing"):
+    with (
+        export_module._building(tmp_path / "bundle"),
+        pytest.raises(OutputError, match="another export or build is writing"),
+    ):
         export_bundle(model, tmp_path / "bundle", name="x")
 
 

@@ -42,6 +42,8 @@ def test_a_convolution_in_32_bits_is_refused_in_fp16() -> None:
     wide = [Layer("a", "correlation", frozenset({"Half"})), Layer("b", "gemm", frozenset({"Float"}))]
     with pytest.raises(PahiError, match="1 of 2 convolutions and matrix products are computed in 32 bits, such as b"):
         check_types(wide, "fp16")
+    with pytest.raises(PahiError, match="does not tell"):
+        check_types([Layer("norm", "kgen", frozenset({"Half"}))], "fp16")
     check_types(wide, "fp32")
     check_types([*wide[:1], Layer("norm", "kgen", frozenset({"Float"}))], "fp16")
 

@@ -65,9 +65,18 @@ class FakeContext:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.batches: list[int] = []
+        self.picture = next(g for g in bundle.manifest.graphs if g.steps == 2).outputs[0].shape[1:]
+        self.capturable = True
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = tuple(shape)
+        return shape[0] <= 4
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (self.shapes["noise"][0], *self.picture)
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self.capturable
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
@@ -143,6 +152,22 @@ def test_work_is_captured_once_for_each_size(with_plan: Bundle, cuda: FakeCuda, 
     for count in (2, 2, 1, 4, 2, 4):
         runtime.run(*inputs(count))
     assert cuda.calls.count("capture") == 2
+
+
+def test_a_plan_that_cannot_be_captured_is_run_each_time(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext
+) -> None:
+    context.capturable = False
+    runtime = open_plan(with_plan, cuda)
+    first, again = runtime.run(*inputs(2)), runtime.run(*inputs(2))
+    assert np.array_equal(first, again)
+    assert (context.batches, cuda.calls.count("capture")) == ([2, 2, 2], 0)
+
+
+def test_a_plan_of_other_shapes_than_its_graph(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    context.picture = (512, 512, 3)
+    with pytest.raises(BundleError, match="the plan has other shapes than its graph"):
+        open_plan(with_plan, cuda).run(*inputs(2))
 
 
 def test_it_says_what_it_is(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
@@ -264,7 +289,8 @@ def test_kernels_are_kept(cache: Path) -> None:
     first, second = Kernels(), Kernels()
     for kernels in (first, second):
         kept = RuntimeCache("ab" * 32, "tensorrt-rtx")
-        assert kept.attach(engine(kernels)) is not None
+        config = kept.attach(pytest.importorskip("tensorrt_rtx"), engine(kernels))
+        assert config.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"
         kept.save()
     assert (first.content, second.content) == (b"", b"kernels")
     assert kept.path.parent == cache.with_name("tensorrt-rtx")

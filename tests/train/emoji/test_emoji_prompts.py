@@ -15,7 +15,7 @@ from pahi_rt.train.emoji.sources import Concept
 from pahi_rt.train.prompts import key, load_split
 from pahi_rt.train.recipe import load_recipe
 
-VALIDATION, TEST = 160, 320
+VALIDATION, TEST = 480, 320
 
 
 @pytest.fixture
