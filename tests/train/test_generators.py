@@ -517,6 +517,20 @@ def test_another_decoder_takes_the_place_of_the_models_own(intact: Path, tmp_pat
     assert not torch.equal(replaced.decoder.state_dict()[key], own.decoder.state_dict()[key])
 
 
+def test_pictures_of_another_size(intact: Path) -> None:
+    generator = load_generator(intact, size=(32, 96))
+    assert (generator.latent_shape, generator.image_size) == ((4, 4, 12), (32, 96))
+    noise = torch.zeros(1, *generator.latent_shape)
+    assert generator(generator.tokenize(["a red cat"]), noise).shape == (1, 3, 32, 96)
+
+
+@pytest.mark.parametrize("size", [(64, 60), (0, 64), (-16, 64)])
+def test_sizes_that_the_unet_cannot_halve(intact: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(PahiError, match="cannot draw pictures of") as caught:
+        load_generator(intact, size=size)
+    assert "multiples of 16" in caught.value.fix
+
+
 def test_a_decoder_that_is_none_is_refused(intact: Path, tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="is not an autoencoder"):
         load_generator(intact, tmp_path)
