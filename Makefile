@@ -16,6 +16,7 @@ generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4
 
 test: $(VENV)/.dev  ## run the test suite (ARGS="-m slow" for the slow ones)
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m openvino)
 
 lint: $(VENV)/.dev  ## ruff, formatting, types
 	$(BIN)/ruff check

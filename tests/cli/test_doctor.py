@@ -21,6 +21,7 @@ def test_what_works_and_what_does_not(run, monkeypatch: pytest.MonkeyPatch) -> N
     assert result.stderr == "next: pahi-rt generate 'a grinning cat' --runtime onnxruntime\n"
 
 
+@pytest.mark.openvino
 def test_json(run) -> None:
     document = json.loads(run("doctor", "--json").stdout)
     found = {finding["runtime"]: finding for finding in document["runtimes"]}

@@ -9,6 +9,8 @@ from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.runtimes.openvino import OpenVinoRuntime
 
+pytestmark = pytest.mark.openvino
+
 
 def test_it_computes_in_32_bits_whatever_the_cpu_has(contract: Path) -> None:
     runtime = OpenVinoRuntime(open_bundle(contract), threads=1)

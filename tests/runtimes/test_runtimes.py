@@ -16,7 +16,7 @@ from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import draw_noise
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
-ON_A_CPU = ("auto", "onnxruntime", "openvino")
+ON_A_CPU = ("auto", "onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino))
 
 
 @pytest.fixture(params=ON_A_CPU)
