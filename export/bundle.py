@@ -22,7 +22,6 @@ from pahi_rt.bundle import (
     Manifest,
     Parity,
     TokenizerSpec,
-    file_record,
     open_bundle,
     write_manifest,
 )
@@ -125,7 +124,7 @@ def export_bundle(
                 graphs=tuple(traced.graphs.values()),
                 engines=(),
                 parity=parity,
-                files={name: file_record(scratch / name) for name in sorted(kept)},
+                files={name: journal.record(name) for name in sorted(kept)},
                 tools=tool_versions(),
                 card=card,
                 vocabulary=vocabulary,

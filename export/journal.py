@@ -72,6 +72,11 @@ class Journal:
             self._save()
         return self._entries.compared[graph]
 
+    def record(self, name: str) -> FileRecord:
+        """Size and sha256 of a file in the folder; graphs and their weights have been hashed before."""
+        known = {file: record for written in self._entries.written.values() for file, record in written.files.items()}
+        return known.get(name) or file_record(self._folder / name)
+
     def _is_there(self, written: Written) -> bool:
         paths = {self._folder / name: record for name, record in written.files.items()}
         return all(path.is_file() and file_record(path) == record for path, record in paths.items())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Graph, Parity
+from pahi_rt.bundle import Graph, Parity, file_record
+from pahi_rt.export import journal
 from pahi_rt.export.journal import FILE, Journal
 
 ROW = Parity("one-step.onnx", "PyTorch fp32", 0.0, 90.0, 1.0, "max error <= 0.002 of [0, 1]")
@@ -27,9 +28,9 @@ class Writer:
 
 
 def begin(folder: Path, key: str = "key") -> Journal:
-    journal = Journal(folder)
-    journal.begin(key)
-    return journal
+    begun = Journal(folder)
+    begun.begin(key)
+    return begun
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
@@ -41,6 +42,16 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     assert tuple(again.graphs("fp32", write)) == tuple(graphs)
     assert again.parity("one-step.onnx", lambda: pytest.fail("it was compared again")) == (ROW,)
     assert write.calls == 1
+
+
+def test_graphs_and_weights_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begin(tmp_path)
+    first.graphs("fp32", Writer(tmp_path))
+    expected = {name: file_record(tmp_path / name) for name in ("one-step.onnx", "weights.bin")}
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert first.record("tokenizer.json") == file_record(tmp_path / "tokenizer.json")
+    monkeypatch.setattr(journal, "file_record", lambda path: pytest.fail(f"{path} was hashed again"))
+    assert {name: first.record(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", ["one-step.onnx", "weights.bin"])
