@@ -26,16 +26,19 @@ from pahi_rt.bundle import (
     write_manifest,
 )
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.export.graph import PORTABLE_OPSET, check_opset
+from pahi_rt.export.calibration import load_calibration
+from pahi_rt.export.graph import PORTABLE_OPSET
 from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.lock import lock_output
 from pahi_rt.export.parity import check_graph
+from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
     STEMS,
+    ExportSettings,
     Model,
     OnStage,
     Stages,
@@ -71,6 +74,7 @@ def export_bundle(
     decoder: str | Path | None = None,
     size: tuple[int, int] | None = None,
     opset: int = PORTABLE_OPSET,
+    calibration: str | Path | None = None,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
     vocabulary: str | None = None,
@@ -82,7 +86,8 @@ def export_bundle(
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
     and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
     model's own, and `size` the pictures' height and width in pixels, if not those that the model was trained at. The
-    first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default.
+    first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default. Of `calibration`,
+    prompts of the kind that the model is for (a source as for `load_split`), int8 takes its ranges.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -90,8 +95,8 @@ def export_bundle(
     PahiError for a model that cannot be exported or a prior that does not fit it.
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
-    _check_request(steps, precisions, extras, vocabulary)
-    check_opset(opset)
+    settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration))
+    _check_extras(extras, vocabulary)
     _check_output(output, overwrite)
     folder = find_model(model)
     with _building(output) as scratch:
@@ -101,12 +106,14 @@ def export_bundle(
 
         def prepare(loaded: Model) -> TokenizerSpec:
             checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
-            settings = hash_files(settings_files(folder, decoder))
-            journal.begin(_key(generator, autoencoder, settings, checkpoints, size, steps, opset, tool_versions()))
-            _check_space(scratch, loaded, precisions, extras)
+            configs = hash_files(settings_files(folder, decoder))
+            # Precisions are entries of the journal.
+            shared = settings.steps, settings.opset, settings.calibration
+            journal.begin(_key(generator, autoencoder, configs, checkpoints, size, shared, tool_versions()))
+            _check_space(scratch, loaded, settings.precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 
-        traced = trace(load, prepare, scratch, steps, precisions, opset, stages, journal)
+        traced = trace(load, prepare, scratch, settings, stages, journal)
         parity = _check_parity(scratch, traced, stages, journal)
         with stages("write bundle"):
             _copy(extras, scratch)
@@ -146,15 +153,7 @@ def _check_parity(folder: Path, traced: Traced, stages: Stages, journal: Journal
     return tuple(row for v in traced.references for row in journal.parity(v.file, partial(compare, v)))
 
 
-def _check_request(
-    steps: Sequence[int], precisions: Sequence[str], extras: Mapping[str, Path], vocabulary: str | None
-) -> None:
-    if not steps or len(set(steps)) < len(steps) or not set(steps) <= set(STEMS):
-        known = ", ".join(map(str, STEMS))
-        raise PahiError(f"cannot export graphs of {tuple(steps)} steps", fix=f"name one or more of {known}, each once")
-    if not precisions or len(set(precisions)) < len(precisions) or not set(precisions) <= set(PRECISIONS):
-        fix = f"name one or more of {', '.join(PRECISIONS)}, each once"
-        raise PahiError(f"cannot export graphs of the precision {', '.join(precisions) or 'none'}", fix=fix)
+def _check_extras(extras: Mapping[str, Path], vocabulary: str | None) -> None:
     for name, path in extras.items():
         if not is_safe_name(name) or name in OWN_FILES:
             raise PahiError(f"an extra file cannot be called {name!r} in a bundle", fix="choose another name")
@@ -178,8 +177,8 @@ def _check_output(output: Path, overwrite: bool) -> None:
 def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]) -> None:
     modules = (model.generator, *model.priors.values())
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    halves = sum(1 if precision == "fp32" else 0.5 for precision in precisions)
-    weights = sum(4 * parameter.numel() for parameter in parameters) * halves
+    room = sum(ALL[precision].bytes_per_weight for precision in precisions)
+    weights = sum(parameter.numel() for parameter in parameters) * room
     needed = weights + sum(path.stat().st_size for path in extras.values()) + ROOM_FOR_GRAPHS
     free = shutil.disk_usage(folder).free
     if free + sum(path.stat().st_size for path in files_in(folder)) < needed:
@@ -236,6 +235,9 @@ def _remove_others(folder: Path, kept: Collection[str]) -> None:
     for path in files_in(folder):
         if path.relative_to(folder).as_posix() not in kept:
             path.unlink()
+    for path in sorted(folder.rglob("*/"), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _copy(extras: Mapping[str, Path], folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 fp32   as it was trained
 w16    fp32 too; matrices are rounded to what float16 can hold, and stored as that
+w8     fp32 too; the generator's matrices are rounded to 255 levels for each output, and stored as those
+int8   8 bits where convolutions are computed (`quantise`), the rest as w16
 fp16   float16, but for the norms, the arithmetic of the sampler, the prior, and the picture
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,21 +18,41 @@ from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import Fused
+from pahi_rt.export.parity import EIGHT_BITS, SAME_ARITHMETIC, SIXTEEN_BITS, Tolerance
+from pahi_rt.export.rounding import Pack, Packed, Round, as_float16, as_levels, to_float16, to_levels
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a graph of one precision comes about, in the order of the export."""
+
+    near: Tolerance
+    """How near its pictures have to come to those of PyTorch in fp32, weights as trained."""
+    round: Round | None = None
+    """What the generator's matrices are rounded with."""
+    is_halved: bool = False
+    is_quantised: bool = False
+    pack: Pack = Packed
+    """How what is left is stored."""
+    bytes_per_weight: int = 4
+    """Room on disk that it takes while it is written."""
+
+    @property
+    def is_only_rounded(self) -> bool:
+        """Whether PyTorch, with matrices rounded as well, draws the same."""
+        return self.round is not None and not self.is_quantised
+
+
+ALL = {
+    "fp32": Precision(SAME_ARITHMETIC),
+    "w16": Precision(SIXTEEN_BITS, to_float16, pack=as_float16, bytes_per_weight=2),
+    "w8": Precision(EIGHT_BITS, to_levels, pack=as_levels, bytes_per_weight=1),
+    "int8": Precision(EIGHT_BITS, to_float16, is_quantised=True, pack=as_float16, bytes_per_weight=6),
+    "fp16": Precision(SIXTEEN_BITS, is_halved=True, bytes_per_weight=2),
+}
 
 NORMS = (nn.GroupNorm, nn.LayerNorm)
 """They sum up squares of a whole picture's values, which float16 can neither hold nor add up."""
-
-
-@torch.no_grad()
-def round_matrices(model: nn.Module) -> None:
-    """Round, in place, every parameter of two or more axes to what float16 can hold.
-
-    Vectors (biases and norms, a thousandth of all weights) keep their precision. Raises PahiError if a weight is out of
-    float16's range.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            parameter.copy_(_half(name, parameter))
 
 
 @torch.no_grad()

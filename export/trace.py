@@ -6,22 +6,23 @@ Every graph is a `Variant`: a number of steps, a prior or none, and a precision.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
 from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpec
 from pahi_rt.errors import PahiError
+from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
-from pahi_rt.export.graph import export_graph
+from pahi_rt.export.graph import PORTABLE_OPSET, check_opset, export_graph
 from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import (
-    LESS_PRECISION,
     SAME_ARITHMETIC,
     Inputs,
     Pictures,
@@ -29,10 +30,13 @@ from pahi_rt.export.parity import (
     draw_reference,
     fixed_inputs,
     mean_kl,
+    split_rows,
     with_strengths,
 )
-from pahi_rt.export.precision import halve, round_matrices
+from pahi_rt.export.precision import ALL, halve
 from pahi_rt.export.provenance import describe_prior
+from pahi_rt.export.quantise import quantise
+from pahi_rt.export.rounding import Round, round_matrices, to_float16
 from pahi_rt.export.weights import WeightsFile, store_weights
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.tokenizer import Tokenizer
@@ -41,10 +45,37 @@ from pahi_rt.train.priors import Prior, check_fit, load_prior
 
 STEMS = {1: "one-step", 2: "two-step", 3: "three-step", 4: "four-step"}
 
+CALIBRATION_SEED = 1000
+"""Of the first picture; the gate's noises are others."""
+
 Drawn = dict[tuple[int, str], Pictures]
 """Steps and prior -> pictures."""
 OnStage = Callable[[str, float, int | None], None]
 """Called after each stage with its name, its seconds, and the bytes that it wrote, if any."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Which graphs a bundle gets. Raises PahiError for what there is not, or for the same thing twice."""
+
+    steps: tuple[int, ...] = (1, 2)
+    precisions: tuple[str, ...] = ("fp32",)
+    """The first is the bundle's default."""
+    opset: int = PORTABLE_OPSET
+    calibration: tuple[str, ...] = GENERAL
+    """Prompts that int8 takes its ranges from."""
+
+    def __post_init__(self) -> None:
+        _check_choice("graphs of the steps", self.steps, STEMS)
+        _check_choice("graphs of the precision", self.precisions, ALL)
+        check_opset(self.opset)
+
+
+def _check_choice(what: str, chosen: Sequence[object], known: Iterable[object]) -> None:
+    names = ", ".join(map(str, known))
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+        what = f"cannot export {what} {', '.join(map(str, chosen)) or 'none'}"
+        raise PahiError(what, fix=f"name one or more of {names}, each once")
 
 
 @dataclass(frozen=True)
@@ -97,10 +128,14 @@ class Model:
             for kind, prior in priors.items()
         }
 
-    def round(self) -> None:
-        """Round all matrices to what float16 can hold, in place."""
-        for module in (self.generator, *self.priors.values()):
-            round_matrices(module)
+    def round(self, to: Round) -> None:
+        """Round all matrices of the generator, in place, and those of its priors to what float16 can hold.
+
+        They are few, and decide what all else starts from.
+        """
+        round_matrices(self.generator, to)
+        for prior in self.priors.values():
+            round_matrices(prior, to_float16)
 
 
 @dataclass(frozen=True)
@@ -164,9 +199,7 @@ def trace(
     load: Callable[[], Model],
     prepare: Callable[[Model], TokenizerSpec],
     folder: Path,
-    steps: Sequence[int],
-    precisions: Sequence[str],
-    opset: int,
+    settings: ExportSettings,
     stages: Stages,
     journal: Journal,
 ) -> Traced:
@@ -177,48 +210,48 @@ def trace(
     """
     with stages("load model"):
         model = load()
-        tokenizer = prepare(model)
-    inputs = _inputs(model, tokenizer, folder)
+        spec = prepare(model)
+    tokenizer = Tokenizer(folder / spec.file, spec.max_length, spec.pad_id)
+    inputs = _complete(fixed_inputs(tokenizer, model.generator.latent_shape), model)
+    seen = fixed_inputs(tokenizer, model.generator.latent_shape, settings.calibration, CALIBRATION_SEED)
+    calibration = _complete(seen, model)
     with stages("draw with PyTorch"):
-        drawn = model.draw(inputs, steps)
+        drawn = model.draw(inputs, settings.steps)
     height, width = next(iter(drawn.values())).levels.shape[1:3]
     image = ImageSpec(height, width, model.generator.latent_shape)
     priors = {kind: _describe_prior(model, kind, inputs) for kind in model.priors}
     graphs: dict[Variant, Graph] = {}
     references: dict[Variant, list[Reference]] = {}
-    for index, precision in enumerate(precisions):
+    for index, precision in enumerate(settings.precisions):
         if index:
             with stages("load model again"):
                 model = load()
-        variants = model.variants(steps, precision)
-        rounded = _round(model, inputs, steps, stages) if precision == "w16" else None
+        variants, arithmetic = model.variants(settings.steps, precision), ALL[precision]
+        if arithmetic.round is not None:
+            with stages("round weights"):
+                model.round(arithmetic.round)
+        rounded = None
+        if arithmetic.is_only_rounded:
+            with stages("draw with PyTorch again"):
+                rounded = model.draw(inputs, settings.steps)
         references |= {v: refer(v, drawn, rounded) for v in variants}
-        write = partial(write_graphs, model, variants, precision, folder, opset, stages)
+        write = partial(write_graphs, model, variants, calibration, folder, settings.opset, stages)
         graphs |= dict(zip(variants, journal.graphs(precision, write), strict=True))
-    return Traced(tokenizer, image, graphs, priors, inputs, references)
+    return Traced(spec, image, graphs, priors, inputs, references)
 
 
 def refer(variant: Variant, drawn: Drawn, rounded: Drawn | None) -> list[Reference]:
     """What a graph has to draw: what PyTorch does, and if its matrices are rounded, what PyTorch does with those."""
-    place = variant.steps, variant.prior
-    if rounded is not None:
-        return [
-            Reference("PyTorch fp32, matrices rounded to fp16", rounded[place], SAME_ARITHMETIC),
-            Reference("PyTorch fp32, weights as trained", drawn[place], LESS_PRECISION),
-        ]
-    tolerance = SAME_ARITHMETIC if variant.precision == "fp32" else LESS_PRECISION
-    return [Reference("PyTorch fp32", drawn[place], tolerance)]
+    place, near = (variant.steps, variant.prior), ALL[variant.precision].near
+    if rounded is None:
+        return [Reference("PyTorch fp32", drawn[place], near)]
+    return [
+        Reference("PyTorch fp32, matrices rounded", rounded[place], SAME_ARITHMETIC),
+        Reference("PyTorch fp32, weights as trained", drawn[place], near),
+    ]
 
 
-def _round(model: Model, inputs: Inputs, steps: Sequence[int], stages: Stages) -> Drawn:
-    with stages("round weights to fp16 and draw again"):
-        model.round()
-        return model.draw(inputs, steps)
-
-
-def _inputs(model: Model, tokenizer: TokenizerSpec, folder: Path) -> Inputs:
-    reader = Tokenizer(folder / tokenizer.file, tokenizer.max_length, tokenizer.pad_id)
-    inputs = fixed_inputs(reader, model.generator.latent_shape)
+def _complete(inputs: Inputs, model: Model) -> Inputs:
     return with_strengths(inputs) if model.priors else inputs
 
 
@@ -228,15 +261,17 @@ def _describe_prior(model: Model, kind: str, inputs: Inputs) -> PriorSpec:
 
 
 def write_graphs(
-    model: Model, variants: Sequence[Variant], precision: str, folder: Path, opset: int, stages: Stages
+    model: Model, variants: Sequence[Variant], calibration: Inputs, folder: Path, opset: int, stages: Stages
 ) -> list[Graph]:
-    """Write the `variants` of one precision into `folder`, and files of the generator's and each prior's weights.
+    """Write the `variants`, of one precision, into `folder`, and files of the generator's and each prior's weights.
 
     Leaves `model` as it is in that precision.
     """
+    precision = variants[0].precision
+    arithmetic = ALL[precision]
     # All before any is halved: timesteps are folded in fp32.
     modules = {variant: model.fuse(variant) for variant in variants}
-    if precision == "fp16":
+    if arithmetic.is_halved:
         for fused in modules.values():
             halve(fused)
     graphs = []
@@ -244,11 +279,13 @@ def write_graphs(
         weights = files.enter_context(WeightsFile(folder / name_file("weights", precision, "bin")))
         own = {k: files.enter_context(WeightsFile(folder / name_file(k, precision, "bin"))) for k in model.priors}
         for variant, fused in modules.items():
-            with stages(f"export {variant.file}"):
+            with stages(f"export {variant.file}"), TemporaryDirectory(dir=folder) as scratch:
                 graph = export_graph(fused, opset)
+                if arithmetic.is_quantised:
+                    graph = quantise(graph, split_rows(calibration), Path(scratch))
                 if variant.prior in own:
-                    store_weights(graph, own[variant.prior], compact=precision == "w16", scope=PRIOR_SCOPE)
-                store_weights(graph, weights, compact=precision == "w16")
+                    store_weights(graph, own[variant.prior], arithmetic.pack, scope=PRIOR_SCOPE)
+                store_weights(graph, weights, arithmetic.pack)
                 ir.save(graph, folder / variant.file)
             graphs.append(_describe_graph(graph, variant, opset))
     return graphs

@@ -19,6 +19,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from pahi_rt.export.rounding import Pack, Packed
+
 PAGE = 4096
 """Bytes. Tensors start on a page, so that they can be mapped; those that do not fill one stay in the graph's file."""
 
@@ -56,14 +58,14 @@ class WeightsFile:
         return self._offsets[key]
 
 
-def store_weights(model: ir.Model, weights: WeightsFile, compact: bool = False, scope: str = "") -> None:
+def store_weights(model: ir.Model, weights: WeightsFile, pack: Pack = Packed, scope: str = "") -> None:
     """Move every initializer of a page or more to `weights`, and let equal ones be one.
 
     With a `scope` only those that none but nodes of the module of that name read; those that lie in a file already
     stay there.
 
-    `compact` stores matrices of float32 that lose nothing by it as float16, and has a node cast them back, which
-    runtimes compute once at load: the arithmetic stays float32.
+    What `pack` stores in fewer bits, nodes widen again, which runtimes compute once at load: the arithmetic stays what
+    it was.
     """
     stored: dict[object, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
@@ -72,13 +74,13 @@ def store_weights(model: ir.Model, weights: WeightsFile, compact: bool = False, 
             continue
         if not _is_inside(value, scope):
             continue
-        array = _compact(tensor.numpy()) if compact else tensor.numpy()
-        offset = weights.add(array)
+        packed = pack(tensor.numpy())
+        offset = weights.add(packed.array)
         del model.graph.initializers[name]
         # Zeros are the same bytes as a bias [C] and as one made ready for a picture, [C, 1, 1].
-        kind = (offset, value.dtype, array.shape)
+        kind = (offset, value.dtype, packed.array.shape, b"" if packed.scale is None else packed.scale.tobytes())
         if kind not in stored:
-            stored[kind] = _refer(model.graph, value, array, offset, weights.path)
+            stored[kind] = _refer(model.graph, value, packed, offset, weights.path)
         ir.convenience.replace_all_uses_with(value, stored[kind])
 
 
@@ -87,25 +89,35 @@ def _is_inside(value: ir.Value, scope: str) -> bool:
     return not scope or (bool(names) and all(name.startswith((f"{scope}.", f"{scope}/")) for name in names))
 
 
-def _compact(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype != np.float32 or array.ndim < 2:
-        return array
-    with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    return half if np.array_equal(half, array) else array
-
-
-def _refer(graph: ir.Graph, value: ir.Value, array: NDArray[Any], offset: int, path: Path) -> ir.Value:
-    """A new initializer for `array` at `offset` of the file; what takes the place of `value` in the graph."""
+def _refer(graph: ir.Graph, value: ir.Value, packed: Packed, offset: int, path: Path) -> ir.Value:
+    """What takes the place of `value` in the graph: an initializer at `offset` of the file, widened if need be."""
+    array, name = packed.array, str(value.name)
     dtype, shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
-    tensor = ir.ExternalTensor(
-        path.name, offset, array.nbytes, dtype, shape=shape, name=str(value.name), base_dir=path.parent
+    found = _initializer(
+        graph, ir.ExternalTensor(path.name, offset, array.nbytes, dtype, shape=shape, name=name, base_dir=path.parent)
     )
-    initializer = ir.Value(name=value.name, type=ir.TensorType(dtype), shape=shape, const_value=tensor)
-    graph.register_initializer(initializer)
-    if dtype == value.dtype:
-        return initializer
-    widened = ir.Value(name=f"{value.name}.float32", type=value.type, shape=shape)
-    cast = ir.node("Cast", [initializer], {"to": ir.DataType.FLOAT}, outputs=[widened], name=f"{value.name}/Cast")
-    graph.insert_before(graph[0], cast)
-    return widened
+    if dtype != value.dtype:
+        found = _insert(graph, "Cast", [found], {"to": ir.DataType.FLOAT}, f"{name}.float32")
+    if packed.scale is not None:
+        scale = _initializer(graph, ir.tensor(packed.scale, name=f"{name}.scale"))
+        found = _insert(graph, "Mul", [found, scale], {}, f"{name}.scaled")
+    return found
+
+
+def _initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
+    shape = ir.Shape(tensor.numpy().shape)
+    value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _insert(graph: ir.Graph, op: str, inputs: list[ir.Value], attributes: dict[str, Any], name: str) -> ir.Value:
+    """The float32 result, called `name`, of a node on constants, which comes before all that may read it."""
+    result = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=inputs[0].shape)
+    node = ir.node(op, inputs, attributes, outputs=[result], name=f"{inputs[0].name}/{op}")
+    previous = inputs[0].producer()
+    if previous is None:
+        graph.insert_before(graph[0], node)
+    else:
+        graph.insert_after(previous, node)
+    return result

@@ -23,8 +23,9 @@ GAUSSIAN = "gaussian"
 STRENGTH = "prior_strength"
 """The input that a graph with a prior has and others lack, float32 [batch] in 0..1."""
 
-PRECISIONS = ("fp32", "w16", "fp16")
-"""What a graph computes in: fp32 and fp16 as they say, w16 in 32 bits with weights that are stored in 16."""
+PRECISIONS = ("fp32", "w16", "w8", "int8", "fp16")
+"""What a graph computes in: fp32 and fp16 as they say, w16 and w8 in 32 bits with weights that are stored in 16 and 8,
+int8 in 8 where convolutions are."""
 
 _PICKLES = (".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _NAME = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")

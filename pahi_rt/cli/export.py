@@ -10,6 +10,7 @@ import typer
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import load
 from pahi_rt.cli.options import Debug, Json
+from pahi_rt.manifest import PRECISIONS
 
 
 def export(
@@ -24,7 +25,11 @@ def export(
         typer.Option(metavar="MODEL", help="An autoencoder in place of the model's own."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, w16, fp16, with commas; the first is the default.")] = "fp32",
+    precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; the bundle's default first.")] = "fp32",
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="PROMPTS", help="What int8 is calibrated with, a file or a name as for `train`."),
+    ] = None,
     height: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
     width: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
     opset: Annotated[int, typer.Option(help="Of ONNX: 20 for every runtime, 23 for fewer nodes.")] = 20,
@@ -43,6 +48,7 @@ def export(
         decoder=decoder,
         size=parse_size(height, width),
         opset=opset,
+        calibration=calibration,
         overwrite=force,
         on_stage=messages.stage,
     )

@@ -35,7 +35,7 @@ def generate(
     bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub id ({_DEFAULT}).")] = None,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, w16 or fp16 (the bundle's first).")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, w16, w8, int8 or fp16 (the bundle's first).")] = None,
     runtime: Annotated[str, typer.Option(help="What runs the model (see `pahi-rt doctor`).")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Cores to use (all).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png file or a folder (here).")] = None,

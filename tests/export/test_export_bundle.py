@@ -20,8 +20,8 @@ from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
 from pahi_rt.export import trace
 from pahi_rt.export.bundle import export_bundle
-from pahi_rt.export.precision import round_matrices
 from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
+from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import load
@@ -132,6 +132,25 @@ def test_several_precisions(model: Path, priors: dict[str, Path], tmp_path: Path
     assert 0 < np.abs(pictures[0] - pictures[1]).max() <= 8
 
 
+def test_eight_bits(model: Path, priors: dict[str, Path], bundle: Bundle, tmp_path: Path) -> None:
+    options = {"steps": (1,), "precisions": ("w8", "int8"), "priors": (priors["pahi"],)}
+    eight = export_bundle(model, tmp_path / "bundle", name="x", **options)  # type: ignore[arg-type]
+    stored, computed = (eight.graph(1, "pahi", precision) for precision in eight.precisions)
+    assert (stored.file, stored.weights) == ("one-step-pahi-w8.onnx", ("pahi-w8.bin", "weights-w8.bin"))
+    assert (computed.file, computed.weights) == ("one-step-pahi-int8.onnx", ("pahi-int8.bin", "weights-int8.bin"))
+    sizes = {
+        p: (b.path / f"weights-{p}.bin").stat().st_size for p, b in (("w8", eight), ("int8", eight), ("w16", bundle))
+    }
+    assert sizes["w8"] < 0.6 * sizes["w16"] and sizes["int8"] < 0.9 * sizes["w16"]
+    rows = {(row.graph, row.against): row for row in eight.manifest.parity}
+    assert rows[stored.file, "PyTorch fp32, matrices rounded"].max_error < 2e-3
+    assert 30 < rows[stored.file, "PyTorch fp32, weights as trained"].psnr_db < 60
+    assert 30 < rows[computed.file, "PyTorch fp32"].psnr_db < 60
+    assert not [path for path in eight.path.iterdir() if path.is_dir()]
+    pictures = [np.asarray(Pipeline.load(eight, precision=p)("a red cat", seed=1), int) for p in eight.precisions]
+    assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 8
+
+
 @pytest.mark.slow
 def test_another_decoder_takes_the_models_place(model: Path, tmp_path: Path) -> None:
     decoder = AutoencoderKL(**TINY_KL)
@@ -156,7 +175,7 @@ def test_priors_draw_what_pytorch_draws(
     drawn = load(with_priors, prior=kind).run(input_ids, noise, strengths.numpy())
     prior = load_prior(priors[kind])
     for module in (generator, prior):
-        round_matrices(module)
+        round_matrices(module, to_float16)
     conditioning = generator.encode_prompt(torch.from_numpy(input_ids))
     with torch.no_grad():
         latents = sample_noise(prior(conditioning.pooled), torch.from_numpy(noise), strengths)
@@ -179,7 +198,7 @@ def test_pipeline_draws_what_pytorch_draws(bundle: Bundle, generator: Generator,
     picture = np.asarray(Pipeline.load(bundle.path, steps=steps)(prompt, seed=seed), np.int16)
     spec = bundle.manifest.tokenizer
     input_ids = Tokenizer(bundle.file(spec.file), spec.max_length, spec.pad_id).encode([prompt]).input_ids
-    round_matrices(generator)
+    round_matrices(generator, to_float16)
     expected = generator(torch.from_numpy(input_ids), torch.from_numpy(draw_noise([seed], (4, 8, 8))), steps)
     difference = np.abs(picture - expected[0].permute(1, 2, 0).mul(255).round().numpy())
     assert difference.max() <= 1
@@ -198,7 +217,8 @@ def test_stages_are_reported_with_time_and_size(exported: tuple[Bundle, list[tup
     assert [name for name, _, _ in stages] == [
         "load model",
         "draw with PyTorch",
-        "round weights to fp16 and draw again",
+        "round weights",
+        "draw with PyTorch again",
         "export one-step-w16.onnx",
         "export two-step-w16.onnx",
         "compare one-step-w16.onnx with PyTorch",

@@ -28,7 +28,7 @@ from pahi_rt.export.parity import (
     mean_kl,
     with_strengths,
 )
-from pahi_rt.export.precision import round_matrices
+from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.train.generators import Generator
 from pahi_rt.train.priors import HI, load_prior
 
@@ -64,7 +64,7 @@ def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
     rows = with_priors.manifest.parity
     assert [row.graph for row in rows] == ["one-step-hi-w16.onnx"] * 3 + ["one-step-pahi-w16.onnx"] * 3
     for row in rows[::3]:
-        assert row.against == "PyTorch fp32, matrices rounded to fp16"
+        assert row.against == "PyTorch fp32, matrices rounded"
         assert row.max_error < 1e-4
     assert [row.against for row in rows[2::3]] == ["itself, batch 8 and batch 1"] * 2
 
@@ -72,7 +72,7 @@ def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
 def test_another_prior_is_caught(
     with_priors: Bundle, generator: Generator, inputs: Inputs, priors: dict[str, Path]
 ) -> None:
-    round_matrices(generator)
+    round_matrices(generator, to_float16)
     hi, mixed = load_prior(priors["hi"]), with_strengths(inputs)
     path = with_priors.path / "one-step-hi-w16.onnx"
     check_graph(path, mixed, pytorch(draw_reference(generator, mixed, 1, hi)))
@@ -85,7 +85,7 @@ def test_another_prior_is_caught(
 def test_a_strength_that_is_not_applied_is_caught(
     with_priors: Bundle, generator: Generator, inputs: Inputs, priors: dict[str, Path]
 ) -> None:
-    round_matrices(generator)
+    round_matrices(generator, to_float16)
     mixed = with_strengths(inputs)
     full = {**mixed, "prior_strength": np.ones(8, np.float32)}
     with pytest.raises(ParityError, match="is not PyTorch fp32"):
@@ -102,7 +102,7 @@ def test_kl_is_the_mean_over_the_prompts(generator: Generator, inputs: Inputs) -
 
 def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
     rows = bundle.manifest.parity
-    pytorch = ["PyTorch fp32, matrices rounded to fp16", "PyTorch fp32, weights as trained"]
+    pytorch = ["PyTorch fp32, matrices rounded", "PyTorch fp32, weights as trained"]
     against = [*pytorch, "itself, batch 8 and batch 1"]
     assert [(row.graph, row.against) for row in rows] == [
         (graph, other) for graph in ("one-step-w16.onnx", "two-step-w16.onnx") for other in against
@@ -137,7 +137,7 @@ def test_damaged_weights_are_caught(
     bundle: Bundle, generator: Generator, inputs: Inputs, tmp_path: Path, value: float, message: str
 ) -> None:
     graph = sabotage(bundle, tmp_path / "damaged", value)
-    round_matrices(generator)
+    round_matrices(generator, to_float16)
     with pytest.raises(ParityError, match=message):
         check_graph(graph, inputs, pytorch(draw_reference(generator, inputs, 1)))
 

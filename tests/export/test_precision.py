@@ -10,24 +10,14 @@ from torch import nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
-from pahi_rt.export.precision import NORMS, halve, round_matrices
+from pahi_rt.export.precision import ALL, NORMS, halve
+from pahi_rt.manifest import PRECISIONS
 from pahi_rt.train.generators import Generator
 from pahi_rt.train.priors import load_prior
 
 
-def test_rounding_spares_vectors() -> None:
-    layer = nn.Linear(8, 8)
-    bias = layer.bias.clone()
-    round_matrices(layer)
-    assert torch.equal(layer.weight, layer.weight.half().float())
-    assert torch.equal(layer.bias, bias)
-
-
-def test_rounding_refuses_what_float16_cannot_hold() -> None:
-    layer = nn.Linear(2, 2)
-    nn.init.constant_(layer.weight, 1e5)
-    with pytest.raises(PahiError, match="weight is out of float16's range"):
-        round_matrices(layer)
+def test_every_precision_of_the_manifest_can_be_exported() -> None:
+    assert tuple(ALL) == PRECISIONS
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ import pytest
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
+from pahi_rt.export.rounding import to_levels
 from pahi_rt.export.trace import Variant, load_model
 from pahi_rt.train.priors import HI, PAHI, save_prior
 
@@ -37,7 +38,7 @@ def test_with_priors_there_is_one_for_each_of_them_and_none_without(model: Path,
 
 def test_rounding_reaches_the_priors(model: Path, priors: dict[str, Path]) -> None:
     loaded = load_model(model, [priors["pahi"]])
-    loaded.round()
+    loaded.round(to_levels)
     for name, parameter in loaded.priors["pahi"].named_parameters():
         assert parameter.equal(parameter.half().float()) == name.endswith("weight")
 

@@ -1,0 +1,117 @@
+"""A graph whose convolutions and matrix products compute in 8 bits: inputs and weights of 256 levels, sums of 32 bits.
+
+    DequantizeLinear -> Conv -> QuantizeLinear
+
+is how ONNX writes it, and what ONNX Runtime and OpenVINO turn into kernels of 8 bits (Jacob et al. 2018). Weights have
+a scale for each output channel; all else has one range, from the least to the largest value that is seen while the
+graph draws the calibration's prompts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import external_data_helper, helper
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
+
+from pahi_rt.export.parity import Inputs, open_session
+
+QUANTISED = ("Conv", "MatMul", "Gemm")
+PARTS = ("unets.", "decoder.")
+"""The text encoder and the prior take little time, and decide what all else starts from."""
+SENSITIVE = re.compile(r"conv_in/|down_blocks\.0\.|attn2\.to_[kv]/")
+"""What stays as it was, by measuring each node alone (docs/experiments.md): the first to read the noise, all of the
+UNet's first level, and the few products that read the prompt."""
+
+
+def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> ir.Model:
+    """The same graph in 8 bits; `calibration` holds inputs of one picture each. `scratch` is an empty folder.
+
+    Weights that stay as they are still lie in `scratch`, from where they are read when they are needed.
+    """
+    path = scratch / "float.onnx"
+    ir.save(model, path, external_data="float.bin")
+    proto = onnx.load(path, load_external_data=False)
+    nodes = choose_nodes(proto.graph)
+    ranges = measure_ranges(proto, nodes, calibration, scratch)
+    _load_weights(proto.graph, nodes, scratch)
+    # Or it would write the model with all its weights, and read it again, to learn the shapes that are there already.
+    helper.set_model_props(proto, {"onnx.infer": "onnxruntime.quant"})
+    quantizer = QDQQuantizer(
+        proto,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=ranges,
+        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(QUANTISED),
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    return _read(quantizer.model.model, scratch)
+
+
+def choose_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Those that compute in 8 bits; products of activations alone, as in attention, are not among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [
+        node
+        for node in graph.node
+        if node.op_type in QUANTISED
+        and node.input[1] in weights
+        and node.name.startswith(PARTS)
+        and not SENSITIVE.search(node.name)
+    ]
+
+
+def measure_ranges(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], calibration: Iterable[Inputs], folder: Path
+) -> TensorsData:
+    """The least and largest values of what `nodes` read and write, over all of `calibration`."""
+    names = sorted({name for node in nodes for name in (node.input[0], node.output[0])})
+    session = open_session(_with_extremes(model, names), folder)
+    outputs = [f"{name}.{end}" for name in names for end in ("min", "max")]
+    seen = np.array([session.run(outputs, inputs) for inputs in calibration], np.float32).reshape(-1, len(names), 2)
+    least, most = seen[..., 0].min(0), seen[..., 1].max(0)
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {name: TensorData(lowest=low, highest=high) for name, low, high in zip(names, least, most, strict=True)},
+    )
+
+
+def _with_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of `model` that also gives NAME.min and NAME.max."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for name in names:
+        for end, op in (("min", "ReduceMin"), ("max", "ReduceMax")):
+            copy.graph.node.append(helper.make_node(op, [name], [f"{name}.{end}"], keepdims=0))
+            copy.graph.output.append(helper.make_tensor_value_info(f"{name}.{end}", onnx.TensorProto.FLOAT, []))
+    return copy
+
+
+def _load_weights(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], folder: Path) -> None:
+    """Of `nodes` alone: the others, of an SD-Turbo gigabytes, are not read."""
+    needed = {name for node in nodes for name in node.input}
+    for tensor in graph.initializer:
+        if tensor.name in needed and external_data_helper.uses_external_data(tensor):
+            external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def _read(proto: onnx.ModelProto, folder: Path) -> ir.Model:
+    """As a model whose weights are arrays, mapped where they lie in a file."""
+    model = ir.from_proto(proto)
+    ir.external_data.set_base_dir(model.graph, folder)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+    return model
