@@ -20,9 +20,43 @@ def describe() -> dict[str, str | int | float | None]:
         "load_average_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "onnxruntime": metadata.version("onnxruntime"),
+        "onnxruntime": _version("onnxruntime", "onnxruntime-gpu"),
         "commit": _commit(),
     }
+
+
+def describe_gpu() -> dict[str, str | float | None]:
+    """The GPU that PyTorch uses, its driver, memory in GiB, and PyTorch's versions; null where this is not known."""
+    known: dict[str, str | float | None] = dict.fromkeys(("gpu", "compute_capability", "gpu_memory_gib", "cuda"))
+    try:
+        import torch
+    except ImportError:
+        return known | {"gpu_driver": _driver(), "torch": None, "triton": None}
+    known |= {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": _version("triton")}
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        memory = round(gpu.total_memory / 2**30, 1)
+        known |= {"gpu": gpu.name, "compute_capability": f"{gpu.major}{gpu.minor}", "gpu_memory_gib": memory}
+    return known | {"gpu_driver": _driver()}
+
+
+def _driver() -> str | None:
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().partition("\n")[0] or None
+
+
+def _version(*packages: str) -> str | None:
+    """Of the first of `packages` that is installed."""
+    for package in packages:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def is_busy() -> bool:
@@ -41,6 +75,6 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def command() -> str:
+def command(module: str = "pahi_rt.bench") -> str:
     """The command line that is running, as a user would type it."""
-    return " ".join(["python", "-m", "pahi_rt.bench", *sys.argv[1:]])
+    return " ".join(["python", "-m", module, *sys.argv[1:]])

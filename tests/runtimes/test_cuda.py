@@ -56,3 +56,27 @@ def test_every_call_exists() -> None:
     cuda.wait()
     assert cuda.compute_capability
     assert [name for name in asked if not hasattr(runtime, name)] == []
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """There and back, and again from a capture, which reads what the pinned memory holds by then."""
+    cuda = Cuda()
+    source, target = (cuda.allocate_host((3, 5), "float32") for _ in range(2))
+    address = cuda.allocate(source.nbytes)
+    source[:], target[:] = np.arange(15).reshape(3, 5), 0
+
+    def there_and_back() -> None:
+        cuda.upload(source, address)
+        cuda.download(address, target)
+
+    there_and_back()
+    cuda.wait()
+    assert np.array_equal(target, source)
+    replay = cuda.capture(there_and_back)
+    for number in (7, 8):
+        source[:] = number
+        replay()
+        cuda.wait()
+        assert (target == number).all()
+    assert cuda.compute_capability.isdigit()

@@ -1,0 +1,223 @@
+"""The benchmark of GPUs, on the CPU with a tiny model: what is in its report, and that no failure ends it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pahi_rt import PahiError
+from pahi_rt.bench import cuda, machine
+from pahi_rt.bench.cuda_contenders import EAGER, GRAPH, Built, Contender, Setup, contenders, run_eager, run_onnxruntime
+from pahi_rt.bench.cuda_limits import count_flops
+
+MEASURED = [EAGER, f"{EAGER}, PAHI", f"{EAGER}, two steps", f"{EAGER}, two steps, PAHI"]
+MEASURED += ["eager fp16", "eager fp16 channels-last"]
+NEED_A_GPU = [GRAPH, "eager TF32", f"{GRAPH} channels-last", "ONNX Runtime CUDA"]
+NEED_A_GPU += ["torch.compile reduce-overhead", "AOTInductor", "torch.compile max-autotune"]
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return Setup("cpu", "tiny", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def report(setup: Setup) -> dict[str, Any]:
+    return cuda.measure(setup, contenders(setup), 2, 600, lambda report: None)
+
+
+def by_name(report: dict[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row for row in report["contenders"]}
+
+
+def fail(setup: Setup) -> Built:
+    raise RuntimeError("no kernel image is available")
+
+
+def test_every_contender_is_measured_or_has_its_reason(report: dict[str, Any]) -> None:
+    rows = by_name(report)
+    assert {name for name, row in rows.items() if row["status"] == "measured"} == set(MEASURED)
+    reasons = {name: row["reason"] for name, row in rows.items() if row["status"] == "skipped"}
+    assert reasons == dict.fromkeys(NEED_A_GPU, "needs an NVIDIA GPU; this run is on the CPU")
+    for name in MEASURED:
+        assert rows[name]["ms"]["n"] == 2
+        assert 0 < rows[name]["ms"]["p10"] <= rows[name]["ms"]["median"] <= rows[name]["ms"]["p90"]
+        assert rows[name]["share_of_compute_limit_percent"] > 0
+
+
+def test_pictures_are_compared_where_they_should_be_the_same(report: dict[str, Any]) -> None:
+    rows = by_name(report)
+    assert rows[EAGER]["largest_difference_levels"] == 0
+    for name in ("eager fp16", "eager fp16 channels-last"):
+        assert 40 < rows[name]["psnr_db"] < 100
+        assert rows[name]["largest_difference_levels"] > 0
+    for name in MEASURED[1:4]:
+        assert rows[name]["psnr_db"] is rows[name]["largest_difference_levels"] is None
+
+
+def test_a_prior_is_timed_against_the_same_steps_without_it(report: dict[str, Any]) -> None:
+    rows = by_name(report)
+    for name, reference in ((f"{EAGER}, PAHI", EAGER), (f"{EAGER}, two steps, PAHI", f"{EAGER}, two steps")):
+        assert rows[name]["reference"] == reference
+        median = rows[name]["time_over_reference"]["median"]
+        assert rows[name]["prior_overhead_percent"]["median"] == pytest.approx((median - 1) * 100, abs=0.1)
+    assert "prior_overhead_percent" not in rows[f"{EAGER}, two steps"]
+
+
+def test_a_prior_changes_the_picture(setup: Setup) -> None:
+    plain, prior = setup.fuse(), setup.fuse(has_prior=True)
+    pictures = [module(*setup.on_device(module)) for module in (plain, prior)]
+    assert not torch.equal(*pictures)
+
+
+def test_the_last_line_is_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setup: Setup
+) -> None:
+    output = tmp_path / "cuda.json"
+    setup.generator  # noqa: B018  # written into the folder that the run is to use
+    monkeypatch.setattr(cuda, "contenders", lambda setup, autotune: [Contender(EAGER, run_eager)])
+    words = ["--device", "cpu", "--model", "tiny", "--pictures", "1", "--work", str(setup.work)]
+    monkeypatch.setattr(sys, "argv", ["cuda", *words, "--output", str(output)])
+    assert cuda.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    printed = json.loads(lines[-1])
+    assert printed == json.loads(output.read_text())
+    assert [row["status"] for row in printed["contenders"]] == ["measured"]
+    assert any(line.startswith("timed: host to host") for line in lines)
+    assert any(line.startswith(f"{EAGER} ") for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["cuda.json"]
+
+
+def test_a_failure_is_listed_and_the_others_go_on(setup: Setup) -> None:
+    rows = [Contender(EAGER, run_eager), Contender("broken", fail), Contender("again", run_eager)]
+    first, broken, again = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"]
+    assert broken == {"name": "broken", "status": "failed", "reason": "RuntimeError: no kernel image is available"}
+    assert first["status"] == again["status"] == "measured"
+    assert again["reference"] == EAGER
+    assert again["largest_difference_levels"] == 0
+
+
+def test_where_the_reference_failed_eager_is_the_next(setup: Setup) -> None:
+    rows = [
+        Contender(EAGER, run_eager),
+        Contender("broken", fail),
+        Contender("prior", run_eager, "broken", is_prior=True),
+    ]
+    row = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"][-1]
+    assert row["reference"] == EAGER
+    assert "prior_overhead_percent" not in row
+
+
+def test_a_model_that_cannot_be_loaded_fails_every_contender(tmp_path: Path) -> None:
+    setup = Setup("cpu", str(tmp_path), tmp_path)
+    rows = [Contender(EAGER, run_eager), Contender("again", run_eager)]
+    done = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"]
+    assert [row["status"] for row in done] == ["failed", "failed"]
+    assert all("PahiError" in row["reason"] or "BundleError" in row["reason"] for row in done)
+
+
+def test_nothing_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:
+    setup = Setup("cpu", "tiny", tmp_path)
+    done = by_name(cuda.measure(setup, contenders(setup), 1, 0, lambda report: None))
+    assert {row["status"] for row in done.values()} == {"skipped"}
+    assert all(done[name]["reason"].startswith("the budget of 0 s was used up") for name in MEASURED)
+    assert all("needs an NVIDIA GPU" in done[name]["reason"] for name in NEED_A_GPU)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_is_saved_after_every_contender(setup: Setup, tmp_path: Path) -> None:
+    path, seen = tmp_path / "report.json", []
+
+    def save(report: dict[str, Any]) -> None:
+        cuda.write(report, path)
+        seen.append(len(json.loads(path.read_text())["contenders"]))
+
+    cuda.measure(setup, [Contender("broken", fail), Contender("more", fail)], 1, 600, save)
+    assert seen == [0, 1, 2]
+
+
+def test_pairs_take_turns_in_going_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    own, other = (Built(lambda ids, noise, name=name: order.append(name)) for name in ("own", "other"))
+    samples = cuda.take_turns(own, other, [(torch.zeros(1), torch.zeros(1))], 2)
+    assert len(samples) == 2
+    assert order[-4:] in (["own", "other", "other", "own"], ["other", "own", "own", "other"])
+    assert len(order) == 2 * (cuda.WARM_UP + 2)
+
+
+def test_difference() -> None:
+    black, grey = torch.zeros(1, 2, 2, 3, dtype=torch.uint8), torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
+    assert cuda.difference([black], [black]) == {"psnr_db": None, "largest_difference_levels": 0}
+    assert cuda.difference([black], [grey]) == {"psnr_db": 0.0, "largest_difference_levels": 255}
+
+
+def test_flops_of_attention_count() -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    # Two products of 16 x 8 and 8 x 16 in each of three heads.
+    assert count_flops(Attention(), [torch.randn(1, 3, 16, 8)]) == 2 * 3 * (2 * 16 * 8 * 16)
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("has_prior", [False, True])
+def test_nothing_in_the_module_waits_for_the_device(setup: Setup, has_prior: bool) -> None:
+    fused = setup.fuse(steps=2, is_half=True, has_prior=has_prior)
+    arguments = setup.on_device(fused)
+    with Recorder() as seen, torch.no_grad():
+        fused(*arguments)
+    assert "convolution" in seen.called
+    # A capture forbids reading a number back, and copying one there (torch.tensor(...) lifts what it made).
+    assert not seen.called & {"_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero", "equal"}
+
+
+def test_onnxruntime_draws_through_a_bundle(setup: Setup, contract: Path) -> None:
+    small = Setup("cpu", "tiny", setup.work, contract)
+    with pytest.raises(PahiError, match="the bundle takes tokens and noise of the shape"):
+        run_onnxruntime(small, runtime="onnxruntime")
+    ids, noise = setup.inputs[0]
+    # The bundle's vocabulary is smaller than the model's.
+    small.inputs = [(ids.clamp(max=500), noise[:, :, :4, :4].contiguous())]
+    built = run_onnxruntime(small, runtime="onnxruntime")
+    picture = built.draw(*small.inputs[0])
+    assert picture.shape == (1, 32, 32, 3) and picture.dtype == torch.uint8
+    assert not built.is_same_picture
+
+
+@pytest.mark.parametrize("words", [["--model", "/nowhere"], ["--output", "/nowhere/report.json"]])
+def test_what_cannot_work_is_told_of_first(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cuda", "--device", "cpu", "--model", "tiny", *words])
+    assert cuda.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is no folder /nowhere") and "\nfix: " in error
+
+
+def test_without_a_gpu_the_fix_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["cuda"])
+    assert cuda.main() == 1
+    assert "--device cpu --model tiny" in capsys.readouterr().err
+
+
+def test_what_is_not_known_of_a_gpu_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PATH", "")
+    known = machine.describe_gpu()
+    assert known["torch"] == torch.__version__
+    assert known["gpu"] is known["gpu_driver"] is known["gpu_memory_gib"] is None
