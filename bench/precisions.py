@@ -1,0 +1,168 @@
+"""python -m pahi_rt.bench.precisions BUNDLE: what each precision of a bundle costs in quality, and what it saves.
+
+BUNDLE holds fp32 among its precisions, and a prior or none. Each precision draws the same prompts of a recipe's test
+part from the same noises, the prior at full strength, one picture at a time, on each runtime; fp32 on ONNX Runtime is
+what all are compared with: PSNR over all pictures, and of the worst; SSIM; and the change of the mean score by each of
+the recipe's scorers, in % of its standard deviation over the pictures, for the mean itself may be near zero. Runtimes
+and precisions take turns, picture by picture, with a rest in which the threads of the one before go to sleep; times are
+medians in milliseconds of the graph alone. The last line of stdout is the same data as one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pahi_rt import PahiError
+from pahi_rt.bench import machine
+from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.noise import draw_noise
+from pahi_rt.pipeline import load_tokenizer
+from pahi_rt.runtimes import Runtime, load
+from pahi_rt.train.prompts import load_split
+from pahi_rt.train.recipe import load_recipe
+from pahi_rt.train.scorers import Scorer, load_scorer
+
+REFERENCE = ("fp32", "onnxruntime")
+WARM_UP = 3
+REST = 0.05
+"""Seconds."""
+Key = tuple[str, str]
+"""Precision and runtime."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="pahi_rt.bench.precisions", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("bundle")
+    parser.add_argument("--recipe", default="emoji", help="whose test prompts and scorers are used")
+    parser.add_argument("--runtimes", default="onnxruntime,openvino")
+    parser.add_argument("--prompts", type=int, default=320, help="at most so many")
+    parser.add_argument("--force", action="store_true", help="measure although the machine is busy, and say so")
+    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+    args = parser.parse_args()
+    try:
+        report = measure(args.bundle, args.recipe, args.runtimes.split(","), args.prompts, args.force)
+    except PahiError as error:
+        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        return 1
+    print_table(report)
+    if args.output:
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, separators=(",", ":")))
+    return 0
+
+
+def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force: bool = False) -> dict[str, Any]:
+    """The whole report. Raises PahiError for a busy machine, a bundle without fp32, and as the loaders do."""
+    busy, environment = machine.is_busy(), machine.describe()
+    if busy and not force:
+        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    bundle, settings = open_bundle(source), load_recipe(recipe)
+    if REFERENCE[0] not in bundle.precisions:
+        fix = "export one that has: --precision fp32,int8"
+        raise PahiError(f"the bundle {source!r} has no fp32 to compare with", fix=fix)
+    part = settings.prompts
+    prompts = load_split(part.source, part.validation, part.test, part.seed).test[:count]
+    scorers = {label: load_scorer(label) for label in settings.scorers.evaluation}
+    keys = sorted({REFERENCE, *((p, r) for p in bundle.precisions for r in runtimes)}, key=lambda key: key != REFERENCE)
+    loaded = {key: load(bundle, name=key[1], precision=key[0]) for key in keys}
+    pictures, times = draw(bundle, loaded, prompts)
+    expected = pictures[REFERENCE]
+    base = {label: score(scorer, expected, prompts) for label, scorer in scorers.items()}
+    rows = [
+        {"precision": key[0], "runtime": key[1], "ms": round(statistics.median(times[key]), 2)}
+        | {"time_over_fp32": round(ratio(times[key], times[REFERENCE]), 3)}
+        | compare(pictures[key], expected)
+        | {
+            f"{label}_change_percent_of_sd": change(score(scorer, pictures[key], prompts), base[label])
+            for label, scorer in scorers.items()
+        }
+        for key in keys
+    ]
+    return {
+        "command": machine.command("pahi_rt.bench.precisions"),
+        "bundle": bundle.manifest.name,
+        "prompts": len(prompts),
+        "fp32_scores": {
+            label: {"mean": round(float(values.mean()), 4), "sd": round(float(values.std()), 4)}
+            for label, values in base.items()
+        },
+        "busy": busy,
+        "machine": environment,
+        "rows": rows,
+    }
+
+
+def draw(
+    bundle: Bundle, runtimes: Mapping[Key, Runtime], prompts: Sequence[str]
+) -> tuple[dict[Key, NDArray[np.uint8]], dict[Key, list[float]]]:
+    """Pictures [N, H, W, 3] and milliseconds of each; prompt number i has the noise of seed i."""
+    tokenizer, shape = load_tokenizer(bundle), bundle.manifest.image.latent_shape
+    pictures: dict[Key, list[NDArray[np.uint8]]] = {key: [] for key in runtimes}
+    times: dict[Key, list[float]] = {key: [] for key in runtimes}
+    for number in range(-WARM_UP, len(prompts)):
+        ids = tokenizer.encode([prompts[number]]).input_ids
+        inputs = ids, draw_noise([max(number, 0)], shape), np.ones(1, np.float32)
+        for key, runtime in runtimes.items():
+            time.sleep(REST)
+            started = time.perf_counter()
+            picture = runtime.run(*inputs)
+            if number >= 0:
+                times[key].append((time.perf_counter() - started) * 1000)
+                pictures[key].append(picture)
+    return {key: np.concatenate(drawn) for key, drawn in pictures.items()}, times
+
+
+def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, float | None]:
+    """PSNR in dB over all pictures and of the worst, null if they are equal; mean SSIM."""
+    from skimage.metrics import structural_similarity
+
+    errors = ((drawn.astype(np.float64) - expected) ** 2).mean((1, 2, 3)) / 255**2
+    alike = [structural_similarity(a, b, channel_axis=-1) for a, b in zip(drawn, expected, strict=True)]
+    return {
+        "psnr_db": _psnr(errors.mean()),
+        "worst_psnr_db": _psnr(errors.max()),
+        "ssim": round(float(np.mean(alike)), 4),
+    }
+
+
+def _psnr(error: float) -> float | None:
+    return round(-10 * float(np.log10(error)), 2) if error else None
+
+
+def ratio(own: Sequence[float], other: Sequence[float]) -> float:
+    """The median of ratios pair by pair."""
+    return statistics.median(a / b for a, b in zip(own, other, strict=True))
+
+
+@torch.no_grad()
+def score(scorer: Scorer, pictures: NDArray[np.uint8], prompts: Sequence[str]) -> Tensor:
+    """In the scorer's own unit, [N]."""
+    return scorer.score(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, list(prompts))
+
+
+def change(own: Tensor, base: Tensor) -> float:
+    """Of the mean, in % of the standard deviation."""
+    return round(100 * float((own.mean() - base.mean()) / base.std()), 2)
+
+
+def print_table(report: dict[str, Any]) -> None:
+    for row in report["rows"]:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
