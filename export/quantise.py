@@ -25,7 +25,7 @@ QUANTISED = ("Conv", "MatMul", "Gemm")
 PARTS = ("unets.", "decoder.")
 """The text encoder and the prior take little time, and decide what all else starts from."""
 SENSITIVE = re.compile(r"conv_in/|down_blocks\.0\.|attn2\.to_[kv]/")
-"""What stays as it was, by measuring each node alone (docs/experiments.md): the first to read the noise, all of the
+"""What stays as it was, by measuring each node alone (docs/runtimes.md): the first to read the noise, all of the
 UNet's first level, and the few products that read the prompt."""
 
 

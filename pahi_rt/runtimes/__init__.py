@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAMES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx")
+NAMES = (
+    "auto",
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-tensorrt-rtx",
+    "openvino",
+    "openvino-bf16",
+    "tensorrt",
+    "tensorrt-rtx",
+)
 
 
 class Runtime(Protocol):
@@ -49,15 +59,14 @@ def load(
     if name not in NAMES:
         raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
     options: dict[str, Any] = {"steps": steps, "prior": prior, "precision": precision, "threads": threads}
-    if name == "openvino":
-        from pahi_rt.runtimes.openvino import OpenVinoRuntime
+    if name in ("openvino", "openvino-bf16"):
+        from pahi_rt.runtimes.openvino import BFLOAT16, OpenVinoRuntime
 
-        return OpenVinoRuntime(bundle, **options)
+        return OpenVinoRuntime(bundle, is_bfloat16=name == BFLOAT16, **options)
     if name in ("tensorrt", "tensorrt-rtx"):
         from pahi_rt.runtimes.tensorrt import TensorRtRuntime
 
         return TensorRtRuntime(bundle, flavour=name, **options)
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
-    provider = "CUDAExecutionProvider" if name == "onnxruntime-cuda" else "CPUExecutionProvider"
-    return OnnxRuntime(bundle, provider=provider, **options)
+    return OnnxRuntime(bundle, flavour="onnxruntime" if name == "auto" else name, **options)

@@ -45,6 +45,7 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "decoder": None,
         "size": None,
         "opset": 20,
+        "calibration": None,
         "overwrite": False,
     }
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pahi_rt import Pipeline, runtimes
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.runtimes.openvino import OpenVinoRuntime
@@ -29,3 +31,22 @@ def test_openvino_is_not_installed(contract: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(RuntimeUnavailable, match="OpenVINO cannot be loaded") as caught:
         OpenVinoRuntime(open_bundle(contract))
     assert caught.value.fix == "pip install 'pahi-rt[openvino]'"
+
+
+def test_bfloat16_is_near_and_says_so() -> None:
+    try:
+        pipeline = Pipeline.load("emoji", runtime="openvino-bf16")
+    except RuntimeUnavailable as error:
+        pytest.skip(error.what)
+    drawn, expected = (
+        np.asarray(p("a red apple", seed=1), int) for p in (pipeline, Pipeline.load("emoji", runtime="openvino"))
+    )
+    assert 0 < np.abs(drawn - expected).mean() < 3
+    assert pipeline.runtime.describe()["runtime"] == "openvino-bf16"
+
+
+def test_a_cpu_without_bfloat16(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.runtimes.openvino._has_bfloat16", lambda core, device: False)
+    with pytest.raises(RuntimeUnavailable, match="this CPU has no bfloat16") as caught:
+        runtimes.load(open_bundle(contract), name="openvino-bf16")
+    assert caught.value.fix == "use --runtime openvino"
