@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.multiprocessing.spawn import spawn as start_processes
+from torch.multiprocessing.spawn import start_processes
 
 from pahi_rt.errors import PahiError
 
@@ -153,7 +153,9 @@ class Trainer:
 
 def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:
     """Run `stage(worker, *arguments)` in one single-threaded process per worker."""
-    start_processes(_enter, (stage, workers, seed, _free_port(), arguments), nprocs=workers)
+    # A process of a fork server ends without Python's finalization, in which a thread of gloo that lets go of its
+    # last tensor now and then aborts the process (seen once in CI, after a run that had ended well).
+    start_processes(_enter, (stage, workers, seed, _free_port(), arguments), workers, start_method="forkserver")
 
 
 def restore(modules: nn.ModuleDict, step: int, folder: Path) -> None:
