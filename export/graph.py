@@ -8,7 +8,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,11 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
     Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
     """
     check_opset(opset)
-    model = _trace(fused, opset)
+    model, traced = _trace(fused, opset)
     check_time_is_folded(model)
     _fold_transposes(model.graph)
+    kept = set(model.graph.initializers.values())
+    release(value for value in traced if value not in kept)
     _name_nodes(model.graph)
     # Stack traces of the machine that exported would be most of the file.
     ClearMetadataAndDocStringPass()(model)
@@ -48,6 +50,15 @@ def check_opset(opset: int) -> None:
         raise PahiError(f"opset {opset} is not supported", fix=f"use {OPSETS[0]} (portable) to {OPSETS[-1]}")
 
 
+def release(values: Iterable[ir.Value]) -> None:
+    """Let go of weights.
+
+    The optimiser's rules keep the graph that they have looked at last, so that all of its weights stayed in memory.
+    """
+    for value in values:
+        value.const_value = None
+
+
 def check_time_is_folded(model: ir.Model) -> None:
     """Raises PahiError if a sine or cosine is left, for only the embedding of a timestep has them."""
     left = [node.name for node in model.graph if node.op_type in ("Sin", "Cos")]
@@ -58,7 +69,8 @@ def check_time_is_folded(model: ir.Model) -> None:
         )
 
 
-def _trace(fused: Fused, opset: int) -> ir.Model:
+def _trace(fused: Fused, opset: int) -> tuple[ir.Model, list[ir.Value]]:
+    """The graph, and the weights as they were before it was optimised."""
     examples = fused.example_inputs()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with _silence():
@@ -70,10 +82,13 @@ def _trace(fused: Fused, opset: int) -> ir.Model:
             opset_version=opset,
             dynamic_shapes={name: {0: batch} for name in examples},
             dynamo=True,
+            optimize=False,  # but here, where what it replaces is still known
             verbose=False,
         )
-    assert program is not None  # only the old exporter returns None
-    return program.model
+        assert program is not None  # only the old exporter returns None
+        traced = list(program.model.graph.initializers.values())
+        program.optimize()
+    return program.model, traced
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpe
 from pahi_rt.errors import PahiError
 from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
-from pahi_rt.export.graph import PORTABLE_OPSET, check_opset, export_graph
+from pahi_rt.export.graph import PORTABLE_OPSET, check_opset, export_graph, release
 from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import (
@@ -288,6 +288,7 @@ def write_graphs(
                 store_weights(graph, weights, arithmetic.pack)
                 ir.save(graph, folder / variant.file)
             graphs.append(_describe_graph(graph, variant, opset))
+            release(graph.graph.initializers.values())
     return graphs
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from pahi_rt.export.graph import release
 from pahi_rt.export.rounding import Pack, Packed
 
 PAGE = 4096
@@ -82,6 +83,7 @@ def store_weights(model: ir.Model, weights: WeightsFile, pack: Pack = Packed, sc
         if kind not in stored:
             stored[kind] = _refer(model.graph, value, packed, offset, weights.path)
         ir.convenience.replace_all_uses_with(value, stored[kind])
+        release([value])
 
 
 def _is_inside(value: ir.Value, scope: str) -> bool:

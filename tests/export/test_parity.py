@@ -66,7 +66,7 @@ def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
     for row in rows[::3]:
         assert row.against == "PyTorch fp32, matrices rounded"
         assert row.max_error < 1e-4
-    assert [row.against for row in rows[2::3]] == ["itself, batch 8 and batch 1"] * 2
+    assert [row.against for row in rows[2::3]] == ["itself, batch 3 and batch 1"] * 2
 
 
 def test_another_prior_is_caught(
@@ -103,7 +103,7 @@ def test_kl_is_the_mean_over_the_prompts(generator: Generator, inputs: Inputs) -
 def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
     rows = bundle.manifest.parity
     pytorch = ["PyTorch fp32, matrices rounded", "PyTorch fp32, weights as trained"]
-    against = [*pytorch, "itself, batch 8 and batch 1"]
+    against = [*pytorch, "itself, batch 3 and batch 1"]
     assert [(row.graph, row.against) for row in rows] == [
         (graph, other) for graph in ("one-step-w16.onnx", "two-step-w16.onnx") for other in against
     ]
