@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import verify
-from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.provenance import hash_files
 from pahi_rt.export.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
 from pahi_rt.train.components import weight_files
@@ -42,13 +40,3 @@ def test_tokenizer_of_sd_turbo_has_its_numbers() -> None:
     ids = tokenizer("A cat!").input_ids
     assert ids == tokenizer("a  CAT!").input_ids
     assert (ids[0], ids[-1], len(ids)) == (49406, 49407, 6)  # a, c, at, !
-
-
-@pytest.mark.slow
-def test_the_whole_sd_turbo_architecture_is_exported(tmp_path: Path) -> None:
-    """Needs about 15 GB of disk, 20 GB of memory, and many minutes."""
-    model = save_random_pipeline(tmp_path / "model", "sd-turbo")
-    bundle = export_bundle(model, tmp_path / "bundle", name="sd-turbo", steps=(1, 2))
-    verify(bundle)
-    assert bundle.manifest.image.latent_shape == (4, 64, 64)
-    assert (bundle.path / "weights.bin").stat().st_size < 4.9e9
