@@ -37,7 +37,7 @@ class Runtime(Protocol):
         ...
 
     def describe(self) -> dict[str, str | int]:
-        """runtime, version, device, precision, threads (0: the runtime's own choice)."""
+        """runtime, version, device, precision, threads (0: the runtime's own choice); why, if it was chosen for you."""
         ...
 
 
@@ -51,6 +51,7 @@ def load(
 ) -> Runtime:
     """Load the graph of `steps` denoising steps; a runtime that is asked for by name is never replaced.
 
+    "auto" is the fastest that this machine and the bundle are ready for, as `pahi_rt.runtimes.automatic` says.
     `prior` is "hi", "pahi" or "gaussian"; None is the best that the bundle has. A graph that was loaded for "gaussian"
     must be run at strength 0. `precision` is one of the bundle's; None is its first.
     Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph, or a prior
@@ -59,6 +60,14 @@ def load(
     if name not in NAMES:
         raise RuntimeUnavailable(f"there is no runtime {name!r}", fix=f"use one of {', '.join(NAMES)}")
     options: dict[str, Any] = {"steps": steps, "prior": prior, "precision": precision, "threads": threads}
+    if name == "auto":
+        from pahi_rt.runtimes.automatic import AutomaticRuntime
+
+        return AutomaticRuntime(bundle, lambda chosen: _open(bundle, chosen, options))
+    return _open(bundle, name, options)
+
+
+def _open(bundle: Bundle, name: str, options: dict[str, Any]) -> Runtime:
     if name in ("openvino", "openvino-bf16"):
         from pahi_rt.runtimes.openvino import BFLOAT16, OpenVinoRuntime
 
@@ -69,4 +78,4 @@ def load(
         return TensorRtRuntime(bundle, flavour=name, **options)
     from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle, flavour="onnxruntime" if name == "auto" else name, **options)
+    return OnnxRuntime(bundle, flavour=name, **options)

@@ -27,7 +27,7 @@ Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 def test_describe(contract: Path) -> None:
     import onnxruntime
 
-    assert runtimes.load(open_bundle(contract), threads=2).describe() == {
+    assert runtimes.load(open_bundle(contract), name="onnxruntime", threads=2).describe() == {
         "runtime": "onnxruntime",
         "version": onnxruntime.__version__,
         "device": "CPU",
