@@ -97,7 +97,6 @@ class Setup:
             fused = FusedPrior(generator, steps, prior.to(self.device))
         else:
             fused = FusedGenerator(generator, steps)
-        _drop_timesteps(fused)
         if is_half:
             halve(fused)
         return fused.eval().requires_grad_(False)
@@ -118,17 +117,6 @@ class Setup:
 
     def _pin(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor.contiguous()
-
-
-def _drop_timesteps(fused: Fused) -> None:
-    # diffusers copies the timestep, a Python number, to the device and waits for it, which no CUDA graph may contain.
-    # The folded UNet does not read it.
-    for unet in fused.unets:
-        unet.get_time_embed = _no_time_embed  # type: ignore[assignment]
-
-
-def _no_time_embed(sample: Tensor, timestep: Any) -> None:
-    return None
 
 
 def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:

@@ -37,7 +37,7 @@ def fold_timestep(
     blocks = {name: block for name, block in folded.named_modules() if isinstance(block, _BLOCKS)}
     for name, block in blocks.items():
         _check_block(name, block)
-    folded.time_proj = nn.Identity()
+    folded.__class__ = _FoldedTimestep
     if time_ids is not None:
         folded.time_embedding = _Constant(embedding)
         _fold_time_ids(folded, time_ids)
@@ -62,8 +62,15 @@ class _Constant(nn.Module):
         return self.embedding
 
 
-class _FoldedTimeIds(UNet2DConditionModel):
-    """SDXL's UNet once its time ids are folded: what it adds to the time embedding comes from the prompt alone."""
+class _FoldedTimestep(UNet2DConditionModel):
+    """A UNet that leaves its timestep alone: diffusers copies it to the device, and waits until it is there."""
+
+    def get_time_embed(self, sample: Tensor, timestep: Tensor | float) -> None:
+        return None
+
+
+class _FoldedTimeIds(_FoldedTimestep):
+    """SDXL's, once its time ids are folded: what it adds to the time embedding comes from the prompt alone."""
 
     def get_aug_embed(self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Tensor]) -> Tensor:
         embedding: Tensor = self.add_embedding(added_cond_kwargs["text_embeds"])
