@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pahi_rt import PahiError, Pipeline
 from pahi_rt.bench import machine
+from pahi_rt.bench.timing import ratio, spread, take_turns
 
 PROMPTS = ("a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull")
 WARM_UP = 5
@@ -56,29 +56,26 @@ def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
     """The whole report; times in milliseconds."""
     environment = machine.describe()
     one, two = (Pipeline.load(bundle, steps=steps) for steps in (1, 2))
-    samples: dict[str, list[float]] = {"one_step_ms": [], "two_steps_ms": []}
-    for number in range(WARM_UP + pictures):
-        for name, pipeline in zip(samples, (one, two), strict=True):
-            took = time_picture(pipeline, number)
-            if number >= WARM_UP:
-                samples[name].append(took)
-    samples["cold_start_ms"] = [time_start(bundle, number) for number in range(starts)]
-    ratio = statistics.median(b / a for a, b in zip(samples["one_step_ms"], samples["two_steps_ms"], strict=True))
+    draws = [partial(draw, one), partial(draw, two)]
+    one_ms, two_ms = take_turns(draws, pictures, WARM_UP)
+    samples = {
+        "one_step_ms": one_ms,
+        "two_steps_ms": two_ms,
+        "cold_start_ms": [time_start(bundle, number) for number in range(starts)],
+    }
     return {
         "command": machine.command(),
         "bundle": bundle,
         "prior": one.prior,
         "runtime": one.runtime.describe(),
         **{name: spread(values) for name, values in samples.items()},
-        "two_steps_over_one": round(ratio, 3),
+        "two_steps_over_one": ratio(two_ms, one_ms, 3)["median"],
         "machine": environment,
     }
 
 
-def time_picture(pipeline: Pipeline, number: int) -> float:
-    started = time.perf_counter()
-    pipeline(PROMPTS[number % len(PROMPTS)], seed=number)
-    return (time.perf_counter() - started) * 1000
+def draw(pipeline: Pipeline, number: int) -> None:
+    pipeline(PROMPTS[number % len(PROMPTS)], seed=max(number, 0))
 
 
 def time_start(bundle: str, number: int) -> float:
@@ -92,17 +89,6 @@ def time_start(bundle: str, number: int) -> float:
             capture_output=True,
         )
         return (time.perf_counter() - started) * 1000
-
-
-def spread(values: Sequence[float]) -> dict[str, float | int]:
-    ordered = sorted(values)
-    tenth = len(ordered) // 10
-    return {
-        "median": round(statistics.median(ordered), 2),
-        "p10": round(ordered[tenth], 2),
-        "p90": round(ordered[-1 - tenth], 2),
-        "n": len(ordered),
-    }
 
 
 def print_table(report: dict[str, object]) -> None:

@@ -19,11 +19,11 @@ import gc
 import json
 import math
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,13 @@ from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders
 from pahi_rt.bench.cuda_limits import count_flops, measure_limits
+from pahi_rt.bench.timing import spread, take_turns
 
-WARM_UP = 5
 LONGEST_REASON = 2000
 """Characters."""
 TIMED = "host to host: ids and noise in, text encoder, UNet, decoder, bytes out; a fresh prompt for every picture"
 
 Row = dict[str, Any]
-Samples = list[tuple[float, float]]
-"""Milliseconds of a contender, and of its reference right before."""
 
 
 def main() -> int:
@@ -164,10 +162,11 @@ class Race:
         reference = next((name for name in (row.against, EAGER) if name in self._kept), None)
         # Without the row that it is the same as, a prior's ratio would be no overhead.
         is_overhead = row.is_prior and reference == row.against
-        samples = take_turns(built, self._kept[reference] if reference else None, inputs, self.pictures)
-        done: Row = {"build_s": round(build_s, 1), "ms": spread([own for own, _ in samples])}
+        entrants = [built, *([self._kept[reference]] if reference else [])]
+        own_ms, *other_ms = take_turns([partial(draw, entrant, inputs) for entrant in entrants], self.pictures)
+        done: Row = {"build_s": round(build_s, 1), "ms": spread(own_ms, 3)}
         if reference:
-            done |= compare(samples, reference, is_overhead)
+            done |= compare(own_ms, other_ms[0], reference, is_overhead)
         done |= self._check_pictures(row, built)
         if built.module is not None:
             done["gflop"] = round(count_flops(built.module, self.setup.on_device(built.module)) / 1e9, 3)
@@ -190,45 +189,23 @@ def _free() -> Row:
     return {}
 
 
-def take_turns(own: Built, reference: Built | None, inputs: Sequence[tuple[Tensor, Tensor]], pictures: int) -> Samples:
-    """Milliseconds of `pictures` pairs, after a warm-up; which of a pair is first changes from pair to pair."""
-    samples = []
-    for number in range(-WARM_UP, pictures):
-        pair = inputs[number % len(inputs)]
-        entrants = [own] if reference is None else [own, reference]
-        took = {id(built): time_picture(built, pair) for built in (entrants if number % 2 else entrants[::-1])}
-        if number >= 0:
-            samples.append((took[id(own)], took[id(reference or own)]))
-    return samples
+def draw(built: Built, inputs: Sequence[tuple[Tensor, Tensor]], number: int) -> None:
+    """From inputs on the host to the picture on the host; each call has other inputs than the one before."""
+    built.draw(*inputs[number % len(inputs)])
 
 
-def time_picture(built: Built, inputs: tuple[Tensor, Tensor]) -> float:
-    """Milliseconds from inputs on the host to the picture on the host."""
-    started = time.perf_counter()
-    built.draw(*inputs)
-    return (time.perf_counter() - started) * 1000
-
-
-def compare(samples: Samples, reference: str, is_overhead: bool) -> Row:
+def compare(own_ms: Sequence[float], other_ms: Sequence[float], reference: str, is_overhead: bool) -> Row:
     """What the pairs say of the contender's time over its reference's."""
-    ratios = [own / other for own, other in samples]
+    pairs = list(zip(own_ms, other_ms, strict=True))
     done: Row = {
         "reference": reference,
-        "reference_ms": spread([other for _, other in samples]),
-        "time_over_reference": spread(ratios, 4),
+        "reference_ms": spread(other_ms, 3),
+        "time_over_reference": spread([own / other for own, other in pairs], 4),
     }
     if is_overhead:
-        done["prior_overhead_percent"] = spread([(ratio - 1) * 100 for ratio in ratios])
-        differences = [own - other for own, other in samples]
-        done["prior_overhead_ms"] = spread(differences, 4)
+        done["prior_overhead_percent"] = spread([100 * (own / other - 1) for own, other in pairs], 3)
+        done["prior_overhead_ms"] = spread([own - other for own, other in pairs], 4)
     return done
-
-
-def spread(values: Sequence[float], digits: int = 3) -> dict[str, float | int]:
-    ordered = sorted(values)
-    tenth = len(ordered) // 10
-    places = {"median": statistics.median(ordered), "p10": ordered[tenth], "p90": ordered[-1 - tenth]}
-    return {**{name: round(value, digits) for name, value in places.items()}, "n": len(ordered)}
 
 
 def difference(expected: Sequence[Tensor], drawn: Sequence[Tensor]) -> Row:

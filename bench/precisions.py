@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
+from pahi_rt.bench.timing import ratio
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
@@ -84,7 +85,7 @@ def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force
     base = {label: score(scorer, expected, prompts) for label, scorer in scorers.items()}
     rows = [
         {"precision": key[0], "runtime": key[1], "ms": round(statistics.median(times[key]), 2)}
-        | {"time_over_fp32": round(ratio(times[key], times[REFERENCE]), 3)}
+        | {"time_over_fp32": ratio(times[key], times[REFERENCE], 3)["median"]}
         | compare(pictures[key], expected)
         | {
             f"{label}_change_percent_of_sd": change(score(scorer, pictures[key], prompts), base[label])
@@ -141,11 +142,6 @@ def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, 
 
 def _psnr(error: float) -> float | None:
     return round(-10 * float(np.log10(error)), 2) if error else None
-
-
-def ratio(own: Sequence[float], other: Sequence[float]) -> float:
-    """The median of ratios pair by pair."""
-    return statistics.median(a / b for a, b in zip(own, other, strict=True))
 
 
 @torch.no_grad()

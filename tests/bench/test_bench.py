@@ -34,7 +34,3 @@ def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(sys, "argv", ["bench"])
     assert bench.main() == 1
     assert "error: the machine is busy" in capsys.readouterr().err
-
-
-def test_spread() -> None:
-    assert bench.spread([5, 1, 2, 3, 4]) == {"median": 3, "p10": 1, "p90": 5, "n": 5}

@@ -140,15 +140,6 @@ def test_the_report_is_saved_after_every_contender(setup: Setup, tmp_path: Path)
     assert seen == [0, 1, 2]
 
 
-def test_pairs_take_turns_in_going_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    own, other = (Built(lambda ids, noise, name=name: order.append(name)) for name in ("own", "other"))
-    samples = cuda.take_turns(own, other, [(torch.zeros(1), torch.zeros(1))], 2)
-    assert len(samples) == 2
-    assert order[-4:] in (["own", "other", "other", "own"], ["other", "own", "own", "other"])
-    assert len(order) == 2 * (cuda.WARM_UP + 2)
-
-
 def test_difference() -> None:
     black, grey = torch.zeros(1, 2, 2, 3, dtype=torch.uint8), torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
     assert cuda.difference([black], [black]) == {"psnr_db": None, "largest_difference_levels": 0}

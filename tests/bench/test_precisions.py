@@ -32,10 +32,6 @@ def test_a_change_is_one_of_standard_deviations() -> None:
     assert precisions.change(base - 0.25, base) == -25.0
 
 
-def test_ratios_are_taken_pair_by_pair() -> None:
-    assert precisions.ratio([2, 30, 8], [1, 10, 8]) == 2
-
-
 def test_the_reference_is_compared_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     words = ["precisions", CONTRACT, "--runtimes", "onnxruntime", "--prompts", "3", "--force", "--output", str(report)]
