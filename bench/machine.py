@@ -59,6 +59,11 @@ def _version(*packages: str) -> str | None:
     return None
 
 
+def usable_cores() -> int:
+    """What this process may run on, as runtimes count them by themselves."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_busy() -> bool:
     """Whether other programs use so much of this machine that timings mean little."""
     return os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
+from pahi_rt.bench.scores import score
 from pahi_rt.bench.timing import ratio
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
@@ -33,7 +33,7 @@ from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime, load
 from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import load_recipe
-from pahi_rt.train.scorers import Scorer, load_scorer
+from pahi_rt.train.scorers import load_scorer
 
 REFERENCE = ("fp32", "onnxruntime")
 WARM_UP = 3
@@ -142,12 +142,6 @@ def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, 
 
 def _psnr(error: float) -> float | None:
     return round(-10 * float(np.log10(error)), 2) if error else None
-
-
-@torch.no_grad()
-def score(scorer: Scorer, pictures: NDArray[np.uint8], prompts: Sequence[str]) -> Tensor:
-    """In the scorer's own unit, [N]."""
-    return scorer.score(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, list(prompts))
 
 
 def change(own: Tensor, base: Tensor) -> float:

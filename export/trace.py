@@ -5,6 +5,8 @@ Every graph is a `Variant`: a number of steps, a prior or none, and a precision.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -162,11 +164,20 @@ class Stages:
     def __call__(self, name: str) -> Iterator[None]:
         before, start = self._size(), time.perf_counter()
         yield
+        _trim_heap()
         if self._report is not None:
             self._report(name, time.perf_counter() - start, self._size() - before or None)
 
     def _size(self) -> int:
         return sum(path.stat().st_size for path in files_in(self._folder))
+
+
+def _trim_heap() -> None:
+    """Give back what a stage has freed: glibc keeps gigabytes of it for itself, and the next stage needs its own."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "malloc_trim"):  # musl has none
+            library.malloc_trim(0)
 
 
 def files_in(folder: Path) -> list[Path]:

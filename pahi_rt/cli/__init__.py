@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from pahi_rt import __version__
-from pahi_rt.cli import build, bundles, doctor, evaluate, export, generate, inspect, messages, options, train
+from pahi_rt.cli import bench, build, bundles, doctor, evaluate, export, generate, inspect, messages, options, train
 from pahi_rt.errors import PahiError
 
 
@@ -60,6 +60,7 @@ app.command()(export.export)
 app.command()(build.build)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.add_typer(bench.app)
 app.command()(doctor.doctor)
 
 

@@ -45,7 +45,7 @@ class OpenVinoRuntime:
         path = bundle.graph_file(graph)
         arithmetic = "bf16" if is_bfloat16 else _ARITHMETIC.get(graph.precision, "f32")
         self._name = BFLOAT16 if is_bfloat16 else "openvino"
-        self._compiled = _compile(path, device, _properties(arithmetic, threads))
+        self._compiled = compile_graph(path, device, arithmetic, threads)
         _check_signature(self._compiled, graph, path)
         self._inputs = [spec.name for spec in graph.inputs]
         self._precision, self._threads, self._device = graph.precision, threads or 0, device
@@ -96,14 +96,16 @@ def _properties(arithmetic: str, threads: int | None) -> dict[str, Any]:
     return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic, **limit}
 
 
-def _compile(path: Path, device: str, properties: dict[str, Any]) -> Any:
+def compile_graph(path: Path, device: str = "CPU", arithmetic: str = "f32", threads: int | None = None) -> Any:
+    """A graph for one device, computing in "f32", "f16" or "bf16". Raises RuntimeUnavailable or BundleError."""
+    properties = _properties(arithmetic, threads)
     core = require_openvino().Core()
     if device not in core.available_devices:
         raise RuntimeUnavailable(
             f"OpenVINO finds no device {device!r} here",
             fix=f"use one of {', '.join(core.available_devices)}, or install the device's driver",
         )
-    if properties["INFERENCE_PRECISION_HINT"] == "bf16" and not _has_bfloat16(core, device):
+    if arithmetic == "bf16" and not _has_bfloat16(core, device):
         # OpenVINO would emulate it, or compute in 32 bits, and say nothing.
         raise RuntimeUnavailable(f"this {device} has no bfloat16", fix="use --runtime openvino")
     try:

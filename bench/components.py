@@ -1,0 +1,31 @@
+"""How a picture's time is shared out: each component of a graph by itself, on what the one before hands on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pahi_rt.bench.derived import Inputs, Part, open_components
+from pahi_rt.bench.timing import spread
+from pahi_rt.bundle import Bundle, Graph
+
+
+def time_components(bundle: Bundle, graph: Graph, runtime: str, pictures: int, warm_up: int = 1) -> dict[str, Any]:
+    """Component -> milliseconds. Files are written into the bundle's folder."""
+    parts, inputs = open_components(bundle, graph, runtime), Inputs(bundle)
+    taken: dict[str, list[float]] = {name: [] for name in parts}
+    for number in range(-warm_up, pictures):
+        for name, took in _draw(parts, inputs(number)).items():
+            taken[name] += [took] if number >= 0 else []
+    return {name: spread(values) for name, values in taken.items()}
+
+
+def _draw(parts: dict[str, Part], known: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of each part."""
+    taken = {}
+    for name, part in parts.items():
+        started = time.perf_counter()
+        results = part(known)
+        taken[name] = (time.perf_counter() - started) * 1000
+        known |= results
+    return taken

@@ -1,0 +1,193 @@
+"""pahi-rt bench table2: the paper's Table 2 of a bundle on this machine, with every runtime that works here.
+
+Rows are one and two denoising steps without a prior, and with each prior that the bundle has. Timed is what a user
+waits for: tokenising, noise, the whole graph, the picture as an image; not the PNG. Prompts are "fresh" for each
+picture, as in the paper, or "cached": they have been through the text encoder before, as StreamDiffusion times. Every
+row takes turns with one step of the same runtime, picture by picture, and its ratio is the median of the pairs', with a
+95 % interval by bootstrap. Memory is the peak of a process of its own that draws one picture. A row's limit is what its
+convolutions and matrix products take at the rate of one large product, or its weights at that of copies in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pahi_rt import Pipeline
+from pahi_rt.bench import machine
+from pahi_rt.bench.components import time_components
+from pahi_rt.bench.derived import ON_A_CPU, PROMPTS, copy_with_plain, open_cached
+from pahi_rt.bench.limits import measure_limits
+from pahi_rt.bench.memory import peak_memory
+from pahi_rt.bench.parts import TEXT_ENCODER
+from pahi_rt.bench.scores import Judges
+from pahi_rt.bench.timing import ratio, spread, take_turns
+from pahi_rt.bench.work import count_work
+from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.errors import PahiError
+from pahi_rt.manifest import GAUSSIAN
+
+REST_S = 0.02
+TIMED = "tokenising, noise, graph, image; not the PNG"
+RATES = {"int8": "int8_gop_per_s"}
+"""Precision -> the rate that limits it, if not that of 32 bits."""
+Report = dict[str, Any]
+Draw = Callable[[int], object]
+"""Draws picture number so and so, with a prompt and a seed of its own."""
+OnRow = Callable[[str, float], None]
+"""Called after each row with its name and its median in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    runtimes: tuple[str, ...] = ON_A_CPU
+    precision: str | None = None
+    """The bundle's first if None."""
+    pictures: int = 100
+    """Of each row; a round of warm-up is for every tenth."""
+    batches: tuple[int, ...] = (1, 2, 4, 8)
+    """Sizes for which pictures per second are measured."""
+    scored: int = 320
+    """Test prompts that each row is scored on, by the recipe of the bundle's name, if there is one."""
+    is_forced: bool = False
+    """Measure although the machine is busy."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to draw."""
+
+    prior: str
+    steps: int
+    is_cached: bool = False
+
+    def __str__(self) -> str:
+        prior = [] if self.prior == GAUSSIAN else [f"{self.prior.upper()},"]
+        return " ".join([*prior, f"{self.steps} step{'s' * (self.steps > 1)}", *["cached"] * self.is_cached])
+
+
+ONE_STEP = Row(GAUSSIAN, 1)
+
+
+def measure(source: str | Path, settings: Settings, on_row: OnRow = lambda name, ms: None) -> Report:
+    """The whole report. Raises PahiError for a busy machine, and BundleError for what the bundle lacks.
+
+    A runtime that does not work here is listed with its reason.
+    """
+    busy, environment = machine.is_busy(), machine.describe()
+    if busy and not settings.is_forced:
+        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    bundle = open_bundle(source)
+    precision = bundle.choose_precision(settings.precision)
+    limits = measure_limits(machine.usable_cores())
+    with tempfile.TemporaryDirectory() as scratch:
+        judges = Judges(bundle.manifest.name, settings.scored)
+        race = Race(copy_with_plain(bundle, Path(scratch), precision), settings, limits, judges)
+        measured = {"work": race.work, "runtimes": [race.run(name, on_row) for name in settings.runtimes]}
+    image = bundle.manifest.image
+    return {
+        "command": machine.command("pahi_rt.cli"),
+        "timed": TIMED,
+        "bundle": bundle.manifest.name,
+        "precision": precision,
+        "picture": [image.height, image.width],
+        "scored_prompts": len(judges.prompts),
+        "machine": environment,
+        "busy": busy,
+        "limits": limits,
+        **measured,
+    }
+
+
+class Race:
+    """Times the rows of one bundle, runtime by runtime, against one step without a prior."""
+
+    def __init__(self, bundle: Bundle, settings: Settings, limits: Report, judges: Judges) -> None:
+        """`bundle` is a copy that has graphs without a prior, and where files may be written."""
+        self.bundle, self.settings, self.limits, self.judges = bundle, settings, limits, judges
+        self.precision = bundle.precisions[0]
+
+    def run(self, runtime: str, on_row: OnRow) -> Report:
+        """All of one runtime, or why it does not work here."""
+        try:
+            one_step = self._open(ONE_STEP, runtime)
+            rows = []
+            for row in self._rows(runtime):
+                rows.append(self._time(row, runtime, one_step))
+                on_row(f"{runtime}: {row}", rows[-1]["ms"]["median"])
+            del one_step
+            return {"runtime": runtime, "rows": rows} | self._measure_more(runtime)
+        except PahiError as error:
+            return {"runtime": runtime, "reason": error.what, "fix": error.fix}
+
+    @property
+    def work(self) -> Report:
+        """Component -> what one picture of the default prior's one step asks of it, and its limit."""
+        work = self._count(self._default)
+        return {name: part.to_dict() | {"limit_ms": round(self._limit_of(part), 3)} for name, part in work.items()}
+
+    @property
+    def _default(self) -> Row:
+        return Row(self.bundle.priors[0] if self.bundle.priors else GAUSSIAN, 1)
+
+    def _rows(self, runtime: str) -> Iterator[Row]:
+        steps, priors = sorted(self.bundle.graphs(GAUSSIAN)), [GAUSSIAN, *reversed(self.bundle.priors)]
+        yield from (Row(prior, count) for count in steps for prior in priors)
+        if runtime in ON_A_CPU:
+            yield from (Row(prior, 1, is_cached=True) for prior in priors)
+
+    def _open(self, row: Row, runtime: str) -> Draw:
+        if row.is_cached:
+            return open_cached(self.bundle, self.bundle.graph(row.steps, row.prior), runtime)
+        pipeline = self._load(row, runtime)
+        return lambda number: pipeline(PROMPTS[number % len(PROMPTS)], seed=abs(number))
+
+    def _load(self, row: Row, runtime: str, batch: int = 1) -> Pipeline:
+        return Pipeline.load(self.bundle, steps=row.steps, runtime=runtime, prior=row.prior, batch_size=batch)
+
+    def _time(self, row: Row, runtime: str, one_step: Draw) -> Report:
+        contenders = [one_step] if row == ONE_STEP else [self._open(row, runtime), one_step]
+        pictures = self.settings.pictures
+        taken = take_turns(contenders, pictures, warm_up=1 + pictures // 10, rest_s=REST_S)
+        limit, times = self._limit(row), spread(taken[0])
+        return {
+            "row": str(row),
+            "prior": row.prior,
+            "steps": row.steps,
+            "prompt": "cached" if row.is_cached else "fresh",
+            "ms": times,
+            "time_over_one_step": ratio(taken[0], taken[-1]),
+            "peak_rss_mib": None if row.is_cached else peak_memory(self.bundle, row.steps, row.prior, runtime),
+            "scores": None if row.is_cached else self.judges.score(self._load(row, runtime)),
+            "limit_ms": round(limit, 2),
+            "share_of_limit_percent": round(100 * limit / times["median"], 1),
+        }
+
+    def _measure_more(self, runtime: str) -> Report:
+        """Pictures per second of the default row by batch, and where one picture's time goes."""
+        more: Report = {"images_per_s": {str(size): self._rate(runtime, size) for size in self.settings.batches}}
+        if runtime in ON_A_CPU:
+            graph = self.bundle.graph(1, self._default.prior)
+            pictures = max(3, self.settings.pictures // 4)
+            more["components_ms"] = time_components(self.bundle, graph, runtime, pictures)
+        return more
+
+    def _rate(self, runtime: str, size: int) -> float:
+        pipeline = self._load(self._default, runtime, size)
+        (taken,) = take_turns([lambda number: pipeline([PROMPTS[0]] * size, seed=abs(number))], 5, 1, REST_S)
+        return round(1000 * size / spread(taken)["median"], 3)
+
+    def _count(self, row: Row) -> dict[str, Any]:
+        return count_work(self.bundle.graph_file(self.bundle.graph(row.steps, row.prior)))
+
+    def _limit(self, row: Row) -> float:
+        """The least milliseconds that this machine needs for a picture."""
+        parts = self._count(row)
+        return sum(self._limit_of(part) for name, part in parts.items() if not (row.is_cached and name == TEXT_ENCODER))
+
+    def _limit_of(self, part: Any) -> float:
+        rate = RATES.get(self.precision, "fp32_gflop_per_s")
+        return float(part.limit_ms(self.limits[rate], self.limits["copy_gb_per_s"]))

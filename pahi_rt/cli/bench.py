@@ -1,0 +1,105 @@
+"""Verb `bench`: the paper's two tables, of a bundle on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.evaluate import run_evaluation
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import BundleName, Debug, Json
+from pahi_rt.errors import OutputError, PahiError
+
+app = typer.Typer(name="bench", help="The paper's two tables: how good a bundle is, and how fast here.")
+
+_HEAD = ("row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "limit ms", "of limit", "scores")
+
+
+@app.command()
+def table1(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> None:
+    """How often a bundle's priors win, and what it is worth: `pahi-rt evaluate`, which has more options."""
+    report = run_evaluation([bundle])
+    if as_json:
+        messages.document(report.to_dict())
+    else:
+        messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
+
+
+@app.command()
+def table2(
+    bundle: BundleName,
+    runtimes: Annotated[str, typer.Option(metavar="NAME,NAME", help="What to time.")] = "onnxruntime,openvino",
+    precision: Annotated[str | None, typer.Option(help="Of the graphs (the bundle's first).")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Timed for each row.")] = 100,
+    batches: Annotated[str, typer.Option(metavar="N,N", help="Pictures at once, for pictures per second.")] = "1,2,4,8",
+    scored: Annotated[int, typer.Option(min=0, help="Test prompts that each row is scored on.")] = 320,
+    force: Annotated[bool, typer.Option("--force", help="Measure although the machine is busy.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time a bundle with and without its priors, in one and two steps, on every runtime; the last line is JSON."""
+    module = load("pahi_rt.bench.table2", extra="train,export,bench")
+    sizes = _read_numbers(batches)
+    settings = module.Settings(tuple(runtimes.split(",")), precision, pictures, sizes, scored, force)
+    report = module.measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
+    if output is not None:
+        _write(output, json.dumps(report, indent=1) + "\n")
+    if as_json:
+        messages.document(report)
+    else:
+        messages.result("\n".join([*format_report(report), "", json.dumps(report, separators=(",", ":"))]))
+
+
+def _read_numbers(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() and int(number) for number in numbers):
+        raise PahiError(f"{text[:40]!r} are no sizes of a batch", fix="use --batches 1,2,4,8")
+    return tuple(map(int, numbers))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", fix="choose another --output") from error
+
+
+def format_report(report: dict[str, Any]) -> list[str]:
+    """The table as a person reads it."""
+    limits, environment = report["limits"], report["machine"]
+    busy = "; THE MACHINE WAS BUSY" if report["busy"] else ""
+    return [
+        f"{report['bundle']}, {report['precision']}, {' x '.join(map(str, report['picture']))} pixels, batch 1",
+        f"on {environment['cpu'] or 'an unknown processor'}, {limits['threads']} cores{busy}",
+        f"timed: {report['timed']}",
+        f"limit: {limits['fp32_gflop_per_s']} GFLOP/s in 32 bits, {limits['int8_gop_per_s']} in 8,"
+        f" {limits['copy_gb_per_s']} GB/s",
+        *(line for runtime in report["runtimes"] for line in ("", *_format_runtime(runtime))),
+    ]
+
+
+def _format_runtime(runtime: dict[str, Any]) -> list[str]:
+    if "reason" in runtime:
+        return [f"{runtime['runtime']}: {runtime['reason']}", f"  to have it: {runtime['fix']}"]
+    lines = [runtime["runtime"], messages.table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
+    rates = ", ".join(f"{rate} at {size}" for size, rate in runtime["images_per_s"].items())
+    lines.append(f"  pictures/s by batch: {rates}")
+    if parts := runtime.get("components_ms"):
+        lines.append("  median ms of: " + ", ".join(f"{name} {ms['median']}" for name, ms in parts.items()))
+    return lines
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    ms, times = row["ms"], row["time_over_one_step"]
+    scores = " ".join(f"{label} {mean:.3f}" for label, mean in (row["scores"] or {}).items()) or "-"
+    ratio = f"{times['median']:.3f} ({times['low']:.3f}-{times['high']:.3f})"
+    memory = "-" if row["peak_rss_mib"] is None else f"{row['peak_rss_mib']:.0f}"
+    share = f"{row['share_of_limit_percent']:.0f} %"
+    return row["row"], row["prompt"], ms["median"], ms["p90"], ms["p99"], ratio, memory, row["limit_ms"], share, scores
