@@ -21,7 +21,7 @@ class Judges:
     def __init__(self, recipe: str, count: int) -> None:
         self.prompts: list[str] = []
         self._scorers: Mapping[str, Scorer] = {}
-        if recipe in built_in():
+        if count and recipe in built_in():
             settings = load_recipe(recipe)
             part = settings.prompts
             self.prompts = list(load_split(part.source, part.validation, part.test, part.seed).test[:count])
