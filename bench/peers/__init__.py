@@ -1,0 +1,1 @@
+"""Other ways to draw one-step pictures, to compare with."""

@@ -1,0 +1,84 @@
+"""A peer in a process and an environment of its own, which waits idly while others draw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pahi_rt.archive import cache_folder
+from pahi_rt.errors import PahiError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    program: str
+    """A file beside this one."""
+    arguments: tuple[str, ...]
+    pins: str | None = None
+    """A file of requirements beside this one; None for the environment that is running."""
+
+
+class Process:
+    """A peer's program, started and ready. Raises PahiError with what it printed last if it ends before that."""
+
+    def __init__(self, peer: Peer, log: Path) -> None:
+        self._peer, self._log = peer, log
+        words = [str(_find_python(peer.pins)), str(HERE / peer.program), *peer.arguments]
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        self.described: dict[str, Any] = self._answer()
+
+    def draw(self, number: int) -> None:
+        """One picture, with a prompt and a seed of its own. Raises PahiError if the peer fails."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def end(self) -> None:
+        """Ends it, and waits until its memory is free."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.communicate()
+            last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise PahiError(f"{self._peer.name} failed: {last[-600:]}", fix=f"run {HERE / self._peer.program} by hand")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _find_python(pins: str | None) -> Path:
+    """The interpreter of an environment with these requirements, which is made if need be. Raises PahiError."""
+    if pins is None:
+        return Path(sys.executable)
+    requirements = (HERE / pins).read_text()
+    folder = cache_folder().with_name("peers") / Path(pins).stem
+    made = folder / "made-from.txt"
+    if not made.exists() or made.read_text() != requirements:
+        venv.create(folder, clear=True, with_pip=True)
+        _install(folder, HERE / pins)
+        made.write_text(requirements)
+    return folder / "bin" / "python"
+
+
+def _install(folder: Path, requirements: Path) -> None:
+    words: Sequence[str] = ["-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
+    done = subprocess.run([str(folder / "bin" / "python"), *words], capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise PahiError(f"{requirements.stem} cannot be installed here: {reason}", fix=f"see {requirements}")

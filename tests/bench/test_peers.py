@@ -1,0 +1,83 @@
+"""Peers as processes: here pahi-rt against itself, and programs that fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pahi_rt.bench.peers import __main__ as peers
+from pahi_rt.bench.peers import process
+from pahi_rt.bench.peers.process import Peer, Process
+from pahi_rt.errors import PahiError
+
+OURS = "pahi_rt_pipeline.py"
+
+
+@pytest.fixture
+def ours(contract: Path) -> Peer:
+    return Peer("ours", OURS, (str(contract), "onnxruntime", "fp32"))
+
+
+@pytest.fixture
+def broken(contract: Path) -> Peer:
+    return Peer("broken", OURS, (str(contract), "no such runtime", "fp32"))
+
+
+def test_a_peer_says_what_it_is_and_draws(ours: Peer, tmp_path: Path) -> None:
+    running = Process(ours, tmp_path / "log")
+    assert running.described["version"].startswith("onnxruntime 1.")
+    for number in (-1, 0, 1):
+        running.draw(number)
+    running.end()
+
+
+def test_a_peer_that_fails_says_why(broken: Peer, tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="broken failed: .*there is no runtime 'no such runtime'"):
+        Process(broken, tmp_path / "log")
+
+
+def test_the_report(
+    contract: Path, ours: Peer, broken: Peer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "contenders", lambda model, bundle: [ours, ours, broken])
+    monkeypatch.setattr(peers, "measure_limits", lambda threads: {})
+    monkeypatch.setattr(sys, "argv", ["peers", str(contract), str(contract), "--pictures", "2", "--force"])
+    assert peers.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    report: dict[str, Any] = json.loads(lines[-1])
+    same, failed = report["rows"]
+    assert (report["reference"]["name"], same["name"], same["ms"]["n"]) == ("ours", "ours", 2)
+    assert 0.1 < same["time_over_reference"]["median"] < 10
+    assert set(failed) == {"name", "reason"}
+    assert any(line.startswith("broken ") for line in lines)
+
+
+def test_contenders_are_every_precision_of_the_bundle_and_diffusers(contract: Path) -> None:
+    names = [peer.name for peer in peers.contenders(contract, str(contract))]
+    assert names[:2] == ["diffusers eager", "diffusers compile"]
+    assert names[2:] == [f"pahi-rt fp32 {name}" for name in ("onnxruntime", "openvino", "openvino-bf16")]
+
+
+def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one==1\n")
+    made: list[str] = []
+    monkeypatch.setattr(process, "HERE", tmp_path)
+    monkeypatch.setattr(process, "cache_folder", lambda: tmp_path / "cache" / "bundles")
+    monkeypatch.setattr(process.venv, "create", lambda folder, **_: folder.mkdir(parents=True, exist_ok=True))
+    monkeypatch.setattr(process, "_install", lambda folder, pins: made.append(pins.read_text()))
+    python = tmp_path / "cache" / "peers" / "x" / "bin" / "python"
+    for _ in range(2):
+        assert process._find_python("x.txt") == python
+    (tmp_path / "x.txt").write_text("one==2\n")
+    process._find_python("x.txt")
+    assert made == ["one==1\n", "one==2\n"]
+    assert process._find_python(None) == Path(sys.executable)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PahiError, match="there is no folder"):
+        peers.measure(tmp_path / "x", "emoji", None, 1, True)
