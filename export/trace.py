@@ -6,6 +6,7 @@ Every graph is a `Variant`: a number of steps, a prior or none, and a precision.
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,8 +164,8 @@ class Stages:
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         before, start = self._size(), time.perf_counter()
+        _free_memory()
         yield
-        _trim_heap()
         if self._report is not None:
             self._report(name, time.perf_counter() - start, self._size() - before or None)
 
@@ -172,8 +173,12 @@ class Stages:
         return sum(path.stat().st_size for path in files_in(self._folder))
 
 
-def _trim_heap() -> None:
-    """Give back what a stage has freed: glibc keeps gigabytes of it for itself, and the next stage needs its own."""
+def _free_memory() -> None:
+    """Give back what the stage before has left, gigabytes that this one needs.
+
+    The exporter leaves cycles of objects, and glibc keeps what has been freed.
+    """
+    gc.collect()
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # musl has none
