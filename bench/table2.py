@@ -11,6 +11,7 @@ convolutions and matrix products take at the rate of one large product, or its w
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
 
-REST_S = 0.02
+UNTIMED, SLOW_S = 2, 0.5
+"""Pictures that each drawer draws before a timed one; none where a picture takes this long."""
 TIMED = "tokenising, noise, graph, image; not the PNG"
 RATES = {"int8": "int8_gop_per_s"}
 """Precision -> the rate that limits it, if not that of 32 bits."""
@@ -151,7 +153,7 @@ class Race:
     def _time(self, row: Row, runtime: str, one_step: Draw) -> Report:
         contenders = [one_step] if row == ONE_STEP else [self._open(row, runtime), one_step]
         pictures = self.settings.pictures
-        taken = take_turns(contenders, pictures, warm_up=1 + pictures // 10, rest_s=REST_S)
+        taken = take_turns(contenders, pictures, warm_up=1 + pictures // 10, untimed=self._untimed(one_step))
         limit, times = self._limit(row), spread(taken[0])
         return {
             "row": str(row),
@@ -166,6 +168,11 @@ class Race:
             "share_of_limit_percent": round(100 * limit / times["median"], 1),
         }
 
+    def _untimed(self, one_step: Draw) -> int:
+        started = time.perf_counter()
+        one_step(0)
+        return UNTIMED if time.perf_counter() - started < SLOW_S else 0
+
     def _measure_more(self, runtime: str) -> Report:
         """Pictures per second of the default row by batch, and where one picture's time goes."""
         more: Report = {"images_per_s": {str(size): self._rate(runtime, size) for size in self.settings.batches}}
@@ -177,7 +184,7 @@ class Race:
 
     def _rate(self, runtime: str, size: int) -> float:
         pipeline = self._load(self._default, runtime, size)
-        (taken,) = take_turns([lambda number: pipeline([PROMPTS[0]] * size, seed=abs(number))], 5, 1, REST_S)
+        (taken,) = take_turns([lambda number: pipeline([PROMPTS[0]] * size, seed=abs(number))], 5, 1)
         return round(1000 * size / spread(taken)["median"], 3)
 
     def _count(self, row: Row) -> dict[str, Any]:

@@ -12,17 +12,19 @@ RESAMPLES = 2000
 
 
 def take_turns(
-    contenders: Sequence[Callable[[int], object]], rounds: int, warm_up: int = 5, rest_s: float = 0.0
+    contenders: Sequence[Callable[[int], object]], rounds: int, warm_up: int = 5, untimed: int = 0
 ) -> list[list[float]]:
     """Milliseconds of each of the contenders in each round, called with its number; negative ones warm up.
 
-    Which is first changes from round to round. A rest before each lets the threads of the one before go to sleep.
+    Which is first changes from round to round. A runtime's threads keep cores busy for a while after its last picture:
+    `untimed` calls before each timed one let them go to sleep.
     """
     taken: list[list[float]] = [[] for _ in contenders]
     for number in range(-warm_up, rounds):
         order = list(zip(contenders, taken, strict=True))
         for contender, own in order if number % 2 else order[::-1]:
-            time.sleep(rest_s)
+            for _ in range(untimed):
+                contender(number)
             started = time.perf_counter()
             contender(number)
             if number >= 0:

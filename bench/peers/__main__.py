@@ -24,7 +24,6 @@ from pahi_rt.bench.timing import ratio, spread, take_turns
 from pahi_rt.bundle import open_bundle
 
 WARM_UP = 1
-REST_S = 0.2
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
 
 
@@ -99,7 +98,7 @@ def _race(peer: Peer, reference: Process, pictures: int, log: Path) -> dict[str,
     except PahiError as error:
         return {"name": peer.name, "reason": error.what}
     try:
-        own, other = take_turns([process.draw, reference.draw], pictures, WARM_UP, REST_S)
+        own, other = take_turns([process.draw, reference.draw], pictures, WARM_UP)
     except PahiError as error:
         return {"name": peer.name, "reason": error.what}
     finally:

@@ -17,9 +17,11 @@ def test_contenders_take_turns_in_going_first() -> None:
     assert [number for _, number in calls] == [-1, -1, 0, 0, 1, 1, 2, 2]
 
 
-def test_times_are_in_milliseconds_and_rests_do_not_count() -> None:
-    (taken,) = take_turns([lambda n: time.sleep(0.01)], 3, warm_up=0, rest_s=0.05)
-    assert all(10 <= value < 50 for value in taken)
+def test_times_are_in_milliseconds_and_untimed_calls_do_not_count() -> None:
+    calls: list[int] = []
+    (taken,) = take_turns([lambda n: (calls.append(n), time.sleep(0.01))], 3, warm_up=0, untimed=2)
+    assert calls == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert all(10 <= value < 25 for value in taken)
 
 
 def test_spread() -> None:
