@@ -10,20 +10,24 @@ from pahi_rt.bench.timing import spread
 from pahi_rt.bundle import Bundle, Graph
 
 
-def time_components(bundle: Bundle, graph: Graph, runtime: str, pictures: int, warm_up: int = 1) -> dict[str, Any]:
-    """Component -> milliseconds. Files are written into the bundle's folder."""
+def time_components(
+    bundle: Bundle, graph: Graph, runtime: str, pictures: int, warm_up: int = 1, untimed: int = 0
+) -> dict[str, Any]:
+    """Component -> milliseconds; `untimed` as for `take_turns`. Files are written into the bundle's folder."""
     parts, inputs = open_components(bundle, graph, runtime), Inputs(bundle)
     taken: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(-warm_up, pictures):
-        for name, took in _draw(parts, inputs(number)).items():
+        for name, took in _draw(parts, inputs(number), untimed).items():
             taken[name] += [took] if number >= 0 else []
     return {name: spread(values) for name, values in taken.items()}
 
 
-def _draw(parts: dict[str, Part], known: dict[str, Any]) -> dict[str, float]:
+def _draw(parts: dict[str, Part], known: dict[str, Any], untimed: int) -> dict[str, float]:
     """Milliseconds of each part."""
     taken = {}
     for name, part in parts.items():
+        for _ in range(untimed):
+            part(known)
         started = time.perf_counter()
         results = part(known)
         taken[name] = (time.perf_counter() - started) * 1000

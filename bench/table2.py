@@ -116,12 +116,12 @@ class Race:
         """All of one runtime, or why it does not work here."""
         try:
             one_step = self._open(ONE_STEP, runtime)
-            rows = []
+            rows, untimed = [], _choose_untimed(one_step)
             for row in self._rows(runtime):
-                rows.append(self._time(row, runtime, one_step))
+                rows.append(self._time(row, runtime, one_step, untimed))
                 on_row(f"{runtime}: {row}", rows[-1]["ms"]["median"])
             del one_step
-            return {"runtime": runtime, "rows": rows} | self._measure_more(runtime)
+            return {"runtime": runtime, "rows": rows} | self._measure_more(runtime, untimed)
         except PahiError as error:
             return {"runtime": runtime, "reason": error.what, "fix": error.fix}
 
@@ -150,10 +150,10 @@ class Race:
     def _load(self, row: Row, runtime: str, batch: int = 1) -> Pipeline:
         return Pipeline.load(self.bundle, steps=row.steps, runtime=runtime, prior=row.prior, batch_size=batch)
 
-    def _time(self, row: Row, runtime: str, one_step: Draw) -> Report:
+    def _time(self, row: Row, runtime: str, one_step: Draw, untimed: int) -> Report:
         contenders = [one_step] if row == ONE_STEP else [self._open(row, runtime), one_step]
         pictures = self.settings.pictures
-        taken = take_turns(contenders, pictures, warm_up=1 + pictures // 10, untimed=self._untimed(one_step))
+        taken = take_turns(contenders, pictures, warm_up=1 + pictures // 10, untimed=untimed)
         limit, times = self._limit(row), spread(taken[0])
         return {
             "row": str(row),
@@ -168,18 +168,13 @@ class Race:
             "share_of_limit_percent": round(100 * limit / times["median"], 1),
         }
 
-    def _untimed(self, one_step: Draw) -> int:
-        started = time.perf_counter()
-        one_step(0)
-        return UNTIMED if time.perf_counter() - started < SLOW_S else 0
-
-    def _measure_more(self, runtime: str) -> Report:
+    def _measure_more(self, runtime: str, untimed: int) -> Report:
         """Pictures per second of the default row by batch, and where one picture's time goes."""
         more: Report = {"images_per_s": {str(size): self._rate(runtime, size) for size in self.settings.batches}}
         if runtime in ON_A_CPU:
             graph = self.bundle.graph(1, self._default.prior)
             pictures = max(3, self.settings.pictures // 4)
-            more["components_ms"] = time_components(self.bundle, graph, runtime, pictures)
+            more["components_ms"] = time_components(self.bundle, graph, runtime, pictures, untimed=untimed)
         return more
 
     def _rate(self, runtime: str, size: int) -> float:
@@ -198,3 +193,9 @@ class Race:
     def _limit_of(self, part: Any) -> float:
         rate = RATES.get(self.precision, "fp32_gflop_per_s")
         return float(part.limit_ms(self.limits[rate], self.limits["copy_gb_per_s"]))
+
+
+def _choose_untimed(draw: Draw) -> int:
+    started = time.perf_counter()
+    draw(0)
+    return UNTIMED if time.perf_counter() - started < SLOW_S else 0
