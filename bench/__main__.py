@@ -10,19 +10,18 @@ given with the 10th and 90th percentile. The last line of stdout is the same dat
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
-from pahi_rt import PahiError, Pipeline
+from pahi_rt import Pipeline
 from pahi_rt.bench import machine
+from pahi_rt.bench.peers.serving import PROMPTS
+from pahi_rt.bench.report import add_options, run
 from pahi_rt.bench.timing import ratio, spread, take_turns
 
-PROMPTS = ("a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull")
 WARM_UP = 5
 
 
@@ -33,28 +32,14 @@ def main() -> int:
     parser.add_argument("--bundle", default="emoji")
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--starts", type=int, default=10)
-    parser.add_argument("--force", action="store_true", help="measure although the machine is busy, and say so")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+    add_options(parser)
     args = parser.parse_args()
-    busy = machine.is_busy()
-    if busy and not args.force:
-        print("error: the machine is busy, timings would mean little\nfix: wait, or add --force", file=sys.stderr)
-        return 1
-    try:
-        report = measure(args.bundle, args.pictures, args.starts) | {"busy": busy}
-    except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
-        return 1
-    print_table(report)
-    if args.output:
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, separators=(",", ":")))
-    return 0
+    return run(lambda: measure(args.bundle, args.pictures, args.starts, args.force), print_table, args.output)
 
 
-def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
-    """The whole report; times in milliseconds."""
-    environment = machine.describe()
+def measure(bundle: str, pictures: int, starts: int, force: bool = False) -> dict[str, object]:
+    """The whole report; times in milliseconds. Raises PahiError for a busy machine, and as the loaders do."""
+    busy, environment = machine.check_idle(force), machine.describe()
     one, two = (Pipeline.load(bundle, steps=steps) for steps in (1, 2))
     draws = [partial(draw, one), partial(draw, two)]
     one_ms, two_ms = take_turns(draws, pictures, WARM_UP)
@@ -71,6 +56,7 @@ def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
         **{name: spread(values) for name, values in samples.items()},
         "two_steps_over_one": ratio(two_ms, one_ms, 3)["median"],
         "machine": environment,
+        "busy": busy,
     }
 
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
-import os
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders
 from pahi_rt.bench.cuda_limits import count_flops, measure_limits
+from pahi_rt.bench.report import run, write
 from pahi_rt.bench.timing import spread, take_turns
 
 LONGEST_REASON = 2000
@@ -45,20 +44,17 @@ Row = dict[str, Any]
 
 def main() -> int:
     args = _parse()
-    try:
-        check(args.device, args.model, args.output)
-        with tempfile.TemporaryDirectory() as scratch:
-            work = args.work or Path(scratch)
-            work.mkdir(parents=True, exist_ok=True)
-            setup = Setup(args.device, args.model, work, args.bundle)
-            rows = contenders(setup, autotune=args.autotune)
-            report = measure(setup, rows, args.pictures, args.budget, lambda report: write(report, args.output))
-    except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
-        return 1
-    print_table(report)
-    print(json.dumps(report, separators=(",", ":")))
-    return 0
+    return run(lambda: _measure(args), print_table, None)  # the file is written after every contender
+
+
+def _measure(args: argparse.Namespace) -> Row:
+    check(args.device, args.model, args.output)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = args.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        setup = Setup(args.device, args.model, work, args.bundle)
+        rows = contenders(setup, autotune=args.autotune)
+        return measure(setup, rows, args.pictures, args.budget, lambda report: write(report, args.output))
 
 
 def _parse() -> argparse.Namespace:
@@ -228,15 +224,6 @@ def with_limits(done: Row, limits: Row) -> Row:
         "share_of_compute_limit_percent": round(share, 2),
         "compute_limit_ms": round(bound, 4),
     }
-
-
-def write(report: Row, path: Path | None) -> None:
-    """Write the report to `path`, if there is one: the old file or the new one, whenever the run is cut off."""
-    if path is None:
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def summary(done: Row) -> str:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pahi_rt.bench.parts import TEXT_ENCODER, after_prompt, split, without_prior
+from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bundle import Bundle, Graph, file_record, open_bundle, write_manifest
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH
@@ -21,7 +22,6 @@ from pahi_rt.pipeline import load_tokenizer, to_images
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.runtimes.openvino import compile_graph
 
-PROMPTS = ("a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull")
 Feeds = dict[str, NDArray[Any]]
 Part = Callable[[Feeds], Feeds]
 """Runs a graph: values of its inputs by name, among others -> those of its outputs."""
@@ -60,7 +60,8 @@ class Inputs:
 
     def __init__(self, bundle: Bundle) -> None:
         self._shape = bundle.manifest.image.latent_shape
-        self._ids = [load_tokenizer(bundle).encode([prompt]).input_ids for prompt in PROMPTS]
+        tokenizer = load_tokenizer(bundle)
+        self._ids = [tokenizer.encode([prompt]).input_ids for prompt in PROMPTS]
 
     def __call__(self, number: int) -> Feeds:
         ids = self._ids[number % len(self._ids)]

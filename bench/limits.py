@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+
 SIZE = 2048
 """Rows and columns of the matrices: large enough to compute, and not to wait for memory."""
 REPEATS = 7
@@ -34,8 +36,7 @@ def measure_limits(threads: int) -> dict[str, Any]:
 
 
 def _gemm_rate(operator: str, left: type, right: type, threads: int) -> float:
-    import onnxruntime
-
+    onnxruntime = require_onnxruntime()
     random = np.random.default_rng(0)
     # Few values, so that no product leaves the range of 32 bits.
     a: NDArray[Any] = random.integers(0, 4, (SIZE, SIZE)).astype(left)

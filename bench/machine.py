@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from pahi_rt.errors import PahiError
 from pahi_rt.machine import cpu_name
 
 
@@ -62,6 +63,14 @@ def _version(*packages: str) -> str | None:
 def usable_cores() -> int:
     """What this process may run on, as runtimes count them by themselves."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_idle(is_forced: bool) -> bool:
+    """Whether the machine is busy. Raises PahiError if it is, unless measuring goes on although it is."""
+    busy = is_busy()
+    if busy and not is_forced:
+        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    return busy
 
 
 def is_busy() -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from pahi_rt.manifest import STRENGTH
+
 TEXT_ENCODER, PRIOR, UNET, DECODER = COMPONENTS = ("text encoder", "prior", "unet", "decoder")
 _SCOPES = {"text_encoder": 0, "text_encoder_2": 0, "prior": 1, "unets": 2, "decoder": 3}
 
@@ -20,7 +22,7 @@ def without_prior(model: ir.Model) -> ir.Model:
     (latents,) = _results(stages, COMPONENTS.index(PRIOR))
     noise = next(value for value in model.graph.inputs if value.name == "noise")
     ir.convenience.replace_all_uses_with(latents, noise)
-    inputs = [value for value in model.graph.inputs if value.name != "prior_strength"]
+    inputs = [value for value in model.graph.inputs if value.name != STRENGTH]
     return _extract(model, inputs, list(model.graph.outputs))
 
 

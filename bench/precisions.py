@@ -11,12 +11,10 @@ medians in milliseconds of the graph alone. The last line of stdout is the same 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,15 +23,13 @@ from torch import Tensor
 
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
-from pahi_rt.bench.scores import score
+from pahi_rt.bench.report import add_options, run
+from pahi_rt.bench.scores import load_jury, score
 from pahi_rt.bench.timing import ratio
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime, load
-from pahi_rt.train.prompts import load_split
-from pahi_rt.train.recipe import load_recipe
-from pahi_rt.train.scorers import load_scorer
 
 REFERENCE = ("fp32", "onnxruntime")
 WARM_UP = 3
@@ -51,33 +47,20 @@ def main() -> int:
     parser.add_argument("--recipe", default="emoji", help="whose test prompts and scorers are used")
     parser.add_argument("--runtimes", default="onnxruntime,openvino")
     parser.add_argument("--prompts", type=int, default=320, help="at most so many")
-    parser.add_argument("--force", action="store_true", help="measure although the machine is busy, and say so")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+    add_options(parser)
     args = parser.parse_args()
-    try:
-        report = measure(args.bundle, args.recipe, args.runtimes.split(","), args.prompts, args.force)
-    except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
-        return 1
-    print_table(report)
-    if args.output:
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, separators=(",", ":")))
-    return 0
+    runtimes = args.runtimes.split(",")
+    return run(lambda: measure(args.bundle, args.recipe, runtimes, args.prompts, args.force), print_table, args.output)
 
 
 def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force: bool = False) -> dict[str, Any]:
     """The whole report. Raises PahiError for a busy machine, a bundle without fp32, and as the loaders do."""
-    busy, environment = machine.is_busy(), machine.describe()
-    if busy and not force:
-        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
-    bundle, settings = open_bundle(source), load_recipe(recipe)
+    busy, environment = machine.check_idle(force), machine.describe()
+    bundle = open_bundle(source)
     if REFERENCE[0] not in bundle.precisions:
         fix = "export one that has: --precision fp32,int8"
         raise PahiError(f"the bundle {source!r} has no fp32 to compare with", fix=fix)
-    part = settings.prompts
-    prompts = load_split(part.source, part.validation, part.test, part.seed).test[:count]
-    scorers = {label: load_scorer(label) for label in settings.scorers.evaluation}
+    prompts, scorers = load_jury(recipe, count)
     keys = sorted({REFERENCE, *((p, r) for p in bundle.precisions for r in runtimes)}, key=lambda key: key != REFERENCE)
     loaded = {key: load(bundle, name=key[1], precision=key[0]) for key in keys}
     pictures, times = draw(bundle, loaded, prompts)

@@ -22,10 +22,7 @@ class Judges:
         self.prompts: list[str] = []
         self._scorers: Mapping[str, Scorer] = {}
         if count and recipe in built_in():
-            settings = load_recipe(recipe)
-            part = settings.prompts
-            self.prompts = list(load_split(part.source, part.validation, part.test, part.seed).test[:count])
-            self._scorers = {label: load_scorer(label) for label in settings.scorers.evaluation}
+            self.prompts, self._scorers = load_jury(recipe, count)
 
     def score(self, pipeline: Pipeline) -> dict[str, float] | None:
         """Scorer -> mean score in its own unit; None without a scorer."""
@@ -34,6 +31,14 @@ class Judges:
         pictures = np.stack([np.asarray(pipeline(prompt, seed=seed)) for seed, prompt in enumerate(self.prompts)])
         means = {label: score(scorer, pictures, self.prompts).mean() for label, scorer in self._scorers.items()}
         return {label: round(float(mean), 4) for label, mean in means.items()}
+
+
+def load_jury(recipe: str, count: int) -> tuple[list[str], dict[str, Scorer]]:
+    """A recipe's test prompts, at most `count`, and the scorers that it evaluates with, by label."""
+    settings = load_recipe(recipe)
+    part = settings.prompts
+    prompts = list(load_split(part.source, part.validation, part.test, part.seed).test[:count])
+    return prompts, {label: load_scorer(label) for label in settings.scorers.evaluation}
 
 
 @torch.no_grad()

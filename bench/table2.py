@@ -20,13 +20,14 @@ from typing import Any
 from pahi_rt import Pipeline
 from pahi_rt.bench import machine
 from pahi_rt.bench.components import time_components
-from pahi_rt.bench.derived import ON_A_CPU, PROMPTS, copy_with_plain, open_cached
+from pahi_rt.bench.derived import ON_A_CPU, copy_with_plain, open_cached
 from pahi_rt.bench.limits import measure_limits
 from pahi_rt.bench.memory import peak_memory
 from pahi_rt.bench.parts import TEXT_ENCODER
+from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.scores import Judges
 from pahi_rt.bench.timing import ratio, spread, take_turns
-from pahi_rt.bench.work import count_work
+from pahi_rt.bench.work import Work, count_work
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
@@ -79,9 +80,7 @@ def measure(source: str | Path, settings: Settings, on_row: OnRow = lambda name,
 
     A runtime that does not work here is listed with its reason.
     """
-    busy, environment = machine.is_busy(), machine.describe()
-    if busy and not settings.is_forced:
-        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    busy, environment = machine.check_idle(settings.is_forced), machine.describe()
     bundle = open_bundle(source)
     precision = bundle.choose_precision(settings.precision)
     limits = measure_limits(machine.usable_cores())
@@ -182,17 +181,18 @@ class Race:
         (taken,) = take_turns([lambda number: pipeline([PROMPTS[0]] * size, seed=abs(number))], 5, 1)
         return round(1000 * size / spread(taken)["median"], 3)
 
-    def _count(self, row: Row) -> dict[str, Any]:
-        return count_work(self.bundle.graph_file(self.bundle.graph(row.steps, row.prior)))
+    def _count(self, row: Row) -> dict[str, Work]:
+        """Of a file that was written here: opening it as a bundle's would hash gigabytes of weights."""
+        return count_work(self.bundle.path / self.bundle.graph(row.steps, row.prior).file)
 
     def _limit(self, row: Row) -> float:
         """The least milliseconds that this machine needs for a picture."""
         parts = self._count(row)
         return sum(self._limit_of(part) for name, part in parts.items() if not (row.is_cached and name == TEXT_ENCODER))
 
-    def _limit_of(self, part: Any) -> float:
+    def _limit_of(self, part: Work) -> float:
         rate = RATES.get(self.precision, "fp32_gflop_per_s")
-        return float(part.limit_ms(self.limits[rate], self.limits["copy_gb_per_s"]))
+        return part.limit_ms(self.limits[rate], self.limits["copy_gb_per_s"])
 
 
 def _choose_untimed(draw: Draw) -> int:

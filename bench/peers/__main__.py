@@ -9,7 +9,6 @@ image. A contender that does not work here is listed with its reason. The last l
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.limits import measure_limits
 from pahi_rt.bench.peers.process import Peer, Process
+from pahi_rt.bench.report import add_options, run
 from pahi_rt.bench.timing import ratio, spread, take_turns
 from pahi_rt.bundle import open_bundle
 
@@ -29,16 +29,7 @@ RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
 
 def main() -> int:
     args = _parse()
-    try:
-        report = measure(args.model, args.bundle, args.only, args.pictures, args.force)
-    except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
-        return 1
-    print_table(report)
-    if args.output:
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, separators=(",", ":")))
-    return 0
+    return run(lambda: measure(args.model, args.bundle, args.only, args.pictures, args.force), print_table, args.output)
 
 
 def _parse() -> argparse.Namespace:
@@ -49,8 +40,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("bundle")
     parser.add_argument("--only", action="append", metavar="TEXT", help="contenders whose name has this in it")
     parser.add_argument("--pictures", type=int, default=10)
-    parser.add_argument("--force", action="store_true", help="measure although the machine is busy, and say so")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+    add_options(parser)
     return parser.parse_args()
 
 
@@ -68,9 +58,7 @@ def contenders(model: Path, bundle: str) -> list[Peer]:
 
 def measure(model: Path, bundle: str, only: Sequence[str] | None, pictures: int, force: bool) -> dict[str, Any]:
     """The whole report. Raises PahiError for a busy machine, and where diffusers eager does not work."""
-    busy, environment = machine.is_busy(), machine.describe()
-    if busy and not force:
-        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    busy, environment = machine.check_idle(force), machine.describe()
     if not model.is_dir():
         raise PahiError(f"there is no folder {model}", fix="name the folder that the bundle is of")
     first, *others = contenders(model, bundle)

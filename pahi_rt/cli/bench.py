@@ -47,8 +47,7 @@ def table2(
     sizes = _read_numbers(batches)
     settings = module.Settings(tuple(runtimes.split(",")), precision, pictures, sizes, scored, force)
     report = module.measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
-    if output is not None:
-        _write(output, json.dumps(report, indent=1) + "\n")
+    _write(report, output)
     if as_json:
         messages.document(report)
     else:
@@ -62,11 +61,9 @@ def _read_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
+def _write(report: dict[str, Any], path: Path | None) -> None:
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        load("pahi_rt.bench.report", extra="bench").write(report, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", fix="choose another --output") from error
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pahi_rt import PahiError
-from pahi_rt.bench import precisions
+from pahi_rt.bench import precisions, scores
 
 CONTRACT = str(Path(__file__).parents[1] / "data" / "contract")
 
@@ -38,7 +38,7 @@ def test_the_reference_is_compared_too(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(sys, "argv", words)
     # The real ones read pictures of the emoji generator alone.
     bright = SimpleNamespace(score=lambda images, prompts: images.mean((1, 2, 3)))
-    monkeypatch.setattr(precisions, "load_scorer", lambda label: bright)
+    monkeypatch.setattr(scores, "load_scorer", lambda label: bright)
     assert precisions.main() == 0
     (row,) = json.loads(report.read_text())["rows"]
     assert (row["precision"], row["psnr_db"], row["ssim"], row["time_over_fp32"]) == ("fp32", None, 1.0, 1.0)

@@ -1,0 +1,41 @@
+"""What every benchmark does with its report: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pahi_rt.errors import PahiError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """--force and --output."""
+    parser.add_argument("--force", action="store_true", help="measure although the machine is busy, and say so")
+    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+
+
+def run(measure: Callable[[], Any], print_table: Callable[[Any], None], output: Path | None) -> int:
+    """Measure, print the table and the JSON in one line, and write it to `output`, if there is one: an exit status."""
+    try:
+        report = measure()
+    except PahiError as error:
+        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        return 1
+    print_table(report)
+    write(report, output)
+    print(json.dumps(report, separators=(",", ":")))
+    return 0
+
+
+def write(report: Mapping[str, Any], path: Path | None) -> None:
+    """Write the report to `path`, if there is one: the old file or the new one, whenever the run is cut off."""
+    if path is None:
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
