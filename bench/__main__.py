@@ -34,12 +34,17 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=10)
     add_options(parser)
     args = parser.parse_args()
-    return run(lambda: measure(args.bundle, args.pictures, args.starts, args.force), print_table, args.output)
+    return run(lambda: _measure_idle(args), print_table, args.output)
 
 
-def measure(bundle: str, pictures: int, starts: int, force: bool = False) -> dict[str, object]:
-    """The whole report; times in milliseconds. Raises PahiError for a busy machine, and as the loaders do."""
-    busy, environment = machine.check_idle(force), machine.describe()
+def _measure_idle(args: argparse.Namespace) -> dict[str, object]:
+    busy = machine.check_idle(args.force)
+    return measure(args.bundle, args.pictures, args.starts) | {"busy": busy}
+
+
+def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
+    """The whole report; times in milliseconds."""
+    environment = machine.describe()
     one, two = (Pipeline.load(bundle, steps=steps) for steps in (1, 2))
     draws = [partial(draw, one), partial(draw, two)]
     one_ms, two_ms = take_turns(draws, pictures, WARM_UP)
@@ -56,7 +61,6 @@ def measure(bundle: str, pictures: int, starts: int, force: bool = False) -> dic
         **{name: spread(values) for name, values in samples.items()},
         "two_steps_over_one": ratio(two_ms, one_ms, 3)["median"],
         "machine": environment,
-        "busy": busy,
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, RuntimeUnavailable
 from pahi_rt.runtimes.onnxruntime import PROVIDERS, require_onnxruntime
 from pahi_rt.runtimes.tensorrt import MODULES
 
@@ -34,14 +34,13 @@ class AutomaticRuntime:
         passed_over = []
         for name in ON_A_GPU:
             try:
-                missing = find_missing(bundle, name)
-                chosen = None if missing else open_runtime(name)
-            except PahiError as error:
-                chosen, missing = None, error.what
-            if chosen is not None:
+                check_there(bundle, name)
+                self._chosen = open_runtime(name)
                 break
-            passed_over.append(f"{name}: {missing}")
-        self._chosen = chosen or open_runtime(ON_THE_CPU)
+            except PahiError as error:
+                passed_over.append(f"{name}: {error.what}")
+        else:
+            self._chosen = open_runtime(ON_THE_CPU)
         self._why = "; ".join(passed_over) or "the fastest there is"
 
     def run(
@@ -55,10 +54,10 @@ class AutomaticRuntime:
         return {**self._chosen.describe(), "why": self._why}
 
 
-def find_missing(bundle: Bundle, name: str) -> str | None:
-    """What a runtime obviously lacks, found without a look for a GPU: most machines have none."""
+def check_there(bundle: Bundle, name: str) -> None:
+    """Raises RuntimeUnavailable for what a runtime obviously lacks, without a look for a GPU: most machines have none."""
     if name in MODULES:
-        is_there = any(engine.runtime == name for engine in bundle.manifest.engines)
-        return None if is_there else "the bundle has no plan for it"
-    is_there = PROVIDERS[name].name in require_onnxruntime().get_available_providers()
-    return None if is_there else "not in this ONNX Runtime"
+        if not any(engine.runtime == name for engine in bundle.manifest.engines):
+            raise RuntimeUnavailable("the bundle has no plan for it", fix=f"pahi-rt build BUNDLE --engine {name}")
+    elif PROVIDERS[name].name not in require_onnxruntime().get_available_providers():
+        raise RuntimeUnavailable("not in this ONNX Runtime", fix=PROVIDERS[name].install)
