@@ -55,7 +55,7 @@ class AutomaticRuntime:
 
 
 def check_there(bundle: Bundle, name: str) -> None:
-    """Raises RuntimeUnavailable for what a runtime obviously lacks; no GPU is looked for, since most machines have none."""
+    """Raises RuntimeUnavailable for what a runtime obviously lacks. It looks for no GPU: most machines have none."""
     if name in MODULES:
         if not any(engine.runtime == name for engine in bundle.manifest.engines):
             raise RuntimeUnavailable("the bundle has no plan for it", fix=f"pahi-rt build BUNDLE --engine {name}")
