@@ -19,7 +19,7 @@ from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer, to_images
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 from pahi_rt.runtimes.openvino import compile_graph
 
 Feeds = dict[str, NDArray[Any]]
@@ -103,7 +103,7 @@ def open_part(path: Path, runtime: str) -> Part:
 
 
 def _open_in_onnxruntime(path: Path) -> Part:
-    session = require_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = require_onnxruntime().InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
     inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
 
     def run(feeds: Feeds) -> Feeds:

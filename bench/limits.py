@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 
 SIZE = 2048
 """Rows and columns of the matrices: large enough to compute, and not to wait for memory."""
@@ -50,8 +50,7 @@ def _gemm_rate(operator: str, left: type, right: type, threads: int) -> float:
         [onnx.numpy_helper.from_array(b, "b")],  # weights are constants, which are laid out once
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_options(threads)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return round(2 * SIZE**3 / _seconds(lambda: session.run(None, {"a": a})) / 1e9, 1)
 

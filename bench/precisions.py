@@ -4,8 +4,8 @@ BUNDLE holds fp32 among its precisions, and a prior or none. Each precision draw
 part from the same noises, the prior at full strength, one picture at a time, on each runtime; fp32 on ONNX Runtime is
 what all are compared with: PSNR over all pictures, and of the worst; SSIM; and the change of the mean score by each of
 the recipe's scorers, in % of its standard deviation over the pictures, for the mean itself may be near zero. Runtimes
-and precisions take turns, picture by picture, with a rest in which the threads of the one before go to sleep; times are
-medians in milliseconds of the graph alone. The last line of stdout is the same data as one JSON document.
+and precisions take turns, untimed pictures before each timed one; times are medians in milliseconds of the graph
+alone. The last line of stdout is the same data as one JSON document.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,13 @@ from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.report import add_options, run
 from pahi_rt.bench.scores import load_jury, score
-from pahi_rt.bench.timing import ratio
+from pahi_rt.bench.timing import UNTIMED, ratio, take_turns
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime, load
 
 REFERENCE = ("fp32", "onnxruntime")
-WARM_UP = 3
-REST = 0.05
-"""Seconds."""
 Key = tuple[str, str]
 """Precision and runtime."""
 
@@ -94,20 +91,21 @@ def draw(
     bundle: Bundle, runtimes: Mapping[Key, Runtime], prompts: Sequence[str]
 ) -> tuple[dict[Key, NDArray[np.uint8]], dict[Key, list[float]]]:
     """Pictures [N, H, W, 3] and milliseconds of each; prompt number i has the noise of seed i."""
-    tokenizer, shape = load_tokenizer(bundle), bundle.manifest.image.latent_shape
-    pictures: dict[Key, list[NDArray[np.uint8]]] = {key: [] for key in runtimes}
-    times: dict[Key, list[float]] = {key: [] for key in runtimes}
-    for number in range(-WARM_UP, len(prompts)):
-        ids = tokenizer.encode([prompts[number]]).input_ids
-        inputs = ids, draw_noise([max(number, 0)], shape), np.ones(1, np.float32)
-        for key, runtime in runtimes.items():
-            time.sleep(REST)
-            started = time.perf_counter()
-            picture = runtime.run(*inputs)
-            if number >= 0:
-                times[key].append((time.perf_counter() - started) * 1000)
-                pictures[key].append(picture)
-    return {key: np.concatenate(drawn) for key, drawn in pictures.items()}, times
+    tokenizer, image = load_tokenizer(bundle), bundle.manifest.image
+    strength = np.ones(1, np.float32)
+    inputs = [
+        (tokenizer.encode([prompt]).input_ids, draw_noise([i], image.latent_shape), strength)
+        for i, prompt in enumerate(prompts)
+    ]
+    pictures: dict[Key, NDArray[np.uint8]] = {
+        key: np.empty((len(prompts), image.height, image.width, 3), np.uint8) for key in runtimes
+    }
+
+    def one(key: Key, number: int) -> None:
+        pictures[key][max(number, 0)] = runtimes[key].run(*inputs[max(number, 0)])[0]
+
+    taken = take_turns([partial(one, key) for key in runtimes], len(prompts), untimed=UNTIMED)
+    return pictures, dict(zip(runtimes, taken, strict=True))
 
 
 def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, float | None]:

@@ -26,14 +26,14 @@ from pahi_rt.bench.memory import peak_memory
 from pahi_rt.bench.parts import TEXT_ENCODER
 from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.scores import Judges
-from pahi_rt.bench.timing import ratio, spread, take_turns
+from pahi_rt.bench.timing import UNTIMED, ratio, spread, take_turns
 from pahi_rt.bench.work import Work, count_work
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
 
-UNTIMED, SLOW_S = 2, 0.5
-"""Pictures that each drawer draws before a timed one; none where a picture takes this long."""
+SLOW_S = 0.5
+"""Seconds; a picture that takes so long finds nothing in the caches, with an untimed one before it or not."""
 TIMED = "tokenising, noise, graph, image; not the PNG"
 RATES = {"int8": "int8_gop_per_s"}
 """Precision -> the rate that limits it, if not that of 32 bits."""

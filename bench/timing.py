@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 RESAMPLES = 2000
+UNTIMED = 1
+"""For pictures of some milliseconds: see take_turns."""
 
 
 def take_turns(
@@ -16,8 +18,8 @@ def take_turns(
 ) -> list[list[float]]:
     """Milliseconds of each of the contenders in each round, called with its number; negative ones warm up.
 
-    Which is first changes from round to round. A runtime's threads keep cores busy for a while after its last picture:
-    `untimed` calls before each timed one let them go to sleep.
+    Which is first changes from round to round. `untimed` calls before each timed one bring a contender's weights back
+    into the caches, where a user who draws one picture after the other has them.
     """
     taken: list[list[float]] = [[] for _ in contenders]
     for number in range(-warm_up, rounds):

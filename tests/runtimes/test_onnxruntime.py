@@ -43,6 +43,11 @@ def test_threads_reach_the_session(contract: Path) -> None:
         OnnxRuntime(open_bundle(contract), threads=0)
 
 
+def test_threads_sleep_between_pictures(contract: Path) -> None:
+    options = OnnxRuntime(open_bundle(contract))._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_onnxruntime_is_not_installed(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RuntimeUnavailable, match="cannot be loaded") as caught:
@@ -146,7 +151,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> FakeBuild:
 def test_cuda_is_asked_for_without_tf32(contract: Path, build: FakeBuild, capsys: pytest.CaptureFixture[str]) -> None:
     runtime = runtimes.load(open_bundle(contract), name="onnxruntime-cuda")
     assert build.asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
-    assert build.entries == {}
+    assert "session.disable_cpu_ep_fallback" not in build.entries
     described = runtime.describe()
     assert (described["runtime"], described["device"]) == ("onnxruntime-cuda", "CUDA")
     assert capsys.readouterr().out == ""
@@ -157,7 +162,7 @@ def test_tensorrt_keeps_its_engines(contract: Path, build: FakeBuild, cache: Pat
     (folder,) = cache.with_name("onnxruntime-tensorrt").iterdir()
     options = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
     assert build.asked == [("TensorrtExecutionProvider", options)]
-    assert build.entries == {"session.disable_cpu_ep_fallback": "1"}
+    assert build.entries["session.disable_cpu_ep_fallback"] == "1"
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
@@ -169,7 +174,7 @@ def test_the_plugin_is_registered_once_and_keeps_its_engines(contract: Path, bui
     (folder,) = cache.with_name("onnxruntime-tensorrt-rtx").iterdir()
     assert build.used == (["NvTensorRTRTXExecutionProvider"], {"nv_runtime_cache_path": str(folder)})
     assert build.asked is None
-    assert build.entries == {"session.disable_cpu_ep_fallback": "1"}
+    assert build.entries["session.disable_cpu_ep_fallback"] == "1"
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx"])
