@@ -75,6 +75,7 @@ def export_bundle(
     size: tuple[int, int] | None = None,
     opset: int = PORTABLE_OPSET,
     calibration: str | Path | None = None,
+    min_psnr: float | None = None,
     card: Card | None = None,
     extra_files: Mapping[str, str | Path] | None = None,
     vocabulary: str | None = None,
@@ -87,7 +88,8 @@ def export_bundle(
     and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
     model's own, and `size` the pictures' height and width in pixels, if not those that the model was trained at. The
     first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default. Of `calibration`,
-    prompts of the kind that the model is for (a source as for `load_split`), int8 takes its ranges.
+    prompts of the kind that the model is for (a source as for `load_split`), int8 takes its ranges. Graphs of fewer
+    bits must come as near to PyTorch fp32 as their precision asks for, or as `min_psnr` does, in dB.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -95,7 +97,7 @@ def export_bundle(
     PahiError for a model that cannot be exported or a prior that does not fit it.
     """
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
-    settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration))
+    settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration), min_psnr)
     _check_extras(extras, vocabulary)
     _check_output(output, overwrite)
     folder = find_model(model)
@@ -108,7 +110,7 @@ def export_bundle(
             checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
             configs = hash_files(settings_files(folder, decoder))
             # Precisions are entries of the journal.
-            shared = settings.steps, settings.opset, settings.calibration
+            shared = settings.steps, settings.opset, settings.calibration, settings.min_psnr
             journal.begin(_key(generator, autoencoder, configs, checkpoints, size, shared, tool_versions()))
             _check_space(scratch, loaded, settings.precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from pahi_rt.export.parity import (
     Inputs,
     Pictures,
     Reference,
+    Tolerance,
     draw_reference,
     fixed_inputs,
     mean_kl,
@@ -67,11 +68,20 @@ class ExportSettings:
     opset: int = PORTABLE_OPSET
     calibration: tuple[str, ...] = GENERAL
     """Prompts that int8 takes its ranges from."""
+    min_psnr: float | None = None
+    """How near to PyTorch fp32 a graph of fewer bits must come, in dB; None for what `precision` asks for."""
 
     def __post_init__(self) -> None:
+        if self.min_psnr is not None and not self.min_psnr > 0:
+            raise PahiError(f"{self.min_psnr:g} dB is no PSNR to ask for", fix="give --min-psnr a number above 0")
         _check_choice("graphs of the steps", self.steps, STEMS)
         _check_choice("graphs of the precision", self.precisions, ALL)
         check_opset(self.opset)
+
+    def near(self, precision: str) -> Tolerance:
+        """How near to PyTorch fp32, weights as trained, a graph's pictures must come."""
+        near = ALL[precision].near
+        return near if self.min_psnr is None or not near.psnr_db else replace(near, psnr_db=self.min_psnr)
 
 
 def _check_choice(what: str, chosen: Sequence[object], known: Iterable[object]) -> None:
@@ -250,15 +260,15 @@ def trace(
         if arithmetic.is_only_rounded:
             with stages("draw with PyTorch again"):
                 rounded = model.draw(inputs, settings.steps)
-        references |= {v: refer(v, drawn, rounded) for v in variants}
+        references |= {v: refer(v, drawn, rounded, settings.near(precision)) for v in variants}
         write = partial(write_graphs, model, variants, calibration, folder, settings.opset, stages)
         graphs |= dict(zip(variants, journal.graphs(precision, write), strict=True))
     return Traced(spec, image, graphs, priors, inputs, references)
 
 
-def refer(variant: Variant, drawn: Drawn, rounded: Drawn | None) -> list[Reference]:
+def refer(variant: Variant, drawn: Drawn, rounded: Drawn | None, near: Tolerance) -> list[Reference]:
     """What a graph has to draw: what PyTorch does, and if its matrices are rounded, what PyTorch does with those."""
-    place, near = (variant.steps, variant.prior), ALL[variant.precision].near
+    place = variant.steps, variant.prior
     if rounded is None:
         return [Reference("PyTorch fp32", drawn[place], near)]
     return [

@@ -30,6 +30,12 @@ def export(
         str | None,
         typer.Option(metavar="PROMPTS", help="What int8 is calibrated with, a file or a name as for `train`."),
     ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB", help="How near to fp32 graphs of fewer bits must come (w16, fp16: 40; w8, int8: 30)."
+        ),
+    ] = None,
     height: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
     width: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
     opset: Annotated[int, typer.Option(help="Of ONNX: 20 for every runtime, 23 for fewer nodes.")] = 20,
@@ -49,6 +55,7 @@ def export(
         size=parse_size(height, width),
         opset=opset,
         calibration=calibration,
+        min_psnr=min_psnr,
         overwrite=force,
         on_stage=messages.stage,
     )

@@ -46,6 +46,7 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "size": None,
         "opset": 20,
         "calibration": None,
+        "min_psnr": None,
         "overwrite": False,
     }
 
@@ -66,6 +67,11 @@ def test_priors(run, request_made: dict[str, Any]) -> None:
 def test_size_and_opset(run, request_made: dict[str, Any]) -> None:
     run("export", "model", "-o", "out", "--height", "512", "--width", "768", "--opset", "23")
     assert (request_made["size"], request_made["opset"]) == ((512, 768), 23)
+
+
+def test_how_near_graphs_of_fewer_bits_must_come(run, request_made: dict[str, Any]) -> None:
+    run("export", "model", "-o", "out", "--precision", "int8", "--min-psnr", "28")
+    assert request_made["min_psnr"] == 28
 
 
 def test_a_height_without_a_width(run, request_made: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def test_several_precisions(model: Path, priors: dict[str, Path], tmp_path: Path
 
 
 def test_eight_bits(model: Path, priors: dict[str, Path], bundle: Bundle, tmp_path: Path) -> None:
-    options = {"steps": (1,), "precisions": ("w8", "int8"), "priors": (priors["pahi"],)}
+    options = {"steps": (1,), "precisions": ("w8", "int8"), "priors": (priors["pahi"],), "min_psnr": 25.0}
     eight = export_bundle(model, tmp_path / "bundle", name="x", **options)  # type: ignore[arg-type]
     stored, computed = (eight.graph(1, "pahi", precision) for precision in eight.precisions)
     assert (stored.file, stored.weights) == ("one-step-pahi-w8.onnx", ("pahi-w8.bin", "weights-w8.bin"))
@@ -145,7 +145,8 @@ def test_eight_bits(model: Path, priors: dict[str, Path], bundle: Bundle, tmp_pa
     rows = {(row.graph, row.against): row for row in eight.manifest.parity}
     assert rows[stored.file, "PyTorch fp32, matrices rounded"].max_error < 2e-3
     assert 30 < rows[stored.file, "PyTorch fp32, weights as trained"].psnr_db < 60
-    assert 30 < rows[computed.file, "PyTorch fp32"].psnr_db < 60
+    assert 25 < rows[computed.file, "PyTorch fp32"].psnr_db < 60
+    assert rows[computed.file, "PyTorch fp32"].tolerance == "PSNR >= 25 dB"
     assert not [path for path in eight.path.iterdir() if path.is_dir()]
     pictures = [np.asarray(Pipeline.load(eight, precision=p)("a red cat", seed=1), int) for p in eight.precisions]
     assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 8

@@ -9,14 +9,23 @@ import pytest
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
+from pahi_rt.export.parity import SAME_ARITHMETIC
 from pahi_rt.export.rounding import to_levels
-from pahi_rt.export.trace import Variant, load_model
+from pahi_rt.export.trace import ExportSettings, Variant, load_model
 from pahi_rt.train.priors import HI, PAHI, save_prior
 
 
 def test_files_are_named_after_steps_prior_and_precision() -> None:
     assert Variant(1, "gaussian", "fp32").file == "one-step.onnx"
     assert Variant(2, "pahi", "fp16").file == "two-step-pahi-fp16.onnx"
+
+
+def test_how_near_a_graph_must_come_can_be_said_but_for_fp32() -> None:
+    settings = ExportSettings(min_psnr=25.0)
+    assert [settings.near(name).psnr_db for name in ("w8", "int8", "fp16")] == [25, 25, 25]
+    assert settings.near("fp32") == ExportSettings().near("fp32") == SAME_ARITHMETIC
+    with pytest.raises(PahiError, match="-3 dB"):
+        ExportSettings(min_psnr=-3.0)
 
 
 def test_without_priors_there_is_a_graph_for_each_number_of_steps(model: Path) -> None:
