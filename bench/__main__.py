@@ -54,7 +54,7 @@ def measure(bundle: str, pictures: int, starts: int) -> dict[str, object]:
         "cold_start_ms": [time_start(bundle, number) for number in range(starts)],
     }
     return {
-        "command": machine.command(),
+        "command": machine.command("python", "-m", "pahi_rt.bench"),
         "bundle": bundle,
         "prior": one.prior,
         "runtime": one.runtime.describe(),

@@ -90,7 +90,7 @@ def measure(setup: Setup, rows: Sequence[Contender], pictures: int, budget: floa
     started = time.perf_counter()
     settle()
     report: Row = {
-        "command": machine.command("pahi_rt.bench.cuda"),
+        "command": machine.command("python", "-m", "pahi_rt.bench.cuda"),
         "timed": TIMED,
         "device": setup.device.type,
         "model": setup.model,

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from pahi_rt.errors import PahiError
-from pahi_rt.machine import cpu_name
+from pahi_rt.machine import cpu_features, cpu_name
 
 
-def describe() -> dict[str, str | int | float | None]:
+def describe() -> dict[str, str | int | float | list[str] | None]:
     """CPU, cores, load, versions and commit; null where this machine does not tell."""
     return {
         "cpu": cpu_name(),
+        "cpu_features": cpu_features(),
         "cores": os.cpu_count(),
         "load_average_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": _version("onnxruntime", "onnxruntime-gpu"),
+        "openvino": _version("openvino"),
         "commit": _commit(),
     }
 
@@ -89,6 +92,6 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def command(module: str = "pahi_rt.bench") -> str:
-    """The command line that is running, as a user would type it."""
-    return " ".join(["python", "-m", module, *sys.argv[1:]])
+def command(*program: str) -> str:
+    """The command line that is running, as a user would type it: the program's words, and its arguments."""
+    return shlex.join([*program, *sys.argv[1:]])

@@ -74,7 +74,7 @@ def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force
         for key in keys
     ]
     return {
-        "command": machine.command("pahi_rt.bench.precisions"),
+        "command": machine.command("python", "-m", "pahi_rt.bench.precisions"),
         "bundle": bundle.manifest.name,
         "prompts": len(prompts),
         "fp32_scores": {

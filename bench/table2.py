@@ -90,7 +90,7 @@ def measure(source: str | Path, settings: Settings, on_row: OnRow = lambda name,
         measured = {"work": race.work, "runtimes": [race.run(name, on_row) for name in settings.runtimes]}
     image = bundle.manifest.image
     return {
-        "command": machine.command("pahi_rt.cli"),
+        "command": machine.command("pahi-rt"),
         "timed": TIMED,
         "bundle": bundle.manifest.name,
         "precision": precision,

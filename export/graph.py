@@ -31,11 +31,9 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
     Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
     """
     check_opset(opset)
-    model, traced = _trace(fused, opset)
+    model = _trace(fused, opset)
     check_time_is_folded(model)
     _fold_transposes(model.graph)
-    kept = set(model.graph.initializers.values())
-    release(value for value in traced if value not in kept)
     _name_nodes(model.graph)
     # Stack traces of the machine that exported would be most of the file.
     ClearMetadataAndDocStringPass()(model)
@@ -51,10 +49,7 @@ def check_opset(opset: int) -> None:
 
 
 def release(values: Iterable[ir.Value]) -> None:
-    """Let go of weights.
-
-    The optimiser's rules keep the graph that they have looked at last, so that all of its weights stayed in memory.
-    """
+    """Let go of weights, for the optimiser's rules keep the graph that they have looked at last."""
     for value in values:
         value.const_value = None
 
@@ -69,8 +64,7 @@ def check_time_is_folded(model: ir.Model) -> None:
         )
 
 
-def _trace(fused: Fused, opset: int) -> tuple[ir.Model, list[ir.Value]]:
-    """The graph, and the weights as they were before it was optimised."""
+def _trace(fused: Fused, opset: int) -> ir.Model:
     examples = fused.example_inputs()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with _silence():
@@ -82,13 +76,10 @@ def _trace(fused: Fused, opset: int) -> tuple[ir.Model, list[ir.Value]]:
             opset_version=opset,
             dynamic_shapes={name: {0: batch} for name in examples},
             dynamo=True,
-            optimize=False,  # but here, where what it replaces is still known
             verbose=False,
         )
         assert program is not None  # only the old exporter returns None
-        traced = list(program.model.graph.initializers.values())
-        program.optimize()
-    return program.model, traced
+    return program.model
 
 
 @contextlib.contextmanager

@@ -203,14 +203,26 @@ def save_random_pipeline(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, build in _builders(architecture).items():
-            _randomise(build()).save_pretrained(folder / name)  # type: ignore[operator]
+            _save(_randomise(build()), folder / name)
     turbo_scheduler(prediction_type, architecture.scheduler).save_pretrained(folder / "scheduler")
     for name, pad_token in _pad_tokens(architecture).items():
         text = _text_config(architecture.text_encoder)
         tokenizer = random_tokenizer(text.vocab_size, text.max_position_embeddings, pad_token)
         tokenizer.save_pretrained(folder / name)
+        # vocab.json and merges.txt, as on the hub: transformers 4 reads no other.
+        tokenizer.backend_tokenizer.model.save(str(folder / name))
     (folder / "model_index.json").write_text(json.dumps(_model_index(architecture), indent=2) + "\n")
     return folder
+
+
+def _save(model: Any, folder: Path) -> None:
+    """As it lies on the hub: with the names that CLIP's weights have there, and that programs but transformers read."""
+    if not isinstance(model, CLIPTextModel):
+        model.save_pretrained(folder)
+        return
+    prefix = "text_model."
+    weights = {f"{prefix}{name.removeprefix(prefix)}": weight for name, weight in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=weights)
 
 
 def _builders(architecture: Architecture) -> dict[str, Callable[[], nn.Module]]:

@@ -141,6 +141,12 @@ class Model:
             for kind, prior in priors.items()
         }
 
+    def release(self) -> None:
+        """Let go of all weights: the optimiser's rules keep those of the graph that they have looked at last."""
+        for module in (self.generator, *self.priors.values()):
+            for parameter in module.parameters():
+                parameter.data = parameter.data.new_empty(0)
+
     def round(self, to: Round) -> None:
         """Round all matrices of the generator, in place, and those of its priors to what float16 can hold.
 
@@ -263,6 +269,7 @@ def trace(
         references |= {v: refer(v, drawn, rounded, settings.near(precision)) for v in variants}
         write = partial(write_graphs, model, variants, calibration, folder, settings.opset, stages)
         graphs |= dict(zip(variants, journal.graphs(precision, write), strict=True))
+        model.release()
     return Traced(spec, image, graphs, priors, inputs, references)
 
 

@@ -46,7 +46,17 @@ def _parse() -> argparse.Namespace:
 
 def contenders(model: Path, bundle: str) -> list[Peer]:
     """All that can be compared, diffusers eager first."""
-    others = [Peer(f"diffusers {mode}", "diffusers_pipeline.py", (str(model), mode)) for mode in ("eager", "compile")]
+    folder = str(model.resolve())
+    others = [Peer(f"diffusers {mode}", "diffusers_pipeline.py", (folder, mode)) for mode in ("eager", "compile")]
+    others.append(Peer("optimum-onnx fp32", "optimum_onnx_pipeline.py", (folder,), "optimum_onnx.txt"))
+    others += [
+        Peer(f"OpenVINO GenAI {name}", "openvino_genai_pipeline.py", (folder, hint), "openvino_genai.txt")
+        for name, hint in (("fp32", "f32"), ("bf16", "bf16"))
+    ]
+    others += [
+        Peer(f"stable-diffusion.cpp {w}", "stable_diffusion_cpp_pipeline.py", (folder, w), "stable_diffusion_cpp.txt")
+        for w in ("f32", "q8_0")
+    ]
     ours = [
         Peer(f"pahi-rt {precision} {runtime}", "pahi_rt_pipeline.py", (bundle, runtime, precision))
         for precision in open_bundle(bundle).precisions
@@ -70,7 +80,7 @@ def measure(model: Path, bundle: str, only: Sequence[str] | None, pictures: int,
         finally:
             reference.end()
     return {
-        "command": machine.command("pahi_rt.bench.peers"),
+        "command": machine.command("python", "-m", "pahi_rt.bench.peers"),
         "reference": {"name": first.name, **reference.described},
         "machine": environment,
         "limits": measure_limits(machine.usable_cores()),

@@ -47,9 +47,12 @@ class Process:
         self._answer()
 
     def end(self) -> None:
-        """Ends it, and waits until its memory is free."""
-        self._process.kill()
-        self._process.communicate()
+        """Ends it, which gives it time to remove what it has written, and waits until its memory is free."""
+        try:
+            self._process.communicate(timeout=60)  # closes its standard input
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -59,7 +59,14 @@ def test_the_report(
 def test_contenders_are_every_precision_of_the_bundle_and_diffusers(contract: Path) -> None:
     names = [peer.name for peer in peers.contenders(contract, str(contract))]
     assert names[:2] == ["diffusers eager", "diffusers compile"]
-    assert names[2:] == [f"pahi-rt fp32 {name}" for name in ("onnxruntime", "openvino", "openvino-bf16")]
+    assert names[2:7] == [
+        "optimum-onnx fp32",
+        "OpenVINO GenAI fp32",
+        "OpenVINO GenAI bf16",
+        "stable-diffusion.cpp f32",
+        "stable-diffusion.cpp q8_0",
+    ]
+    assert names[7:] == [f"pahi-rt fp32 {name}" for name in ("onnxruntime", "openvino", "openvino-bf16")]
 
 
 def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,6 +83,25 @@ def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.Monke
     process._find_python("x.txt")
     assert made == ["one==1\n", "one==2\n"]
     assert process._find_python(None) == Path(sys.executable)
+
+
+def test_every_program_and_its_pins_are_there(contract: Path) -> None:
+    for peer in peers.contenders(contract, str(contract)):
+        assert (process.HERE / peer.program).is_file()
+        assert peer.pins is None or "==" in (process.HERE / peer.pins).read_text()
+
+
+def test_a_peer_ends_by_itself_when_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "HERE", tmp_path)
+    lines = [
+        "import pathlib, sys",
+        "print('{}', flush=True)",
+        "list(sys.stdin)",
+        "pathlib.Path(sys.argv[1]).touch()",
+    ]
+    (tmp_path / "peer.py").write_text("\n".join(lines))
+    Process(Peer("tidy", "peer.py", (str(tmp_path / "cleaned"),)), tmp_path / "log").end()
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

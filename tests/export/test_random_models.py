@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from pahi_rt.export.provenance import hash_files
 from pahi_rt.export.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
@@ -21,6 +22,12 @@ def test_tiny_is_small_and_repeatable(model: Path, tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in model.rglob("*")) < 5e6
     assert weights(save_random_pipeline(tmp_path / "again")) == weights(model)
     assert weights(save_random_pipeline(tmp_path / "other", seed=1)) != weights(model)
+
+
+def test_weights_of_text_encoders_have_the_names_of_the_hub(model: Path) -> None:
+    names = load_file(model / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)
+    assert "text_model.embeddings.token_embedding.weight" in names
 
 
 @pytest.mark.parametrize("size", ["tiny-lcm", "tiny-sdxl"])

@@ -1,0 +1,118 @@
+"""Reports as pictures: how fast, how good for its time, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from pahi_rt.bench.markdown import hardware, scorers_of, working
+from pahi_rt.bench.parts import COMPONENTS
+from pahi_rt.errors import PahiError
+from pahi_rt.manifest import GAUSSIAN
+
+Report = dict[str, Any]
+REPORT = "Report"
+"""The text in a PNG that says which report it was drawn from."""
+COLOURS = {"onnxruntime": "tab:blue", "openvino": "tab:orange", "openvino-bf16": "tab:red"}
+MARKERS = {1: "o", 2: "s"}
+
+
+def draw(report: Report, path: Path, digest: str) -> None:
+    """Write the plot of a report of `table2` or of `peers`, with its `digest`. PahiError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
+    panels = list(_panels(report))
+    figure = Figure(figsize=(6.2 * min(2, len(panels)), 4.4 * -(-len(panels) // 2)), layout="constrained")
+    places = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False).flat
+    for panel, place in zip(panels, places, strict=False):
+        panel(place)
+    figure.suptitle(_title(report), fontsize=10)
+    figure.savefig(path, dpi=110, metadata={REPORT: digest, "Software": None})
+
+
+def _title(report: Report) -> str:
+    machine = hardware(report).partition(":")[0]
+    if "reference" in report:
+        return f"One picture, one step, batch 1. {machine}"
+    size = " x ".join(map(str, report["picture"]))
+    return f"{report['bundle']}, {report['precision']}, {size}, batch 1. {machine}"
+
+
+def _panels(report: Report) -> list[Callable[[Any], None]]:
+    if "reference" in report:
+        return [lambda panel: contenders(report, panel)]
+    scores = [lambda panel, label=label: quality(report, label, panel) for label in scorers_of(report)]
+    return [lambda panel: latency(report, panel), lambda panel: components(report, panel), *scores]
+
+
+def latency(report: Report, panel: Any) -> None:
+    """Median of each row, up to its 90th percentile, and the least that the machine would need."""
+    names: list[str] = []
+    for runtime in working(report):
+        for row in runtime["rows"]:
+            place, median = len(names), row["ms"]["median"]
+            panel.barh(place, median, color=COLOURS.get(runtime["runtime"], "0.5"), height=0.7)
+            panel.plot([median, row["ms"]["p90"]], [place, place], color="0.3", linewidth=1)
+            panel.plot([row["limit_ms"]] * 2, [place - 0.45, place + 0.45], color="black", linewidth=2)
+            names.append(f"{runtime['runtime']}: {row['row']}")
+    panel.set_yticks(range(len(names)), names, fontsize=7)
+    panel.invert_yaxis()
+    panel.set_xlabel("ms a picture: median, to the 90th percentile; black: this machine's limit")
+
+
+def components(report: Report, panel: Any) -> None:
+    """What each component takes in each runtime, one on the other, beside what it would take at the limit."""
+    stacks = {"limit": {name: work["limit_ms"] for name, work in report["work"].items()}}
+    for runtime in working(report):
+        if parts := runtime.get("components_ms"):
+            stacks[runtime["runtime"]] = {name: ms["median"] for name, ms in parts.items()}
+    left = dict.fromkeys(stacks, 0.0)
+    for name in COMPONENTS:
+        widths = [stack.get(name, 0.0) for stack in stacks.values()]
+        panel.barh(list(stacks), widths, left=list(left.values()), label=name, height=0.6)
+        left = {key: left[key] + width for key, width in zip(stacks, widths, strict=True)}
+    panel.invert_yaxis()
+    panel.set_xlabel("ms of each component, alone, one step")
+    panel.legend(fontsize=8, ncols=2)
+
+
+def quality(report: Report, label: str, panel: Any) -> None:
+    """The paper's trade: mean score against time, a point for each prior and number of steps."""
+    sides = cycle((("right", -6), ("left", 6)))  # so that names of two runtimes do not meet
+    for runtime, (side, offset) in zip(working(report), sides, strict=False):
+        colour = COLOURS.get(runtime["runtime"], "0.5")
+        for row in (row for row in runtime["rows"] if row["scores"]):
+            place = row["ms"]["median"], row["scores"][label]
+            panel.plot(*place, MARKERS.get(row["steps"], "^"), color=colour)
+            text = "no prior" if row["prior"] == GAUSSIAN else row["prior"].upper()
+            panel.annotate(
+                text, place, xytext=(offset, 0), textcoords="offset points", fontsize=7, ha=side, va="center"
+            )
+        panel.plot([], [], color=colour, label=runtime["runtime"])
+    for steps, marker in MARKERS.items():
+        panel.plot([], [], marker, color="0.5", label=f"{steps} step{'s' * (steps > 1)}")
+    panel.margins(x=0.2)
+    panel.set_xlabel("ms a picture, median")
+    panel.set_ylabel(f"mean score, {label}")
+    panel.legend(fontsize=8, ncols=2)
+
+
+def contenders(report: Report, panel: Any) -> None:
+    """Each contender's time over the reference's, pair by pair, with its interval."""
+    rows = sorted((row for row in report["rows"] if "ms" in row), key=lambda row: row["time_over_reference"]["median"])
+    for place, row in enumerate(rows):
+        times = row["time_over_reference"]
+        colour = "tab:blue" if row["name"].startswith("pahi-rt") else "0.6"
+        panel.barh(place, times["median"], color=colour, height=0.7)
+        panel.plot([times["low"], times["high"]], [place, place], color="0.2", linewidth=1.5)
+        text = f" {times['median']:.2f} ({row['ms']['median'] / 1000:.2f} s)"
+        panel.annotate(text, (times["high"], place), va="center", fontsize=8)
+    panel.axvline(1, color="black", linewidth=1)
+    panel.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    panel.invert_yaxis()
+    panel.margins(x=0.18)
+    panel.set_xlabel(f"time over {report['reference']['name']}'s (line), with the 95 % interval")

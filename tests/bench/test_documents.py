@@ -1,0 +1,99 @@
+"""Documents and plots that are made from reports: fresh in this checkout, and caught when they are not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pahi_rt.bench import documents, plots
+from pahi_rt.bench.documents import ROOT, fill, find_documents, find_stale, refresh
+from pahi_rt.bench.markdown import TABLES
+from pahi_rt.errors import PahiError
+
+MACHINE = {"cpu": "AMD EPYC", "cores": 2}
+TIMES = {"median": 0.5, "low": 0.4, "high": 0.6}
+PEERS: dict[str, Any] = {
+    "command": "python -m pahi_rt.bench.peers MODEL BUNDLE",
+    "machine": MACHINE,
+    "reference": {"name": "diffusers eager", "version": "diffusers 0.39", "decoder": "AutoencoderTiny"},
+    "rows": [
+        {"name": "slow", "version": "1", "decoder": "kl", "ms": {"median": 4000.0}}
+        | {"reference_ms": {"median": 2000.0}, "time_over_reference": {"median": 2.0, "low": 1.9, "high": 2.1}},
+        {"name": "pahi-rt", "version": "2", "decoder": "taesd", "ms": {"median": 1000.0}}
+        | {"reference_ms": {"median": 2000.0}, "time_over_reference": TIMES},
+        {"name": "absent", "reason": "cannot be installed"},
+    ],
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A README that shows the table and the plot of one report."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "turbo-peers.json").write_text(json.dumps(PEERS))
+    blocks = [f"<!-- bench: {kind} results/turbo-peers.json -->\nold\n<!-- end -->" for kind in ("peers", "plot")]
+    (tmp_path / "README.md").write_text("# Title\n\n" + "\n\nbetween\n\n".join(blocks) + "\n\nafter\n")
+    return tmp_path
+
+
+def test_this_checkout_shows_what_was_measured() -> None:
+    assert list(find_stale(ROOT)) == []
+    assert sum("<!-- bench: " in path.read_text() for path in find_documents(ROOT)) >= 2
+
+
+def test_documents_are_written_once(root: Path) -> None:
+    readme, plot = root / "README.md", root / "results" / "turbo-peers.png"
+    assert list(find_stale(root)) == [readme, plot]
+    assert list(refresh(root)) == [readme, plot]
+    text = readme.read_text()
+    assert "old" not in text and text.startswith("# Title\n") and text.endswith("\n\nafter\n")
+    assert "![turbo peers](results/turbo-peers.png)" in text
+    assert list(find_stale(root)) == []
+    with Image.open(plot) as image:
+        assert min(image.size) > 300 and len(image.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_another_report_makes_both_stale(root: Path) -> None:
+    list(refresh(root))
+    changed = PEERS | {"machine": MACHINE | {"cores": 4}}
+    (root / "results" / "turbo-peers.json").write_text(json.dumps(changed))
+    assert [path.name for path in find_stale(root)] == ["README.md", "turbo-peers.png"]
+
+
+def test_peers_are_sorted_and_what_failed_says_why() -> None:
+    lines = TABLES["peers"](PEERS).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| pahi-rt", "| diffusers eager", "| slow"]
+    assert lines[2].endswith("| 1000 | 0.500 (0.400-0.600) |")
+    assert "- absent: cannot be installed" in lines
+    assert lines[-1] == "On AMD EPYC, 2 cores: `python -m pahi_rt.bench.peers MODEL BUNDLE`."
+
+
+@pytest.mark.parametrize(
+    "block", ["nothing results/turbo-peers.json", "table2 results/turbo-peers.json", "cuda no.json"]
+)
+def test_what_no_report_holds_is_named(root: Path, block: str) -> None:
+    with pytest.raises(PahiError, match=f"README.md asks for {block.split()[0]}"):
+        fill(f"<!-- bench: {block} -->\n<!-- end -->", root / "README.md", root)
+
+
+def test_check_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (root / "README.md").read_text()
+    monkeypatch.setattr(sys, "argv", ["documents", "--check", "--root", str(root)])
+    assert documents.main() == 1
+    assert capsys.readouterr().out == "stale: README.md\nstale: results/turbo-peers.png\n"
+    assert (root / "README.md").read_text() == before
+    monkeypatch.setattr(sys, "argv", ["documents", "--root", str(root)])
+    assert documents.main() == 0
+    monkeypatch.setattr(sys, "argv", ["documents", "--check", "--root", str(root)])
+    assert documents.main() == 0
+
+
+def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(PahiError, match="matplotlib"):
+        plots.draw(PEERS, tmp_path / "plot.png", "")
