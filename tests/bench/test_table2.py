@@ -13,6 +13,7 @@ from pahi_rt.bench import limits, machine, table2
 from pahi_rt.bench.table2 import Row, Settings, measure
 from pahi_rt.cli import app
 from pahi_rt.errors import BundleError, PahiError
+from pahi_rt.runtimes import NAMES
 
 LIMITS = {"gemm": "", "fp32_gflop_per_s": 100.0, "int8_gop_per_s": 400.0, "copy_gb_per_s": 10.0, "threads": 2}
 QUICK = Settings(("onnxruntime", "tensorrt-rtx"), pictures=2, batches=(1, 2), scored=0, is_forced=True)
@@ -77,6 +78,13 @@ def test_the_command_prints_the_table_and_then_json(
     assert any(line.startswith("tensorrt-rtx: ") for line in lines)
     document = run("table2", "emoji", *options, "--json").stdout
     assert json.loads(document) == report
+
+
+def test_all_runtimes_can_be_asked_for(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Settings] = []
+    monkeypatch.setattr(table2, "measure", lambda bundle, settings, on_row: asked.append(settings) or report)
+    assert run("table2", "emoji", "--runtimes", "all").exit_code == 0
+    assert asked[0].runtimes == NAMES[1:]  # not auto, which is one of them
 
 
 @pytest.mark.parametrize("batches", ["0", "1,x", ""])
