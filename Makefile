@@ -14,9 +14,10 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-com
 generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4 --show" adds options)
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
 
-test: $(VENV)/.dev  ## run the test suite (ARGS="-m slow" for the slow ones)
+test: $(VENV)/.dev $(VENV)/.triton  ## run the test suite (ARGS="-m slow" for the slow ones)
 	$(BIN)/python -m pytest $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m openvino)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m triton)
 
 lint: $(VENV)/.dev  ## ruff, formatting, types
 	$(BIN)/ruff check
@@ -45,3 +46,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the development tools into $(VENV) ..." >&2
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.runtime
+
+# Built for x86 Linux and numpy 1, which Python 3.13 has no wheels of; without it its tests are skipped.
+$(VENV)/.triton: pyproject.toml | $(BIN)/python
+	@echo "installing Triton's server into $(VENV)/triton ..." >&2
+	@$(PYTHON) -m venv $(VENV)/triton
+	@$(VENV)/triton/bin/python -m pip install -qq --disable-pip-version-check --no-compile nvidia-pytriton==0.7.0 --editable . \
+		|| { echo "Triton's server cannot be installed here" >&2; rm -rf $(VENV)/triton; }
+	@touch $@

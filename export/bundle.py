@@ -34,6 +34,7 @@ from pahi_rt.export.lock import lock_output
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
+from pahi_rt.export.reveal import finish_reveal, reveal
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -195,13 +196,13 @@ def _building(output: Path) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
     scratch = output.absolute().parent / f".{output.name}.partial"
     with lock_output(output):
-        _finish_reveal(output)
+        finish_reveal(output)
         begun = scratch.exists()
         try:
             scratch.mkdir(exist_ok=True)
             yield scratch
             (scratch / JOURNAL).unlink(missing_ok=True)
-            _reveal(scratch, output)
+            reveal(scratch, output)
         except Exception as error:
             # What an export before this one has done is worth more than what this one has.
             if not begun:
@@ -210,26 +211,6 @@ def _building(output: Path) -> Iterator[Path]:
                 raise
             what = f"cannot write {output}: {error.strerror or error}"
             raise OutputError(what, fix="free some space, or choose another output") from error
-
-
-def _reveal(scratch: Path, output: Path) -> None:
-    if output.exists():
-        output.rename(_old(output))
-    scratch.rename(output)
-    _finish_reveal(output)
-
-
-def _finish_reveal(output: Path) -> None:
-    """Remove the bundle that was replaced; put it back if it was moved away, and nothing came into its place."""
-    old = _old(output)
-    if old.exists() and not output.exists():
-        old.rename(output)
-    elif old.exists():
-        shutil.rmtree(old)
-
-
-def _old(output: Path) -> Path:
-    return output.absolute().parent / f".{output.name}.old"
 
 
 def _remove_others(folder: Path, kept: Collection[str]) -> None:

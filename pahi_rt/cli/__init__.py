@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from pahi_rt import __version__
-from pahi_rt.cli import bench, build, bundles, doctor, evaluate, export, generate, inspect, messages, options, train
+from pahi_rt.cli import (
+    bench,
+    build,
+    bundles,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    messages,
+    options,
+    train,
+)
 from pahi_rt.errors import PahiError
 
 
@@ -58,6 +71,7 @@ app.add_typer(bundles.app)
 app.command()(inspect.inspect)
 app.command()(export.export)
 app.command()(build.build)
+app.add_typer(embed.app)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.add_typer(bench.app)

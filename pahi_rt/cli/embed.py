@@ -1,0 +1,47 @@
+"""Verb `embed`: a bundle for programs that are not Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import load
+from pahi_rt.cli.options import BundleName, Debug, Json
+
+app = typer.Typer(name="embed", help="Put a bundle where other programs run it.")
+
+
+@app.callback()
+def _embed() -> None:
+    """Put a bundle where other programs run it."""
+
+
+@app.command()
+def triton(
+    bundle: BundleName,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="REPO", help="The folder to write.")],
+    runtime: Annotated[str, typer.Option(help="Of the graph: python, onnxruntime or tensorrt.")] = "python",
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 1,
+    prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the bundle's best).")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the graph (the bundle's first).")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most pictures at once.")] = 8,
+    delay: Annotated[int, typer.Option(min=0, help="Microseconds that a request waits for others.")] = 0,
+    instances: Annotated[int, typer.Option(min=1, help="Copies of the graph that draw at the same time.")] = 1,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Let onnxruntime draw on the GPU; tensorrt always does.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a repository that is there.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model repository for NVIDIA's Triton Inference Server."""
+    config = load("pahi_rt.export.triton.config", extra="export")
+    repository = load("pahi_rt.export.triton.repository", extra="export")
+    batching = config.Batching(batch, delay, instances, is_on_gpu=gpu or runtime == "tensorrt")
+    choice = repository.Choice(runtime, steps, prior, precision)
+    path = repository.write_repository(bundle, output, choice, batching, overwrite=force)
+    if as_json:
+        messages.document({"path": str(path), "models": sorted(model.name for model in path.iterdir())})
+    else:
+        messages.result(str(path))
