@@ -1,0 +1,114 @@
+#include "manifest.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "error.hpp"
+#include "noise.hpp"
+
+namespace pahi {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kFormat = 3;
+constexpr std::uint32_t kMostPixels = 1 << 16;
+const std::vector<std::string> kPriors{"pahi", "hi"};  // the best first
+constexpr const char *kGaussian = "gaussian";
+constexpr const char *kStrength = "prior_strength";
+
+[[noreturn]] void fail(const std::string &what) { throw Error(PAHI_BAD_BUNDLE, what); }
+
+// A relative path with "/" that cannot leave its folder on any system.
+bool is_safe(const std::string &name) {
+  const auto is_allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/'; };
+  if (name.empty() || name.front() == '/' || name.back() == '/') return false;
+  if (!std::all_of(name.begin(), name.end(), is_allowed) || name.find("//") != std::string::npos) return false;
+  for (const auto &part : std::filesystem::path(name)) {
+    if (part == "." || part == "..") return false;
+  }
+  return true;
+}
+
+std::uint32_t read_size(const Json &value) {
+  const auto size = value.get<std::int64_t>();
+  if (!value.is_number_integer() || size < 1 || size > kMostPixels) fail("pahi.json: a size makes no sense");
+  return static_cast<std::uint32_t>(size);
+}
+
+Graph read_graph(const Json &graph) {
+  Graph read{graph.at("file"), read_size(graph.at("steps")), graph.at("prior"), graph.at("precision"), false, {}};
+  for (const Json &name : graph.at("weights")) read.weights.push_back(name);
+  for (const Json &input : graph.at("inputs")) read.takes_strength |= input.at("name") == kStrength;
+  return read;
+}
+
+}  // namespace
+
+Manifest::Manifest(std::string_view json) {
+  try {
+    const Json data = Json::parse(json);
+    if (const int version = data.at("format_version"); version != kFormat) {
+      fail("the bundle is of format " + std::to_string(version) + "; this version reads " + std::to_string(kFormat));
+    }
+    if (const std::string recipe = data.at("noise_recipe"); recipe != kNoiseRecipe) {
+      fail("the bundle needs the noise recipe " + recipe + "; this version has " + kNoiseRecipe);
+    }
+    const Json &image = data.at("image"), &reader = data.at("tokenizer");
+    height = read_size(image.at("height"));
+    width = read_size(image.at("width"));
+    if (image.at("latent_shape").size() != 3) fail("pahi.json: latent_shape has not three sizes");
+    for (std::size_t i = 0; i < 3; ++i) latent_shape[i] = read_size(image.at("latent_shape").at(i));
+    tokenizer = reader.at("file");
+    max_length = read_size(reader.at("max_length"));
+    pad = reader.at("pad_id");
+    for (const Json &graph : data.at("graphs")) graphs.push_back(read_graph(graph));
+    for (const auto &[name, record] : data.at("files").items()) files[name] = record.at("size");
+  } catch (const Json::exception &error) {
+    fail(std::string("pahi.json cannot be read: ") + error.what());
+  }
+  if (graphs.empty()) fail("pahi.json: there are no graphs");
+}
+
+std::string Manifest::best_prior() const {
+  for (const std::string &kind : kPriors) {
+    if (std::any_of(graphs.begin(), graphs.end(), [&](const Graph &graph) { return graph.prior == kind; })) return kind;
+  }
+  return kGaussian;
+}
+
+const Graph &Manifest::choose(std::uint32_t steps, std::string prior, std::string precision) const {
+  if (prior.empty()) prior = best_prior();
+  if (precision.empty()) precision = graphs.front().precision;
+  std::vector<std::string> order{prior};
+  if (prior == kGaussian) order.insert(order.end(), kPriors.begin(), kPriors.end());
+  for (const std::string &kind : order) {
+    for (const Graph &graph : graphs) {
+      if (graph.steps == steps && graph.prior == kind && graph.precision == precision) return graph;
+    }
+  }
+  fail("the bundle has no graph of " + std::to_string(steps) + " steps with the prior " + prior + " in " + precision);
+}
+
+std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest,
+                                const std::string &name) {
+  const auto listed = manifest.files.find(name);
+  if (listed == manifest.files.end()) fail("pahi.json uses " + name + ", and does not list it");
+  if (!is_safe(name)) fail("pahi.json: '" + name + "' is not a path inside the bundle");
+  std::filesystem::path path = folder;
+  std::error_code error;
+  for (const auto &part : std::filesystem::path(name)) {
+    path /= part;
+    if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) fail(path.string() + " is a link");
+  }
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) fail(path.string() + " cannot be read: " + error.message());
+  if (size != listed->second) {
+    fail(path.string() + " has " + std::to_string(size) + " bytes instead of " + std::to_string(listed->second));
+  }
+  return path;
+}
+
+}  // namespace pahi

@@ -1,0 +1,45 @@
+// pahi.json: what a bundle is, read as strictly as pahi_rt.manifest does for what is needed here.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pahi {
+
+struct Graph {
+  std::string file;
+  std::uint32_t steps;
+  std::string prior, precision;
+  bool takes_strength;
+  std::vector<std::string> weights;
+};
+
+class Manifest {
+ public:
+  // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) for what is no bundle of a version that is known here.
+  explicit Manifest(std::string_view json);
+
+  // The graph with that many steps; "" for the bundle's best prior and first precision.
+  // For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
+  const Graph &choose(std::uint32_t steps, std::string prior, std::string precision) const;
+  std::string best_prior() const;
+
+  std::uint32_t height, width;                 // pixels
+  std::array<std::uint32_t, 3> latent_shape;   // channels, height, width
+  std::string tokenizer;                       // a file
+  std::size_t max_length;                      // tokens
+  std::int64_t pad;
+  std::vector<Graph> graphs;
+  std::map<std::string, std::uintmax_t> files;  // name -> bytes
+};
+
+// The path of a file that the manifest lists: inside the folder, no link, of the size that is said.
+// Throws Error(PAHI_BAD_BUNDLE).
+std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest, const std::string &name);
+
+}  // namespace pahi
