@@ -14,10 +14,11 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-com
 generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4 --show" adds options)
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
 
-test: $(VENV)/.dev $(VENV)/.triton  ## run the test suite (ARGS="-m slow" for the slow ones)
+test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp  ## run the test suite (ARGS="-m slow" for the slow ones)
 	$(BIN)/python -m pytest $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m openvino)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m triton)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m "cpp and not slow")
 
 lint: $(VENV)/.dev  ## ruff, formatting, types
 	$(BIN)/ruff check
@@ -53,4 +54,10 @@ $(VENV)/.triton: pyproject.toml | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/triton
 	@$(VENV)/triton/bin/python -m pip install -qq --disable-pip-version-check --no-compile nvidia-pytriton==0.7.0 --editable . \
 		|| { echo "Triton's server cannot be installed here" >&2; rm -rf $(VENV)/triton; }
+	@touch $@
+
+# Packages of Debian, unpacked; elsewhere the tests of the C library are skipped.
+$(VENV)/.cpp: tests/export/cpp/fetch.sh | $(BIN)/python
+	@echo "fetching headers into $(VENV)/cpp ..." >&2
+	@tests/export/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
 	@touch $@

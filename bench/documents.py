@@ -19,6 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +29,9 @@ from pahi_rt.bench.plots import REPORT, draw
 from pahi_rt.errors import PahiError
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(?P<head><!-- bench: (?P<kind>\S+) (?P<report>\S+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(?P<head><!-- bench: (?P<kind>\S+) (?P<report>\S+) -->\n)(?:(?!<!-- bench: ).)*?(?P<tail><!-- end -->)", re.DOTALL
+)
 PLOT = "plot"
 
 
@@ -63,7 +66,8 @@ def refresh(root: Path) -> Iterator[Path]:
     for path in list(find_stale(root)):
         if path.suffix == ".png":
             report = path.with_suffix(".json")
-            draw(json.loads(report.read_bytes()), path, _digest(report))
+            with _reading(f"{path.name} is a plot", report):
+                draw(json.loads(report.read_bytes()), path, _digest(report))
         else:
             path.write_text(fill(path.read_text(encoding="utf-8"), path, root), encoding="utf-8")
         yield path
@@ -91,19 +95,28 @@ def fill(text: str, document: Path, root: Path) -> str:
 
 
 def _render(kind: str, report: Path, document: Path) -> str:
-    where = f"{document.name} asks for {kind} of {report}"
+    where = f"{document.name} asks for {kind}"
     if kind == PLOT:
         picture = os.path.relpath(report.with_suffix(".png"), document.parent)
         return f"![{report.stem.replace('-', ' ')}]({picture})"
     if kind not in TABLES:
-        raise PahiError(where, fix=f"ask for one of {', '.join([*TABLES, PLOT])}")
-    try:
+        raise PahiError(f"{where}, which there is not", fix=f"ask for one of {', '.join([*TABLES, PLOT])}")
+    with _reading(where, report):
         return TABLES[kind](json.loads(report.read_bytes()))
+
+
+@contextmanager
+def _reading(where: str, report: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError) as error:
-        raise PahiError(f"{where}, which it does not hold: {error!r}", fix="name a report of that kind") from error
+        raise PahiError(f"{where} of {report}, which does not hold it: {error!r}", fix="name another report") from error
 
 
 def _digest(report: Path) -> str:
+    """Empty without a report, which is then named when its plot is drawn."""
+    if not report.exists():
+        return ""
     return hashlib.sha256(report.read_bytes()).hexdigest()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pahi_rt.manifest import PRECISIONS
+
 Report = dict[str, Any]
-ORDER = ("fp32", "w16", "w8", "int8")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -39,7 +40,19 @@ def cold_start(report: Report) -> str:
 def table2(report: Report) -> str:
     """The paper's Table 2 in short: what each row costs next to one step, and what it scores."""
     scorers = scorers_of(report)
-    head = ("runtime", "row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "of limit", *scorers)
+    head = (
+        "runtime",
+        "row",
+        "prompt",
+        "median ms",
+        "p90",
+        "p99",
+        "n",
+        "x one step (95 %)",
+        "RSS MiB",
+        "of limit",
+        *scorers,
+    )
     rows = [_cells(runtime["runtime"], row, scorers) for runtime in working(report) for row in runtime["rows"]]
     missing = [f"{runtime['runtime']}: {runtime['reason']}" for runtime in report["runtimes"] if "reason" in runtime]
     return "\n\n".join([table(head, rows), *missing, hardware(report)])
@@ -58,7 +71,9 @@ def _cells(runtime: str, row: Report, scorers: Sequence[str]) -> tuple[object, .
     ms, scores = row["ms"], row["scores"] or {}
     name = row["row"].removesuffix(" cached")
     memory = "" if row["peak_rss_mib"] is None else f"{row['peak_rss_mib']:.0f}"
-    cells = (f"{ms['median']:.1f}", f"{ms['p90']:.1f}", f"{ms['p99']:.1f}", _ratio(row["time_over_one_step"]), memory)
+    # Percentiles of fewer values would be the largest one.
+    tails = [f"{ms[name]:.1f}" if ms["n"] >= least else "" for name, least in (("p90", 10), ("p99", 100))]
+    cells = (f"{ms['median']:.1f}", *tails, ms["n"], _ratio(row["time_over_one_step"]), memory)
     share = f"{row['share_of_limit_percent']:.0f} %"
     return runtime, name, row["prompt"], *cells, share, *(f"{scores[x]:.3f}" if x in scores else "" for x in scorers)
 
@@ -97,27 +112,35 @@ def batches(report: Report) -> str:
 
 def peers(report: Report) -> str:
     """Contenders side by side, fastest first; then those that do not work, with the reason."""
-    reference = report["reference"]
-    base = next(row for row in report["rows"] if "ms" in row)["reference_ms"]["median"]
-    rows: list[tuple[float, Sequence[object]]] = [
-        (1.0, (reference["name"], reference["version"], reference["decoder"], f"{base:.0f}", "1"))
-    ]
-    for row in report["rows"]:
-        if "ms" in row:
-            times = row["time_over_reference"]
-            cells = (row["name"], row["version"], row["decoder"], f"{row['ms']['median']:.0f}", _ratio(times))
-            rows.append((times["median"], cells))
+    reference, measured = report["reference"], [row for row in report["rows"] if "ms" in row]
+    rows = [(row["time_over_reference"]["median"], _contender(row)) for row in measured]
+    if measured:
+        base = measured[0]["reference_ms"]
+        own = (reference["name"], reference["version"], reference["decoder"], f"{base['median']:.0f}", base["n"], "1")
+        rows.append((1.0, own))
+    head = ("", "version", "decoder", "median ms", "n", f"x {reference['name']} (95 %)")
     missing = [f"- {row['name']}: {row['reason']}" for row in report["rows"] if "reason" in row]
-    head = ("", "version", "decoder", "median ms", f"x {reference['name']} (95 %)")
-    parts = [table(head, [cells for _, cells in sorted(rows)])]
-    return "\n\n".join([*parts, *(["Not measured:\n\n" + "\n".join(missing)] if missing else []), hardware(report)])
+    reasons = ["Not measured:\n\n" + "\n".join(missing)] if missing else []
+    return "\n\n".join([table(head, [cells for _, cells in sorted(rows)]), *reasons, hardware(report)])
+
+
+def _contender(row: Report) -> tuple[object, ...]:
+    ms = row["ms"]
+    return (
+        row["name"],
+        row["version"],
+        row["decoder"],
+        f"{ms['median']:.0f}",
+        ms["n"],
+        _ratio(row["time_over_reference"]),
+    )
 
 
 def precisions(report: Report) -> str:
     """What each precision costs in quality, and what it saves."""
     scorers = list(report["fp32_scores"])
     head = ("precision", "runtime", "median ms", "time, of fp32", "PSNR dB, all / worst picture", "SSIM")
-    rows = sorted(report["rows"], key=lambda row: (ORDER.index(row["precision"]), row["runtime"]))
+    rows = sorted(report["rows"], key=lambda row: (PRECISIONS.index(row["precision"]), row["runtime"]))
     lines = [
         (row["precision"], row["runtime"], f"{row['ms']:.1f}", f"{row['time_over_fp32']:.2f}")
         + (_fidelity(row), f"{row['ssim']:.3f}")

@@ -112,7 +112,8 @@ def contenders(report: Report, panel: Any) -> None:
         text = f" {times['median']:.2f} ({row['ms']['median'] / 1000:.2f} s)"
         panel.annotate(text, (times["high"], place), va="center", fontsize=8)
     panel.axvline(1, color="black", linewidth=1)
-    panel.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    full = [" (full autoencoder)" if row["decoder"].startswith("AutoencoderKL") else "" for row in rows]
+    panel.set_yticks(range(len(rows)), [row["name"] + note for row, note in zip(rows, full, strict=True)], fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.18)
     panel.set_xlabel(f"time over {report['reference']['name']}'s (line), with the 95 % interval")

@@ -34,7 +34,7 @@ from pahi_rt.export.lock import lock_output
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
-from pahi_rt.export.reveal import finish_reveal, reveal
+from pahi_rt.export.reveal import check_output, check_parent, finish_reveal, reveal
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -100,9 +100,9 @@ def export_bundle(
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
     settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration), min_psnr)
     _check_extras(extras, vocabulary)
-    _check_output(output, overwrite)
-    folder = find_model(model)
-    with _building(output) as scratch:
+    check_parent(output)
+    with _building(output, overwrite) as scratch:
+        folder = find_model(model)
         stages, journal = Stages(scratch, on_stage), Journal(scratch)
         load = partial(load_model, folder, [Path(prior) for prior in priors], decoder, size)
         generator, autoencoder = describe_components(model, decoder)
@@ -166,17 +166,6 @@ def _check_extras(extras: Mapping[str, Path], vocabulary: str | None) -> None:
         raise PahiError(f"the vocabulary {vocabulary!r} is not among the extra files", fix="add it to extra_files")
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.parent} does not exist", fix=f"mkdir -p {output.parent}")
-    if not output.exists():
-        return
-    if not overwrite:
-        raise OutputError(f"{output} exists already", fix="choose another output, or overwrite the bundle (--force)")
-    if not output.is_dir() or (any(output.iterdir()) and not (output / MANIFEST).is_file()):
-        raise OutputError(f"{output} is not a bundle, so it will not be overwritten", fix="choose another output")
-
-
 def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]) -> None:
     modules = (model.generator, *model.priors.values())
     parameters = [parameter for module in modules for parameter in module.parameters()]
@@ -192,11 +181,12 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
 
 
 @contextmanager
-def _building(output: Path) -> Iterator[Path]:
+def _building(output: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
     scratch = output.absolute().parent / f".{output.name}.partial"
     with lock_output(output):
         finish_reveal(output)
+        check_output(output, "bundle", MANIFEST, overwrite=overwrite)
         begun = scratch.exists()
         try:
             scratch.mkdir(exist_ok=True)

@@ -58,7 +58,7 @@ class Pipeline:
         batch_size: int = 1,
         prior: str | None = None,
     ) -> None:
-        _check_recipe(bundle)
+        check_recipe(bundle)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.bundle = bundle
@@ -82,7 +82,7 @@ class Pipeline:
     ) -> Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        _check_recipe(opened)
+        check_recipe(opened)
         loaded = load(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
         return cls(opened, loaded, steps=steps, batch_size=batch_size, prior=prior)
 
@@ -163,7 +163,8 @@ def to_images(pictures: NDArray[np.uint8]) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pictures]
 
 
-def _check_recipe(bundle: Bundle) -> None:
+def check_recipe(bundle: Bundle) -> None:
+    """Raises BundleError if the bundle needs another noise than this version draws."""
     recipe = bundle.manifest.noise_recipe
     if recipe != RECIPE:
         raise BundleError(

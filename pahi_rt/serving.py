@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ class Step:
         raise NotImplementedError
 
     def _answer(self, request: Any) -> Any:
-        return answer(self.output, lambda: self.compute(request))
+        try:
+            return _respond(self.output, self.compute(request))
+        except PahiError as error:
+            return _refuse(error)
 
 
 class TokenizerModel(Step):
@@ -90,24 +93,30 @@ class PipelineModel(Step):
         self.runtime = load(bundle, name=name, steps=steps, prior=self.prior, precision=precision)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        answers: dict[int, Any] = {}
-        waiting: list[tuple[int, list[Array]]] = []
+        answers: list[Any] = [_cancelled() if request.is_cancelled() else None for request in requests]
+        waiting: dict[int, list[Array]] = {}
         for place, request in enumerate(requests):
-            if request.is_cancelled():
-                error = triton.TritonError("the request was cancelled", triton.TritonError.CANCELLED)
-                answers[place] = triton.InferenceResponse(error=error)
-                continue
-            try:
-                waiting.append((place, self._read(request)))
-            except PahiError as error:
-                answers[place] = _refuse(error)
-        if waiting:
-            columns = zip(*(arrays for _, arrays in waiting), strict=True)
-            pictures = self.runtime.run(*(np.concatenate(column) for column in columns))
-            ends = np.cumsum([len(arrays[0]) for _, arrays in waiting])
-            for (place, arrays), end in zip(waiting, ends, strict=True):
-                answers[place] = _respond(self.output, pictures[end - len(arrays[0]) : end])
-        return [answers[place] for place in range(len(requests))]
+            if answers[place] is None:
+                try:
+                    waiting[place] = self._read(request)
+                except PahiError as error:
+                    answers[place] = _refuse(error)
+        for place, pictures in zip(waiting, self._draw(list(waiting.values())), strict=True):
+            answers[place] = pictures
+        return answers
+
+    def _draw(self, requests: list[list[Array]]) -> list[Any]:
+        """All in one batch; one by one if that fails, so that the answer is an error for the one that is at fault."""
+        if not requests:
+            return []
+        try:
+            pictures = self.runtime.run(*(np.concatenate(column) for column in zip(*requests, strict=True)))
+        except Exception as error:  # whatever a runtime raises for inputs that its graph cannot take
+            if len(requests) == 1:
+                return [_fail(error)]
+            return [answer for request in requests for answer in self._draw([request])]
+        ends = np.cumsum([len(arrays[0]) for arrays in requests])
+        return [_respond(self.output, part) for part in np.split(pictures, ends[:-1])]
 
     def _read(self, request: Any) -> list[Array]:
         """A request's inputs, of one picture or several. Raises NoiseError for a strength out of 0..1."""
@@ -116,14 +125,6 @@ class PipelineModel(Step):
             return [ids, noise, np.zeros(len(ids), np.float32)]
         given = [choose_strength(self.prior, float(value)) for value in read(request, STRENGTH).ravel()]
         return [ids, noise, np.array(given, np.float32)]
-
-
-def answer(output: str, compute: Callable[[], Array]) -> Any:
-    """A response with what is computed, or with the reason why it cannot be."""
-    try:
-        return _respond(output, compute())
-    except PahiError as error:
-        return _refuse(error)
 
 
 def read(request: Any, name: str) -> Array:
@@ -138,6 +139,15 @@ def _respond(name: str, array: Array) -> Any:
 def _refuse(error: PahiError) -> Any:
     text = f"{error.what}; {error.fix}"
     return triton.InferenceResponse(error=triton.TritonError(text, triton.TritonError.INVALID_ARG))
+
+
+def _fail(error: Exception) -> Any:
+    return triton.InferenceResponse(error=triton.TritonError(str(error), triton.TritonError.INTERNAL))
+
+
+def _cancelled() -> Any:
+    error = triton.TritonError("the request was cancelled", triton.TritonError.CANCELLED)
+    return triton.InferenceResponse(error=error)
 
 
 def _encode(picture: NDArray[np.uint8]) -> bytes:

@@ -98,6 +98,8 @@ def _race(peer: Peer, reference: Process, pictures: int, log: Path) -> dict[str,
     try:
         own, other = take_turns([process.draw, reference.draw], pictures, WARM_UP)
     except PahiError as error:
+        if reference.has_ended:
+            raise
         return {"name": peer.name, "reason": error.what}
     finally:
         process.end()

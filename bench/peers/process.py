@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -40,11 +41,17 @@ class Process:
         self.described: dict[str, Any] = self._answer()
 
     def draw(self, number: int) -> None:
-        """One picture, with a prompt and a seed of its own. Raises PahiError if the peer fails."""
+        """One picture, with a prompt and a seed of its own. Raises PahiError if the peer fails, or has ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
-        self._process.stdin.flush()
+        # Writing to a process that has ended fails; what it should answer then holds its last words.
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(f"{number}\n")
+            self._process.stdin.flush()
         self._answer()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def end(self) -> None:
         """Ends it, which gives it time to remove what it has written, and waits until its memory is free."""
@@ -56,13 +63,13 @@ class Process:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.communicate()
-            last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise PahiError(f"{self._peer.name} failed: {last[-600:]}", fix=f"run {HERE / self._peer.program} by hand")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        for line in self._process.stdout:
+            if line.startswith("{"):  # the rest is what a library printed while it was loaded
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        self._process.wait()
+        last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        raise PahiError(f"{self._peer.name} failed: {last[-600:]}", fix=f"run {HERE / self._peer.program} by hand")
 
 
 def _find_python(pins: str | None) -> Path:

@@ -77,10 +77,11 @@ class Batching:
     instances: int = 1
     """Of the graph."""
     is_on_gpu: bool = False
+    """Where ONNX Runtime's backend draws."""
 
-    @property
-    def device(self) -> Word:
-        return Word("KIND_GPU" if self.is_on_gpu else "KIND_CPU")
+    def on(self, device: str) -> list[Message]:
+        """The instances on "CPU", or on each "GPU"."""
+        return [{"count": self.instances, "kind": Word(f"KIND_{device}")}]
 
 
 def step_config(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most: int, **parameters: object) -> Message:
@@ -93,7 +94,7 @@ def step_config(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most
 
 
 def pipeline_config(ports: Ports, batching: Batching, backend: Message, parameters: Mapping[str, object]) -> Message:
-    """The fused graph; `backend` names it. It draws one picture before it takes requests."""
+    """The fused graph; `backend` says what runs it, and where. It draws one picture before it takes requests."""
     sample = [
         {
             "key": port.name,
@@ -105,7 +106,6 @@ def pipeline_config(ports: Ports, batching: Batching, backend: Message, paramete
         _head("pipeline", ports.graph, [ports.image], batching.most)
         | backend
         | {
-            "instance_group": [{"count": batching.instances, "kind": batching.device}],
             "dynamic_batching": {"max_queue_delay_microseconds": batching.delay_us},
             "model_warmup": [{"name": "a picture", "batch_size": 1, "inputs": sample}],
         }

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle, verify
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export.lock import lock_output
-from pahi_rt.export.reveal import finish_reveal, reveal
+from pahi_rt.export.reveal import check_output, check_parent, finish_reveal, reveal
 from pahi_rt.export.triton.config import (
     Batching,
     Message,
@@ -33,12 +34,14 @@ from pahi_rt.export.triton.config import (
     step_config,
 )
 from pahi_rt.manifest import GAUSSIAN
+from pahi_rt.pipeline import check_recipe
 from pahi_rt.prior import choose_prior
 
 CONFIG, VERSION = "config.pbtxt", "1"
 MODEL = (
     '"""Written by `pahi-rt embed triton`."""\n\nfrom pahi_rt.serving import {} as TritonPythonModel  # noqa: F401\n'
 )
+PLACEHOLDER = "Triton wants this folder of an ensemble; git and object stores would drop an empty one.\n"
 Write = Callable[[Path], Message]
 """Puts a model's files into the folder of its version; returns the fields of its configuration that name them."""
 
@@ -69,24 +72,32 @@ def write_repository(
     """
     choice, batching, output = choice or Choice(), batching or Batching(), Path(output)
     bundle = open_bundle(source)
+    check_recipe(bundle)
     prior = choose_prior(bundle, choice.prior)
-    graph = bundle.graph(choice.steps, prior, choice.precision)
-    write = _choose_writer(bundle, graph, prior, choice)
-    ports = _ports(bundle, prior)
-    _check_output(output, overwrite)
-    with lock_output(output):
-        finish_reveal(output)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
-        try:
-            _write_models(scratch, bundle, ports, batching, write)
-            scratch.chmod(0o755)
-            reveal(scratch, output)
-        except OSError as error:
-            what = f"cannot write {output}: {error.strerror or error}"
-            raise OutputError(what, fix="free some space, or choose another output") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    write = _choose_writer(bundle, bundle.graph(choice.steps, prior, choice.precision), prior, choice, batching)
+    check_parent(output)
+    with lock_output(output), _building(output, overwrite) as scratch:
+        _write_models(scratch, bundle, _ports(bundle, prior), batching, write)
     return output
+
+
+@contextmanager
+def _building(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `output` that becomes it, or vanishes with an error."""
+    scratch = None
+    try:
+        finish_reveal(output)
+        check_output(output, "model repository", f"generate/{CONFIG}", overwrite=overwrite)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
+        yield scratch
+        scratch.chmod(0o755)
+        reveal(scratch, output)
+    except OSError as error:
+        what = f"cannot write {output}: {error.strerror or error}"
+        raise OutputError(what, fix="free some space, or choose another output") from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _ports(bundle: Bundle, prior: str) -> Ports:
@@ -117,6 +128,7 @@ def _write_models(folder: Path, bundle: Bundle, ports: Ports, batching: Batching
     for name, last in (("generate", []), ("generate_png", [("png", [ports.image], ports.png)])):
         _write_config(folder, ensemble_config(name, ports, [*steps, *last], most))
         (folder / name / VERSION).mkdir()
+        (folder / name / VERSION / "README").write_text(PLACEHOLDER, encoding="utf-8")
 
 
 def _write_step(folder: Path, config: Message, model: str) -> None:
@@ -131,22 +143,22 @@ def _write_config(folder: Path, config: Message) -> None:
     (folder / config["name"] / CONFIG).write_text(format_message(config), encoding="utf-8")
 
 
-def _choose_writer(bundle: Bundle, graph: Graph, prior: str, choice: Choice) -> Write:
-    """Raises BundleError for what the bundle lacks, PahiError for a runtime that there is not."""
+def _choose_writer(bundle: Bundle, graph: Graph, prior: str, choice: Choice, batching: Batching) -> Write:
+    """Raises BundleError for what the bundle lacks, PahiError for a runtime that there is not or cannot do that."""
     if choice.runtime == "python":
-        return lambda folder: _write_python(bundle, graph, prior, folder)
+        return lambda folder: _write_python(bundle, graph, prior, batching, folder)
     if graph.prior != prior:
         fix = f"serve it with --prior {graph.prior}, and send prior_strength 0; or use --runtime python"
         raise BundleError(f"{bundle.path} has no graph of {graph.steps} steps without a prior", fix=fix)
     if choice.runtime == "onnxruntime":
-        return lambda folder: _write_onnx(bundle, graph, folder)
+        return lambda folder: _write_onnx(bundle, graph, batching, folder)
     if choice.runtime == "tensorrt":
-        plans = _plans(bundle, graph)
-        return lambda folder: _write_plans(bundle, plans, folder)
+        plans = _plans(bundle, graph, batching.most)
+        return lambda folder: _write_plans(bundle, plans, batching, folder)
     raise PahiError(f"Triton has no runtime {choice.runtime!r}", fix="use python, onnxruntime or tensorrt")
 
 
-def _write_python(bundle: Bundle, graph: Graph, prior: str, folder: Path) -> Message:
+def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, folder: Path) -> Message:
     """The whole bundle, whose hashes are checked when the server opens it."""
     verify(bundle)
     for name in (MANIFEST, *bundle.manifest.files):
@@ -155,43 +167,43 @@ def _write_python(bundle: Bundle, graph: Graph, prior: str, folder: Path) -> Mes
         shutil.copyfile(bundle.path / name, target)
     (folder / "model.py").write_text(MODEL.format("PipelineModel"), encoding="utf-8")
     chosen = {"runtime": "auto", "steps": graph.steps, "prior": prior, "precision": graph.precision}
-    return {"backend": "python", "parameters": chosen}
+    # The runtime looks for a GPU itself.
+    return {"backend": "python", "instance_group": batching.on("CPU"), "parameters": chosen}
 
 
-def _write_onnx(bundle: Bundle, graph: Graph, folder: Path) -> Message:
+def _write_onnx(bundle: Bundle, graph: Graph, batching: Batching, folder: Path) -> Message:
     """A graph with external data is a folder for Triton."""
     model = folder / "model.onnx"
     model.mkdir()
     shutil.copyfile(bundle.file(graph.file), model / "model.onnx")
     for name in graph.weights:
         shutil.copyfile(bundle.file(name), model / name)
-    return {"backend": "onnxruntime", "default_model_filename": "model.onnx"}
+    group = batching.on("GPU" if batching.is_on_gpu else "CPU")
+    return {"backend": "onnxruntime", "default_model_filename": "model.onnx", "instance_group": group}
 
 
-def _plans(bundle: Bundle, graph: Graph) -> Mapping[str, str]:
-    """Compute capability -> file of the plans that Triton's TensorRT backend can run."""
+def _plans(bundle: Bundle, graph: Graph, most: int) -> Mapping[str, str]:
+    """Compute capability -> file of the plans that Triton's TensorRT backend can run, with batches of 1 to `most`."""
     sha256 = bundle.manifest.files[graph.file].sha256
     engines = [e for e in bundle.manifest.engines if (e.runtime, e.graph_sha256) == ("tensorrt", sha256)]
-    plans = {capability: engine.file for engine in engines for capability in engine.compute_capabilities}
-    if not plans:
+    if not engines:
         fix = "on a machine with that GPU: pahi-rt build BUNDLE --engine tensorrt"
         raise BundleError(f"{bundle.path} has no TensorRT plan of {graph.file}", fix=fix)
-    return plans
+    for engine in engines:
+        least, _, largest = engine.batch
+        if least > 1 or largest < most:
+            fix = f"use --batch {largest}, or build a plan with --batch 1/{most}/{most}"
+            raise BundleError(f"{engine.file} draws {least} to {largest} pictures at once, not 1 to {most}", fix=fix)
+    return {capability: engine.file for engine in engines for capability in engine.compute_capabilities}
 
 
-def _write_plans(bundle: Bundle, plans: Mapping[str, str], folder: Path) -> Message:
+def _write_plans(bundle: Bundle, plans: Mapping[str, str], batching: Batching, folder: Path) -> Message:
     for name in set(plans.values()):
         shutil.copyfile(bundle.file(name), folder / Path(name).name)
     files = [{"key": f"{int(c) // 10}.{int(c) % 10}", "value": Path(name).name} for c, name in plans.items()]
-    return {"backend": "tensorrt", "default_model_filename": files[0]["value"], "cc_model_filenames": files}
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.parent} does not exist", fix=f"mkdir -p {output.parent}")
-    if not output.exists():
-        return
-    if not overwrite:
-        raise OutputError(f"{output} exists already", fix="choose another output, or replace it (--force)")
-    if not (output / "generate" / CONFIG).is_file():
-        raise OutputError(f"{output} is no repository of ours, so it will not be replaced", fix="choose another output")
+    return {
+        "backend": "tensorrt",
+        "default_model_filename": files[0]["value"],
+        "cc_model_filenames": files,
+        "instance_group": batching.on("GPU"),
+    }

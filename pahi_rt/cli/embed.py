@@ -30,15 +30,15 @@ def triton(
     batch: Annotated[int, typer.Option(min=1, help="Most pictures at once.")] = 8,
     delay: Annotated[int, typer.Option(min=0, help="Microseconds that a request waits for others.")] = 0,
     instances: Annotated[int, typer.Option(min=1, help="Copies of the graph that draw at the same time.")] = 1,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Let onnxruntime draw on the GPU; tensorrt always does.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="For onnxruntime: on the GPU; tensorrt always is.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a repository that is there.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server."""
-    config = load("pahi_rt.export.triton.config", extra="export")
-    repository = load("pahi_rt.export.triton.repository", extra="export")
-    batching = config.Batching(batch, delay, instances, is_on_gpu=gpu or runtime == "tensorrt")
+    config = load("pahi_rt.export.triton.config", extra="embed")
+    repository = load("pahi_rt.export.triton.repository", extra="embed")
+    batching = config.Batching(batch, delay, instances, is_on_gpu=gpu)
     choice = repository.Choice(runtime, steps, prior, precision)
     path = repository.write_repository(bundle, output, choice, batching, overwrite=force)
     if as_json:

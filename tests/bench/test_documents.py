@@ -22,10 +22,10 @@ PEERS: dict[str, Any] = {
     "machine": MACHINE,
     "reference": {"name": "diffusers eager", "version": "diffusers 0.39", "decoder": "AutoencoderTiny"},
     "rows": [
-        {"name": "slow", "version": "1", "decoder": "kl", "ms": {"median": 4000.0}}
-        | {"reference_ms": {"median": 2000.0}, "time_over_reference": {"median": 2.0, "low": 1.9, "high": 2.1}},
-        {"name": "pahi-rt", "version": "2", "decoder": "taesd", "ms": {"median": 1000.0}}
-        | {"reference_ms": {"median": 2000.0}, "time_over_reference": TIMES},
+        {"name": "slow", "version": "1", "decoder": "kl", "ms": {"median": 4000.0, "n": 5}}
+        | {"reference_ms": {"median": 2000.0, "n": 5}, "time_over_reference": {"median": 2.0, "low": 1.9, "high": 2.1}},
+        {"name": "pahi-rt", "version": "2", "decoder": "taesd", "ms": {"median": 1000.0, "n": 5}}
+        | {"reference_ms": {"median": 2000.0, "n": 5}, "time_over_reference": TIMES},
         {"name": "absent", "reason": "cannot be installed"},
     ],
 }
@@ -68,9 +68,29 @@ def test_another_report_makes_both_stale(root: Path) -> None:
 def test_peers_are_sorted_and_what_failed_says_why() -> None:
     lines = TABLES["peers"](PEERS).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| pahi-rt", "| diffusers eager", "| slow"]
-    assert lines[2].endswith("| 1000 | 0.500 (0.400-0.600) |")
+    assert lines[2].endswith("| 1000 | 5 | 0.500 (0.400-0.600) |")
     assert "- absent: cannot be installed" in lines
     assert lines[-1] == "On AMD EPYC, 2 cores: `python -m pahi_rt.bench.peers MODEL BUNDLE`."
+
+
+@pytest.mark.parametrize("report", sorted((ROOT / "bench" / "results").glob("*/*-table2*.json")), ids=lambda p: p.stem)
+def test_every_panel_can_be_drawn(report: Path, tmp_path: Path) -> None:
+    plots.draw(json.loads(report.read_text()), tmp_path / "plot.png", "digest")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.info[plots.REPORT] == "digest"
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20
+
+
+def test_a_plot_of_nothing_is_named(root: Path) -> None:
+    (root / "results" / "turbo-peers.json").unlink()
+    (root / "README.md").write_text("<!-- bench: plot results/turbo-peers.json -->\n<!-- end -->\n")
+    with pytest.raises(PahiError, match=r"turbo-peers\.png is a plot of .*No such file"):
+        list(refresh(root))
+
+
+def test_a_block_without_an_end_keeps_what_follows(root: Path) -> None:
+    text = "<!-- bench: peers results/turbo-peers.json -->\nprose\n" + (root / "README.md").read_text()
+    assert fill(text, root / "README.md", root).startswith(text[:60])
 
 
 @pytest.mark.parametrize(

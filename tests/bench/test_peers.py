@@ -85,6 +85,18 @@ def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.Monke
     assert process._find_python(None) == Path(sys.executable)
 
 
+def test_a_peer_that_dies_between_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "HERE", tmp_path)
+    program = "print('loading ...', flush=True)\nprint('{}', flush=True)\ninput()\nexit('no memory')"
+    (tmp_path / "peer.py").write_text(program)
+    mortal = Process(Peer("mortal", "peer.py", ()), tmp_path / "log")
+    for _ in range(2):
+        with pytest.raises(PahiError, match="mortal failed: no memory"):
+            mortal.draw(0)
+    assert mortal.has_ended
+    mortal.end()
+
+
 def test_every_program_and_its_pins_are_there(contract: Path) -> None:
     for peer in peers.contenders(contract, str(contract)):
         assert (process.HERE / peer.program).is_file()

@@ -1,8 +1,9 @@
 /* pahi: one-step text-to-image from a bundle of pahi-rt, in C.
  *
  * Every function that can fail returns a pahi_status; pahi_last_error() has the text of this thread's last failure.
- * A pipeline may draw in several threads at once. Structs begin with their size, which pahi_*_init sets, so that
- * programs compiled with an older header go on working. Text is UTF-8.
+ * A pipeline may draw in several threads at once. Structs begin with their size, which pahi_*_init sets to what this
+ * header says, so that later versions can add fields and programs compiled with this one go on working. Callbacks must
+ * not throw. Text is UTF-8.
  */
 #ifndef PAHI_H
 #define PAHI_H
@@ -10,11 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
-#define PAHI_API __declspec(dllimport)
-#else
 #define PAHI_API __attribute__((visibility("default")))
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,7 +31,8 @@ typedef enum pahi_status {
 
 typedef enum pahi_log_level { PAHI_LOG_INFO = 0, PAHI_LOG_WARNING = 1, PAHI_LOG_ERROR = 2 } pahi_log_level;
 
-/* `text` is valid during the call. It may come from any thread. */
+/* What the library has to say, ONNX Runtime's warnings and errors included; `text` is valid during the call, which may
+ * come from any thread. */
 typedef void (*pahi_log_callback)(void *user, pahi_log_level level, const char *text);
 
 /* After each picture; what is not 0 ends the request with PAHI_CANCELLED. */
@@ -45,7 +43,7 @@ typedef struct pahi_options {
   uint32_t steps;        /* denoising steps: 1 */
   const char *prior;     /* "pahi", "hi" or "gaussian"; NULL: the bundle's best */
   const char *precision; /* such as "fp32"; NULL: the bundle's first */
-  uint32_t threads;      /* 0: one for each physical core */
+  uint32_t threads;      /* at most 1024; 0: one for each physical core */
   pahi_log_callback log; /* NULL: silence */
   void *log_user;
 } pahi_options;
@@ -60,8 +58,11 @@ typedef struct pahi_request {
   void *progress_user;
 } pahi_request;
 
-PAHI_API void pahi_options_init(pahi_options *options);
-PAHI_API void pahi_request_init(pahi_request *request);
+/* Fill in what is usual, and the struct's size. */
+#define pahi_options_init(options) pahi_options_init_sized((options), sizeof *(options))
+#define pahi_request_init(request) pahi_request_init_sized((request), sizeof *(request))
+PAHI_API void pahi_options_init_sized(pahi_options *options, size_t size);
+PAHI_API void pahi_request_init_sized(pahi_request *request, size_t size);
 
 /* Opens the bundle in the folder `path`; NULL for the usual options. Sizes of files are checked, hashes are not: for
  * those, run `pahi-rt inspect BUNDLE --verify`. */

@@ -1,13 +1,26 @@
 #include "graph.hpp"
 
 #include <array>
+#include <string>
 
 #include "error.hpp"
 
 namespace pahi {
 namespace {
 
+constexpr std::uint32_t kMostThreads = 1024;
+
+// Of an ONNX Runtime that is older than the headers there is no interface at all.
+Ort::Env make_environment(OrtLoggingFunction log, void *user) {
+  if (OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
+    throw Error(PAHI_RUNTIME_ERROR, std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
+                                        " is older than this library was built for");
+  }
+  return Ort::Env(ORT_LOGGING_LEVEL_WARNING, "pahi", log, user);
+}
+
 Ort::SessionOptions make_options(std::uint32_t threads) {
+  if (threads > kMostThreads) throw Error(PAHI_BAD_ARGUMENT, "there are too many threads");
   Ort::SessionOptions options;
   if (threads > 0) options.SetIntraOpNumThreads(static_cast<int>(threads));
   // Else its threads keep the cores busy after a picture.
@@ -15,18 +28,41 @@ Ort::SessionOptions make_options(std::uint32_t threads) {
   return options;
 }
 
+struct Port {
+  std::string name;
+  ONNXTensorElementDataType type;
+  std::vector<std::int64_t> shape;  // without the batch; -1 is not compared
+};
+
+void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &info) {
+  const auto tensor = info.GetTensorTypeAndShapeInfo();
+  auto shape = tensor.GetShape();
+  bool fits = port.name == name && tensor.GetElementType() == port.type && shape.size() == port.shape.size() + 1;
+  for (std::size_t i = 0; fits && i < port.shape.size(); ++i) fits = port.shape[i] < 0 || shape[i + 1] == port.shape[i];
+  if (!fits) throw Error(PAHI_BAD_BUNDLE, "the graph's " + name + " is not what pahi.json says");
+}
+
 }  // namespace
 
 Session::Session(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
-                 std::uint32_t threads)
+                 std::uint32_t threads, OrtLoggingFunction log, void *log_user)
     : manifest_(manifest),
       takes_strength_(graph.takes_strength),
-      env_(ORT_LOGGING_LEVEL_ERROR, "pahi"),
+      env_(make_environment(log, log_user)),
       session_(env_, file.c_str(), make_options(threads)) {
-  const std::size_t expected = takes_strength_ ? 3 : 2;
-  if (session_.GetInputCount() != expected || session_.GetOutputCount() != 1) {
-    throw Error(PAHI_BAD_BUNDLE, file.string() + " has other inputs and outputs than its manifest says");
+  const auto &latent = manifest.latent_shape;
+  std::vector<Port> inputs{{"input_ids", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {-1}},
+                           {"noise", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {latent[0], latent[1], latent[2]}}};
+  if (takes_strength_) inputs.push_back({"prior_strength", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {}});
+  const Port image{"image", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, {manifest.height, manifest.width, 3}};
+  if (session_.GetInputCount() != inputs.size() || session_.GetOutputCount() != 1) {
+    throw Error(PAHI_BAD_BUNDLE, "the graph has not the inputs and outputs that pahi.json says");
   }
+  Ort::AllocatorWithDefaultOptions allocator;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    check_port(inputs[i], session_.GetInputNameAllocated(i, allocator).get(), session_.GetInputTypeInfo(i));
+  }
+  check_port(image, session_.GetOutputNameAllocated(0, allocator).get(), session_.GetOutputTypeInfo(0));
 }
 
 void Session::draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const {

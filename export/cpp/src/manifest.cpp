@@ -1,20 +1,22 @@
 #include "manifest.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "error.hpp"
+#include "integer.hpp"
 #include "noise.hpp"
 
 namespace pahi {
 namespace {
 
 using Json = nlohmann::json;
+using namespace std::string_literals;
 
 constexpr int kFormat = 3;
-constexpr std::uint32_t kMostPixels = 1 << 16;
+constexpr std::int64_t kMostPixels = 1 << 16;   // of an edge
+constexpr std::uint64_t kMostValues = 1 << 28;  // of a picture
 const std::vector<std::string> kPriors{"pahi", "hi"};  // the best first
 constexpr const char *kGaussian = "gaussian";
 constexpr const char *kStrength = "prior_strength";
@@ -23,25 +25,20 @@ constexpr const char *kStrength = "prior_strength";
 
 // A relative path with "/" that cannot leave its folder on any system.
 bool is_safe(const std::string &name) {
-  const auto is_allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/'; };
-  if (name.empty() || name.front() == '/' || name.back() == '/') return false;
-  if (!std::all_of(name.begin(), name.end(), is_allowed) || name.find("//") != std::string::npos) return false;
-  for (const auto &part : std::filesystem::path(name)) {
-    if (part == "." || part == "..") return false;
-  }
-  return true;
+  if (name.empty() || name.find_first_of("\\:\0"s) != std::string::npos) return false;
+  const std::filesystem::path path(name);
+  const auto leaves = [](const auto &part) { return part.empty() || part == "." || part == ".." || part == "/"; };
+  return path.is_relative() && std::none_of(path.begin(), path.end(), leaves);
 }
 
-std::uint32_t read_size(const Json &value) {
-  const auto size = value.get<std::int64_t>();
-  if (!value.is_number_integer() || size < 1 || size > kMostPixels) fail("pahi.json: a size makes no sense");
-  return static_cast<std::uint32_t>(size);
-}
+std::uint32_t read_size(const Json &value) { return static_cast<std::uint32_t>(read_integer(value, 1, kMostPixels)); }
 
 Graph read_graph(const Json &graph) {
   Graph read{graph.at("file"), read_size(graph.at("steps")), graph.at("prior"), graph.at("precision"), false, {}};
   for (const Json &name : graph.at("weights")) read.weights.push_back(name);
   for (const Json &input : graph.at("inputs")) read.takes_strength |= input.at("name") == kStrength;
+  const bool is_known = read.prior == kGaussian || std::count(kPriors.begin(), kPriors.end(), read.prior) > 0;
+  if (!is_known || (read.prior != kGaussian && !read.takes_strength)) fail("pahi.json: " + read.file + " makes no sense");
   return read;
 }
 
@@ -50,7 +47,7 @@ Graph read_graph(const Json &graph) {
 Manifest::Manifest(std::string_view json) {
   try {
     const Json data = Json::parse(json);
-    if (const int version = data.at("format_version"); version != kFormat) {
+    if (const auto version = read_integer(data.at("format_version"), 1, INT32_MAX); version != kFormat) {
       fail("the bundle is of format " + std::to_string(version) + "; this version reads " + std::to_string(kFormat));
     }
     if (const std::string recipe = data.at("noise_recipe"); recipe != kNoiseRecipe) {
@@ -63,13 +60,17 @@ Manifest::Manifest(std::string_view json) {
     for (std::size_t i = 0; i < 3; ++i) latent_shape[i] = read_size(image.at("latent_shape").at(i));
     tokenizer = reader.at("file");
     max_length = read_size(reader.at("max_length"));
-    pad = reader.at("pad_id");
+    pad = read_integer(reader.at("pad_id"), 0, INT32_MAX);
     for (const Json &graph : data.at("graphs")) graphs.push_back(read_graph(graph));
-    for (const auto &[name, record] : data.at("files").items()) files[name] = record.at("size");
+    for (const auto &[name, record] : data.at("files").items()) {
+      files[name] = static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, INT64_MAX));
+    }
   } catch (const Json::exception &error) {
     fail(std::string("pahi.json cannot be read: ") + error.what());
   }
   if (graphs.empty()) fail("pahi.json: there are no graphs");
+  const auto values = std::uint64_t{latent_shape[0]} * latent_shape[1] * latent_shape[2];
+  if (values > kMostValues || std::uint64_t{height} * width > kMostValues) fail("pahi.json: a picture makes no sense");
 }
 
 std::string Manifest::best_prior() const {
@@ -79,9 +80,7 @@ std::string Manifest::best_prior() const {
   return kGaussian;
 }
 
-const Graph &Manifest::choose(std::uint32_t steps, std::string prior, std::string precision) const {
-  if (prior.empty()) prior = best_prior();
-  if (precision.empty()) precision = graphs.front().precision;
+const Graph &Manifest::choose(std::uint32_t steps, const std::string &prior, const std::string &precision) const {
   std::vector<std::string> order{prior};
   if (prior == kGaussian) order.insert(order.end(), kPriors.begin(), kPriors.end());
   for (const std::string &kind : order) {

@@ -1,4 +1,4 @@
-// pahi.json: what a bundle is, read as strictly as pahi_rt.manifest does for what is needed here.
+// pahi.json: what a bundle is; what is not needed to draw is not read.
 #pragma once
 
 #include <array>
@@ -24,10 +24,10 @@ class Manifest {
   // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) for what is no bundle of a version that is known here.
   explicit Manifest(std::string_view json);
 
-  // The graph with that many steps; "" for the bundle's best prior and first precision.
   // For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
-  const Graph &choose(std::uint32_t steps, std::string prior, std::string precision) const;
+  const Graph &choose(std::uint32_t steps, const std::string &prior, const std::string &precision) const;
   std::string best_prior() const;
+  const std::string &first_precision() const { return graphs.front().precision; }
 
   std::uint32_t height, width;                 // pixels
   std::array<std::uint32_t, 3> latent_shape;   // channels, height, width
@@ -38,7 +38,7 @@ class Manifest {
   std::map<std::string, std::uintmax_t> files;  // name -> bytes
 };
 
-// The path of a file that the manifest lists: inside the folder, no link, of the size that is said.
+// The path of a file that the manifest lists: inside the folder, neither a link nor below one, of the size that is said.
 // Throws Error(PAHI_BAD_BUNDLE).
 std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest, const std::string &name);
 

@@ -4,9 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <iterator>
-#include <memory>
 #include <new>
 #include <string>
 
@@ -19,9 +17,10 @@
 struct pahi_pipeline {
   pahi_pipeline(const std::filesystem::path &folder, const pahi_options &options);
 
+  pahi_options options;
   pahi::Manifest manifest;
+  std::string prior;
   const pahi::Graph &graph;
-  bool has_prior;
   pahi::Tokenizer tokenizer;
   pahi::Session session;
 };
@@ -32,32 +31,52 @@ using pahi::Error;
 
 thread_local std::string last_error;
 
-std::string read_text(const std::filesystem::path &path) {
+std::string read_text(const std::filesystem::path &path) try {
   std::ifstream file(path, std::ios::binary);
   std::string text{std::istreambuf_iterator<char>(file), {}};
   if (!file) throw Error(PAHI_BAD_BUNDLE, path.string() + " cannot be read");
   return text;
+} catch (const std::ios_base::failure &) {  // of a folder
+  throw Error(PAHI_BAD_BUNDLE, path.string() + " cannot be read");
 }
 
-const char *or_empty(const char *text) { return text == nullptr ? "" : text; }
+std::filesystem::path find_graph(const std::filesystem::path &folder, const pahi::Manifest &manifest,
+                                 const pahi::Graph &graph) {
+  for (const std::string &name : graph.weights) find_file(folder, manifest, name);
+  return find_file(folder, manifest, graph.file);
+}
 
-// What a program compiled with another header gives, as this version's struct: fields that it lacks are the usual ones.
+void say(const pahi_options &options, pahi_log_level level, const std::string &text) {
+  if (options.log != nullptr) options.log(options.log_user, level, text.c_str());
+}
+
+void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const char *, const char *,
+                       const char *message) {
+  say(*static_cast<const pahi_options *>(options), level >= ORT_LOGGING_LEVEL_ERROR ? PAHI_LOG_ERROR : PAHI_LOG_WARNING,
+      message);
+}
+
+// As a program gives it. There is one size so far; what later versions add gets the usual values for this one.
 template <typename Struct>
-Struct read_struct(const Struct *given, void (*init)(Struct *)) {
-  Struct own;
-  init(&own);
-  if (given == nullptr) return own;
-  if (given->struct_size < sizeof(std::size_t) || given->struct_size > sizeof(Struct)) {
+Struct read_struct(const Struct &given) {
+  if (given.struct_size != sizeof(Struct)) {
     throw Error(PAHI_BAD_ARGUMENT, "struct_size is not one that this version knows: use pahi_..._init");
   }
-  std::memcpy(&own, given, given->struct_size);
-  return own;
+  return given;
+}
+
+template <typename Struct>
+void write_struct(const Struct &usual, Struct *target, std::size_t size) {
+  if (target == nullptr || size < sizeof(std::size_t)) return;
+  std::memcpy(static_cast<void *>(target), &usual, std::min(size, sizeof(Struct)));
+  target->struct_size = size;
 }
 
 float choose_strength(const pahi_pipeline &pipeline, float wanted) {
   if (std::isnan(wanted) || wanted > 1) throw Error(PAHI_BAD_ARGUMENT, "prior_strength is none of 0..1");
-  if (wanted < 0) return pipeline.has_prior ? 1.0f : 0.0f;
-  if (wanted > 0 && !pipeline.has_prior) throw Error(PAHI_BAD_ARGUMENT, "a strength needs a prior, and there is none");
+  const bool has_prior = pipeline.prior != "gaussian";
+  if (wanted < 0) return has_prior ? 1.0f : 0.0f;
+  if (wanted > 0 && !has_prior) throw Error(PAHI_BAD_ARGUMENT, "a strength needs a prior, and there is none");
   return wanted;
 }
 
@@ -65,19 +84,29 @@ void check(bool holds, const char *what) {
   if (!holds) throw Error(PAHI_BAD_ARGUMENT, what);
 }
 
-pahi_status guard(const std::function<void()> &work) {
+pahi_status fail(pahi_status status, const char *what) noexcept {
+  try {
+    last_error = what;
+  } catch (...) {  // no room for the text
+    last_error.clear();
+  }
+  return status;
+}
+
+// Nothing that is thrown may leave the library.
+template <typename Work>
+pahi_status guard(const Work &work) noexcept {
   try {
     work();
     return PAHI_OK;
   } catch (const Error &error) {
-    last_error = error.what();
-    return error.status;
+    return fail(error.status, error.what());
   } catch (const std::bad_alloc &) {
-    last_error = "out of memory";
-    return PAHI_OUT_OF_MEMORY;
+    return fail(PAHI_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception &error) {
-    last_error = error.what();
-    return PAHI_RUNTIME_ERROR;
+    return fail(PAHI_RUNTIME_ERROR, error.what());
+  } catch (...) {
+    return fail(PAHI_RUNTIME_ERROR, "a callback threw what is no exception");
   }
 }
 
@@ -101,36 +130,33 @@ void draw(const pahi_pipeline &pipeline, const pahi_request &request, std::uint8
 }  // namespace
 
 pahi_pipeline::pahi_pipeline(const std::filesystem::path &folder, const pahi_options &options)
-    : manifest(read_text(folder / "pahi.json")),
-      graph(manifest.choose(options.steps, or_empty(options.prior), or_empty(options.precision))),
-      has_prior((options.prior == nullptr ? manifest.best_prior() : options.prior) != std::string("gaussian")),
+    : options(options),
+      manifest(read_text(folder / "pahi.json")),
+      prior(options.prior == nullptr ? manifest.best_prior() : options.prior),
+      graph(manifest.choose(options.steps, prior,
+                            options.precision == nullptr ? manifest.first_precision() : options.precision)),
       tokenizer(read_text(find_file(folder, manifest, manifest.tokenizer)), manifest.max_length, manifest.pad),
-      session((std::for_each(graph.weights.begin(), graph.weights.end(),
-                             [&](const std::string &name) { find_file(folder, manifest, name); }),
-               find_file(folder, manifest, graph.file)),
-              manifest, graph, options.threads) {}
+      session(find_graph(folder, manifest, graph), manifest, graph, options.threads, tell, &this->options) {
+  say(options, PAHI_LOG_INFO, "opened " + folder.string() + ": " + graph.file);
+}
 
 extern "C" {
 
-void pahi_options_init(pahi_options *options) {
-  if (options != nullptr) *options = {sizeof(pahi_options), 1, nullptr, nullptr, 0, nullptr, nullptr};
+void pahi_options_init_sized(pahi_options *options, size_t size) {
+  write_struct<pahi_options>({sizeof(pahi_options), 1, nullptr, nullptr, 0, nullptr, nullptr}, options, size);
 }
 
-void pahi_request_init(pahi_request *request) {
-  if (request != nullptr) *request = {sizeof(pahi_request), nullptr, 0, 1, -1.0f, nullptr, nullptr};
+void pahi_request_init_sized(pahi_request *request, size_t size) {
+  write_struct<pahi_request>({sizeof(pahi_request), nullptr, 0, 1, -1.0f, nullptr, nullptr}, request, size);
 }
 
 pahi_status pahi_open(const char *path, const pahi_options *options, pahi_pipeline **pipeline) {
   return guard([&] {
     check(path != nullptr && pipeline != nullptr, "path or pipeline is NULL");
     *pipeline = nullptr;
-    const pahi_options own = read_struct(options, pahi_options_init);
-    auto opened = std::make_unique<pahi_pipeline>(path, own);
-    if (own.log != nullptr) {
-      const std::string text = std::string("opened ") + path + ": " + opened->graph.file;
-      own.log(own.log_user, PAHI_LOG_INFO, text.c_str());
-    }
-    *pipeline = opened.release();
+    pahi_options usual;
+    pahi_options_init(&usual);
+    *pipeline = new pahi_pipeline(path, read_struct(options == nullptr ? usual : *options));
   });
 }
 
@@ -147,7 +173,7 @@ pahi_status pahi_image_size(const pahi_pipeline *pipeline, uint32_t *width, uint
 pahi_status pahi_draw(pahi_pipeline *pipeline, const pahi_request *request, uint8_t *rgb, size_t size) {
   return guard([&] {
     check(pipeline != nullptr && request != nullptr && rgb != nullptr, "an argument is NULL");
-    const pahi_request own = read_struct(request, pahi_request_init);
+    const pahi_request own = read_struct(*request);
     check(own.prompt != nullptr, "the prompt is NULL");
     draw(*pipeline, own, rgb, size);
   });

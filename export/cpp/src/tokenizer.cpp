@@ -5,6 +5,7 @@
 #include <queue>
 
 #include "error.hpp"
+#include "integer.hpp"
 #include "unicode.hpp"
 
 namespace pahi {
@@ -14,17 +15,21 @@ using Json = nlohmann::json;
 
 constexpr const char *kEndOfWord = "</w>";
 constexpr std::size_t kLongest = 1'000'000;
+constexpr std::int64_t kMostTokens = 1 << 30;
 
 // What a tokenizer must be for the rules below to be its own.
+constexpr const char *kNormalizer = R"json({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}, {"type": "Lowercase"}]})json";
+constexpr const char *kPreTokenizer = R"json({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"}, 
+  "behavior": "Removed", "invert": true},
+  {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]})json";
+constexpr const char *kModel = R"json({"type": "BPE", "dropout": null, "continuing_subword_prefix": "",
+  "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false})json";
+
 void check_kind(const Json &file) {
-  const Json &model = file.at("model");
-  std::vector<std::string> normalizers, splits;
-  for (const Json &one : file.at("normalizer").at("normalizers")) normalizers.push_back(one.at("type"));
-  for (const Json &one : file.at("pre_tokenizer").at("pretokenizers")) splits.push_back(one.at("type"));
-  const bool is_clip = model.at("type") == "BPE" && model.at("end_of_word_suffix") == kEndOfWord &&
-                       normalizers == std::vector<std::string>{"NFC", "Replace", "Lowercase"} &&
-                       splits == std::vector<std::string>{"Split", "ByteLevel"} &&
-                       file.at("post_processor").at("type") == "RobertaProcessing";
+  bool is_clip = file.at("normalizer") == Json::parse(kNormalizer) &&
+                 file.at("pre_tokenizer") == Json::parse(kPreTokenizer) &&
+                 file.at("post_processor").at("type") == "RobertaProcessing";
+  for (const auto &[name, value] : Json::parse(kModel).items()) is_clip = is_clip && file.at("model").at(name) == value;
   if (!is_clip) throw Error(PAHI_BAD_BUNDLE, "the tokenizer is not CLIP's, which is the only one known here");
 }
 
@@ -76,12 +81,11 @@ Tokenizer::Tokenizer(std::string_view json, std::size_t length, std::int64_t pad
     const Json file = Json::parse(json);
     check_kind(file);
     const Json &model = file.at("model");
-    vocabulary_ = model.at("vocab").get<std::unordered_map<std::string, std::int64_t>>();
+    for (const auto &[word, id] : model.at("vocab").items()) vocabulary_[word] = read_integer(id, 0, kMostTokens);
     std::size_t rank = 0;
     for (const Json &merge : model.at("merges")) {
       const std::string left = merge.at(0), right = merge.at(1);
-      merges_.emplace(std::pair(vocabulary_.at(left), vocabulary_.at(right)),
-                      Merge{rank++, vocabulary_.at(left + right)});
+      merges_[{vocabulary_.at(left), vocabulary_.at(right)}] = Merge{rank++, vocabulary_.at(left + right)};
     }
     for (const Json &token : file.at("added_tokens")) {
       if (token.at("normalized") || token.at("single_word") || token.at("lstrip") || token.at("rstrip")) {
@@ -89,13 +93,13 @@ Tokenizer::Tokenizer(std::string_view json, std::size_t length, std::int64_t pad
       }
       const std::string text = token.at("content");
       if (text.empty()) throw Error(PAHI_BAD_BUNDLE, "the tokenizer has an empty token");
-      added_.emplace_back(text, token.at("id").get<std::int64_t>());
+      added_.emplace_back(text, read_integer(token.at("id"), 0, kMostTokens));
     }
     std::stable_sort(added_.begin(), added_.end(),
                      [](const auto &a, const auto &b) { return a.first.size() > b.first.size(); });
     unknown_ = vocabulary_.at(model.at("unk_token").get<std::string>());
-    start_ = file.at("post_processor").at("cls").at(1);
-    end_ = file.at("post_processor").at("sep").at(1);
+    start_ = read_integer(file.at("post_processor").at("cls").at(1), 0, kMostTokens);
+    end_ = read_integer(file.at("post_processor").at("sep").at(1), 0, kMostTokens);
   } catch (const Json::exception &error) {
     throw Error(PAHI_BAD_BUNDLE, std::string("the tokenizer cannot be read: ") + error.what());
   } catch (const std::out_of_range &) {
@@ -106,6 +110,7 @@ Tokenizer::Tokenizer(std::string_view json, std::size_t length, std::int64_t pad
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view prompt) const {
+  if (prompt.size() > 4 * kLongest) throw Error(PAHI_BAD_PROMPT, "the prompt is too long");
   const CodePoints points = decode_utf8(prompt);
   const auto is_blank = [](char32_t point) { return is_space(point) || (point >= 0x1C && point <= 0x1F); };
   if (std::all_of(points.begin(), points.end(), is_blank)) throw Error(PAHI_BAD_PROMPT, "the prompt is empty");

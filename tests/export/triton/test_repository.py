@@ -62,7 +62,7 @@ def test_every_configuration_is_whole(repository: Path) -> None:
         assert (config.name, config.max_batch_size) == (name, 16)
         assert config.input and config.output and config.version_policy.latest.num_versions == 1
         assert bool(config.backend) != bool(config.platform)
-        assert (repository / name / "1").is_dir()
+        assert any((repository / name / "1").iterdir())  # git and object stores drop an empty folder
 
 
 def test_the_graph_has_a_warm_up_and_batches(repository: Path) -> None:
@@ -109,11 +109,33 @@ def test_onnxruntime_reads_a_folder_with_its_weights(tmp_path: Path) -> None:
 
 
 def test_tensorrt_takes_the_plan_of_its_gpu(with_plans: Bundle, tmp_path: Path) -> None:
-    repository = write_repository(with_plans.path, tmp_path / "models", Choice("tensorrt"))
+    repository = write_repository(with_plans.path, tmp_path / "models", Choice("tensorrt"), Batching(4))
     config = read_configs(repository)["pipeline"]
     assert config.backend == "tensorrt"
+    assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
     assert dict(config.cc_model_filenames) == {"8.6": "one-step-sm86.plan", "8.9": "one-step-sm89.plan"}
     assert (repository / "pipeline" / "1" / config.cc_model_filenames["8.6"]).read_bytes() == b"86"
+
+
+def test_a_plan_must_take_every_batch(with_plans: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="draws 1 to 4 pictures at once, not 1 to 8") as caught:
+        write_repository(with_plans.path, tmp_path / "models", Choice("tensorrt"))
+    assert caught.value.fix.startswith("use --batch 4")
+
+
+def test_another_noise_recipe_is_refused(with_plans: Bundle, tmp_path: Path) -> None:
+    write_manifest(with_plans.path, replace(with_plans.manifest, noise_recipe="other"))
+    with pytest.raises(BundleError, match="noise recipe 'other'"):
+        write_repository(with_plans.path, tmp_path / "models")
+
+
+def test_a_link_is_replaced_and_its_target_is_left(tmp_path: Path) -> None:
+    target, link = write_repository("emoji", tmp_path / "target"), tmp_path / "models"
+    link.symlink_to(target)
+    for _ in range(2):
+        write_repository("emoji", link, overwrite=True)
+    assert not link.is_symlink() and (target / "generate" / "config.pbtxt").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "target"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +171,7 @@ def test_only_a_repository_is_replaced(tmp_path: Path) -> None:
     assert read_configs(output)["pipeline"].parameters["steps"].string_value == "2"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="no repository of ours"):
+    with pytest.raises(OutputError, match="not a model repository"):
         write_repository("emoji", tmp_path / "mine", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "models"]
 
