@@ -63,11 +63,11 @@ class Process:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in () if self._process.stdout.closed else self._process.stdout:
             if line.startswith("{"):  # the rest is what a library printed while it was loaded
                 answer: dict[str, Any] = json.loads(line)
                 return answer
-        self._process.wait()
+        self.end()
         last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
         raise PahiError(f"{self._peer.name} failed: {last[-600:]}", fix=f"run {HERE / self._peer.program} by hand")
 

@@ -268,21 +268,21 @@ def test_a_replaced_bundle_that_could_not_be_removed_is_removed_later(tmp_path: 
     for folder in (output, tmp_path / ".bundle.old"):
         folder.mkdir()
         (folder / "old.txt").touch()
-    with export_module._building(output) as scratch:
+    with export_module._building(output, True) as scratch:
         (scratch / "new.txt").touch()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
 
 
 def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path) -> None:
     (tmp_path / ".bundle.old").mkdir()
-    with pytest.raises(ParityError), export_module._building(tmp_path / "bundle"):
+    with pytest.raises(ParityError), export_module._building(tmp_path / "bundle", True):
         raise ParityError("one-step.onnx is not PyTorch", fix="none")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:
     with (
-        export_module._building(tmp_path / "bundle"),
+        export_module._building(tmp_path / "bundle", True),
         pytest.raises(OutputError, match="another export or build is writing"),
     ):
         export_bundle(model, tmp_path / "bundle", name="x")
@@ -327,7 +327,7 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     output.mkdir()
     (output / "old.txt").touch()
-    with export_module._building(output) as scratch:
+    with export_module._building(output, True) as scratch:
         (scratch / "new.txt").touch()
         assert (output / "old.txt").exists()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]

@@ -26,10 +26,11 @@ constexpr const char *kModel = R"json({"type": "BPE", "dropout": null, "continui
   "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false})json";
 
 void check_kind(const Json &file) {
+  const Json model = Json::parse(kModel);
   bool is_clip = file.at("normalizer") == Json::parse(kNormalizer) &&
                  file.at("pre_tokenizer") == Json::parse(kPreTokenizer) &&
                  file.at("post_processor").at("type") == "RobertaProcessing";
-  for (const auto &[name, value] : Json::parse(kModel).items()) is_clip = is_clip && file.at("model").at(name) == value;
+  for (const auto &[name, value] : model.items()) is_clip = is_clip && file.at("model").at(name) == value;
   if (!is_clip) throw Error(PAHI_BAD_BUNDLE, "the tokenizer is not CLIP's, which is the only one known here");
 }
 

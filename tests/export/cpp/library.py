@@ -80,11 +80,11 @@ class Opened:
     def __del__(self) -> None:
         self.library.c.pahi_close(self.handle)
 
-    def draw(self, prompt: bytes | str, room: int | None = None, **fields: Any) -> NDArray[np.uint8]:
+    def draw(self, prompt: bytes | str | None, room: int | None = None, **fields: Any) -> NDArray[np.uint8]:
         """Pictures [count, H, W, 3]; `room` is the size that is told, if not what they need."""
         request = Request()
         self.library.c.pahi_request_init_sized(ctypes.byref(request), ctypes.c_size_t(ctypes.sizeof(request)))
-        request.prompt = prompt if isinstance(prompt, bytes) else prompt.encode()
+        request.prompt = prompt.encode() if isinstance(prompt, str) else prompt
         for name, value in fields.items():
             setattr(request, name, value)
         pictures = np.zeros((max(1, min(request.count, 64)), *self.shape), np.uint8)

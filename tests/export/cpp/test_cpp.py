@@ -179,7 +179,7 @@ def test_what_is_no_prompt(opened: Opened, prompt: bytes, message: str) -> None:
 )
 def test_what_cannot_be_drawn(opened: Opened, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(Failed, match=f"bad argument: .*{message}"):
-        opened.draw("panda", **fields)
+        opened.draw(**{"prompt": "panda"} | fields)
 
 
 def test_an_older_header_is_given_what_it_has_room_for(library: Library) -> None:
