@@ -267,7 +267,7 @@ def test_a_replaced_bundle_that_could_not_be_removed_is_removed_later(tmp_path: 
     output = tmp_path / "bundle"
     for folder in (output, tmp_path / ".bundle.old"):
         folder.mkdir()
-        (folder / "old.txt").touch()
+        (folder / "pahi.json").touch()
     with export_module._building(output, True) as scratch:
         (scratch / "new.txt").touch()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
@@ -326,10 +326,10 @@ def test_only_bundles_are_overwritten(model: Path, tmp_path: Path) -> None:
 def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     output.mkdir()
-    (output / "old.txt").touch()
+    (output / "pahi.json").touch()
     with export_module._building(output, True) as scratch:
         (scratch / "new.txt").touch()
-        assert (output / "old.txt").exists()
+        assert (output / "pahi.json").exists()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
 
 
