@@ -56,6 +56,7 @@ def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> i
         extra_options={},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()  # it appends what comes before
     return _read(quantizer.model.model, scratch)
 
 

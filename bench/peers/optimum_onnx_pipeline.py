@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from diffusers import AutoencoderKL
 from optimum.onnxruntime import ORTStableDiffusionPipeline  # type: ignore[import-not-found]
 from serving import serve  # type: ignore[import-not-found]
@@ -36,7 +37,7 @@ def main(model: str) -> None:
         pipeline.set_progress_bar_config(disable=True)
 
         def draw(prompt: str, seed: int) -> object:
-            random = np.random.RandomState(seed)
+            random = torch.Generator().manual_seed(seed)
             return pipeline(prompt, num_inference_steps=1, guidance_scale=0.0, generator=random).images[0]
 
         decoder = f"AutoencoderKL, {time_decoder(pipeline):.0f} ms of it"

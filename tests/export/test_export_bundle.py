@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -147,6 +148,8 @@ def test_eight_bits(model: Path, priors: dict[str, Path], bundle: Bundle, tmp_pa
     assert 30 < rows[stored.file, "PyTorch fp32, weights as trained"].psnr_db < 60
     assert 25 < rows[computed.file, "PyTorch fp32"].psnr_db < 60
     assert rows[computed.file, "PyTorch fp32"].tolerance == "PSNR >= 25 dB"
+    for graph in (stored, computed):
+        onnx.checker.check_model(eight.path / graph.file)  # that each node comes after those that it reads, for one
     assert not [path for path in eight.path.iterdir() if path.is_dir()]
     pictures = [np.asarray(Pipeline.load(eight, precision=p)("a red cat", seed=1), int) for p in eight.precisions]
     assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 8
