@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     args = parser.parse_args()
     try:
-        stale = list(find_stale(args.root) if args.check else refresh(args.root))
+        stale = list(dict.fromkeys(find_stale(args.root)) if args.check else refresh(args.root))
     except PahiError as error:
         print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
         return 1
@@ -63,7 +63,7 @@ def find_stale(root: Path) -> Iterator[Path]:
 
 def refresh(root: Path) -> Iterator[Path]:
     """Write those; yields each that it wrote."""
-    for path in list(find_stale(root)):
+    for path in dict.fromkeys(find_stale(root)):
         if path.suffix == ".png":
             report = path.with_suffix(".json")
             with _reading(f"{path.name} is a plot", report):
