@@ -26,7 +26,7 @@ def draw(report: Report, path: Path, digest: str) -> None:
     except ModuleNotFoundError as error:
         raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
     panels = list(_panels(report))
-    figure = Figure(figsize=(6.2 * min(2, len(panels)), 4.4 * -(-len(panels) // 2)), layout="constrained")
+    figure = Figure(figsize=((8, 13)[len(panels) > 1], 4.4 * -(-len(panels) // 2)), layout="constrained")
     places = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False).flat
     for panel, place in zip(panels, places, strict=False):
         panel(place)
@@ -37,9 +37,9 @@ def draw(report: Report, path: Path, digest: str) -> None:
 def _title(report: Report) -> str:
     machine = hardware(report).partition(":")[0]
     if "reference" in report:
-        return f"One picture, one step, batch 1. {machine}"
+        return f"One picture, one step, batch 1.\n{machine}"
     size = " x ".join(map(str, report["picture"]))
-    return f"{report['bundle']}, {report['precision']}, {size}, batch 1. {machine}"
+    return f"{report['bundle']}, {report['precision']}, {size}, batch 1.\n{machine}"
 
 
 def _panels(report: Report) -> list[Callable[[Any], None]]:
@@ -77,12 +77,12 @@ def components(report: Report, panel: Any) -> None:
         left = {key: left[key] + width for key, width in zip(stacks, widths, strict=True)}
     panel.invert_yaxis()
     panel.set_xlabel("ms of each component, alone, one step")
-    panel.legend(fontsize=8, ncols=2)
+    panel.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def quality(report: Report, label: str, panel: Any) -> None:
     """The paper's trade: mean score against time, a point for each prior and number of steps."""
-    sides = cycle((("right", -6), ("left", 6)))  # so that names of two runtimes do not meet
+    sides = cycle((("bottom", 6), ("top", -6)))  # so that names of two runtimes do not meet
     for runtime, (side, offset) in zip(working(report), sides, strict=False):
         colour = COLOURS.get(runtime["runtime"], "0.5")
         for row in (row for row in runtime["rows"] if row["scores"]):
@@ -90,12 +90,12 @@ def quality(report: Report, label: str, panel: Any) -> None:
             panel.plot(*place, MARKERS.get(row["steps"], "^"), color=colour)
             text = "no prior" if row["prior"] == GAUSSIAN else row["prior"].upper()
             panel.annotate(
-                text, place, xytext=(offset, 0), textcoords="offset points", fontsize=7, ha=side, va="center"
+                text, place, xytext=(0, offset), textcoords="offset points", fontsize=7, ha="center", va=side
             )
         panel.plot([], [], color=colour, label=runtime["runtime"])
     for steps, marker in MARKERS.items():
         panel.plot([], [], marker, color="0.5", label=f"{steps} step{'s' * (steps > 1)}")
-    panel.margins(x=0.2)
+    panel.margins(0.12)
     panel.set_xlabel("ms a picture, median")
     panel.set_ylabel(f"mean score, {label}")
     panel.legend(fontsize=8, ncols=2)
@@ -111,9 +111,9 @@ def contenders(report: Report, panel: Any) -> None:
         panel.plot([times["low"], times["high"]], [place, place], color="0.2", linewidth=1.5)
         text = f" {times['median']:.2f} ({row['ms']['median'] / 1000:.2f} s)"
         panel.annotate(text, (times["high"], place), va="center", fontsize=8)
-    panel.axvline(1, color="black", linewidth=1)
+    panel.axvline(1, color="0.7", linewidth=1, zorder=0)
     full = [" (full autoencoder)" if row["decoder"].startswith("AutoencoderKL") else "" for row in rows]
     panel.set_yticks(range(len(rows)), [row["name"] + note for row, note in zip(rows, full, strict=True)], fontsize=8)
     panel.invert_yaxis()
-    panel.margins(x=0.18)
+    panel.margins(x=0.25)
     panel.set_xlabel(f"time over {report['reference']['name']}'s (line), with the 95 % interval")
