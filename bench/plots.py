@@ -7,12 +7,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench.markdown import hardware, scorers_of, working
+from pahi_rt.bench.markdown import Report, hardware, scorers_of, working
 from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
 
-Report = dict[str, Any]
 REPORT = "Report"
 """The text in a PNG that says which report it was drawn from."""
 COLOURS = {"onnxruntime": "tab:blue", "openvino": "tab:orange", "openvino-bf16": "tab:red"}

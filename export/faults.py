@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 
 AT_ONCE = 10
 """Nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
@@ -53,8 +53,7 @@ def _run(path: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> dict[s
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     runtime = require_onnxruntime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
     # Fused nodes would hide where a value comes from.
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))

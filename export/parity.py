@@ -23,7 +23,7 @@ from pahi_rt.errors import ParityError
 from pahi_rt.export.faults import find_fault
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.noise import draw_noise
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator
 from pahi_rt.train.priors import Prior, kl_divergence, sample_noise
@@ -136,7 +136,7 @@ def draw_graph(path: Path, inputs: Inputs) -> Pictures:
 
 def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
     """The levels that the graph draws from all `inputs` at once."""
-    levels: NDArray[np.uint8] = _session(str(path), _session_options()).run(None, inputs)[0]
+    levels: NDArray[np.uint8] = _session(str(path), session_options()).run(None, inputs)[0]
     return levels
 
 
@@ -204,15 +204,9 @@ def _psnr(error: NDArray[np.float64]) -> float:
 
 def open_session(model: onnx.ModelProto, folder: Path) -> Any:
     """A session of a model in memory, whose weights lie in `folder`."""
-    options = _session_options()
+    options = session_options()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return _session(model.SerializeToString(), options)
-
-
-def _session_options() -> Any:
-    options = require_onnxruntime().SessionOptions()
-    options.log_severity_level = 3
-    return options
 
 
 def _session(model: str | bytes, options: Any) -> Any:

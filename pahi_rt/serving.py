@@ -28,8 +28,8 @@ from pahi_rt.tokenizer import Tokenizer
 Array = NDArray[Any]
 
 
-class Step:
-    """A model that answers requests one by one."""
+class Model:
+    """What Triton makes of each model.py."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Called once, before the first request."""
@@ -41,6 +41,10 @@ class Step:
 
     def load(self) -> None:
         """Whatever the model needs."""
+
+
+class Step(Model):
+    """A model that answers requests one by one."""
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -83,7 +87,7 @@ class PngModel(Step):
         return np.array([[_encode(picture)] for picture in read(request, "image")], np.object_)
 
 
-class PipelineModel(Step):
+class PipelineModel(Model):
     """input_ids [B, T], noise [B, C, h, w], prior_strength [B] -> image [B, H, W, 3], all requests at once."""
 
     def load(self) -> None:

@@ -18,7 +18,7 @@ import openvino_genai  # type: ignore[import-not-found]
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from openvino_tokenizers import convert_tokenizer  # type: ignore[import-not-found]
-from serving import serve  # type: ignore[import-not-found]
+from serving import picture_size, serve  # type: ignore[import-not-found]
 from transformers import CLIPTextModel, CLIPTokenizer
 
 
@@ -48,7 +48,7 @@ def main(model: str, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         convert(Path(model), Path(folder))
         pipeline = openvino_genai.Text2ImagePipeline(folder)
-        size = 8 * json.loads((Path(model) / "unet" / "config.json").read_text())["sample_size"]
+        size = picture_size(model)
         pipeline.reshape(1, size, size, 1.0)
         pipeline.compile("CPU", INFERENCE_PRECISION_HINT=precision)
 

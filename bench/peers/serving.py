@@ -9,8 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 PROMPTS = ("a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull")
+
+
+def picture_size(model: str) -> int:
+    """Pixels of an edge of what a diffusers folder of Stable Diffusion draws."""
+    config = json.loads((Path(model) / "unet" / "config.json").read_text())
+    return 8 * int(config["sample_size"])
 
 
 def serve(draw: Callable[[str, int], object], **described: str) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import stable_diffusion_cpp  # type: ignore[import-not-found]
-from serving import serve  # type: ignore[import-not-found]
+from serving import picture_size, serve  # type: ignore[import-not-found]
 
 
 def main(model: str, weights: str) -> None:
     tiny = Path(model) / "vae" / "diffusion_pytorch_model.safetensors"
-    size = 8 * json.loads((Path(model) / "unet" / "config.json").read_text())["sample_size"]
+    size = picture_size(model)
     pipeline = stable_diffusion_cpp.StableDiffusion(
         model_path=model,
         taesd_path=str(tiny),

@@ -89,11 +89,11 @@ def step_config(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most
     return (
         _head(name, inputs, outputs, most)
         | {"backend": "python", "instance_group": [{"count": 1, "kind": Word("KIND_CPU")}], "dynamic_batching": {}}
-        | _parameters(parameters)
+        | parameters_of(parameters)
     )
 
 
-def pipeline_config(ports: Ports, batching: Batching, backend: Message, parameters: Mapping[str, object]) -> Message:
+def pipeline_config(ports: Ports, batching: Batching, backend: Message) -> Message:
     """The fused graph; `backend` says what runs it, and where. It draws one picture before it takes requests."""
     sample = [
         {
@@ -109,7 +109,6 @@ def pipeline_config(ports: Ports, batching: Batching, backend: Message, paramete
             "dynamic_batching": {"max_queue_delay_microseconds": batching.delay_us},
             "model_warmup": [{"name": "a picture", "batch_size": 1, "inputs": sample}],
         }
-        | _parameters(parameters)
     )
 
 
@@ -146,7 +145,7 @@ def _head(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most: int)
     }
 
 
-def _parameters(values: Mapping[str, object]) -> Message:
+def parameters_of(values: Mapping[str, object]) -> Message:
     return {"parameters": [{"key": key, "value": {"string_value": str(value)}} for key, value in values.items()]}
 
 

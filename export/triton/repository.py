@@ -30,6 +30,7 @@ from pahi_rt.export.triton.config import (
     Ports,
     ensemble_config,
     format_message,
+    parameters_of,
     pipeline_config,
     step_config,
 )
@@ -38,9 +39,7 @@ from pahi_rt.pipeline import check_recipe
 from pahi_rt.prior import choose_prior
 
 CONFIG, VERSION = "config.pbtxt", "1"
-MODEL = (
-    '"""Written by `pahi-rt embed triton`."""\n\nfrom pahi_rt.serving import {} as TritonPythonModel  # noqa: F401\n'
-)
+MODEL = '"""Written by `pahi-rt embed triton`."""\n\nfrom pahi_rt.serving import {} as TritonPythonModel\n'
 PLACEHOLDER = "Triton wants this folder of an ensemble; git and object stores would drop an empty one.\n"
 Write = Callable[[Path], Message]
 """Puts a model's files into the folder of its version; returns the fields of its configuration that name them."""
@@ -110,9 +109,7 @@ def _write_models(folder: Path, bundle: Bundle, ports: Ports, batching: Batching
     spec, most = bundle.manifest.tokenizer, batching.most
     pipeline = folder / "pipeline" / VERSION
     pipeline.mkdir(parents=True)
-    fields = write(pipeline)
-    parameters = fields.pop("parameters", {})
-    _write_config(folder, pipeline_config(ports, batching, fields, parameters))
+    _write_config(folder, pipeline_config(ports, batching, write(pipeline)))
     tokenizer = step_config(
         "tokenizer", [ports.prompt], [ports.ids], most, max_length=spec.max_length, pad_id=spec.pad_id
     )
@@ -168,7 +165,7 @@ def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, 
     (folder / "model.py").write_text(MODEL.format("PipelineModel"), encoding="utf-8")
     chosen = {"runtime": "auto", "steps": graph.steps, "prior": prior, "precision": graph.precision}
     # The runtime looks for a GPU itself.
-    return {"backend": "python", "instance_group": batching.on("CPU"), "parameters": chosen}
+    return {"backend": "python", "instance_group": batching.on("CPU")} | parameters_of(chosen)
 
 
 def _write_onnx(bundle: Bundle, graph: Graph, batching: Batching, folder: Path) -> Message:
