@@ -6,7 +6,7 @@ Triton writes them in protobuf's text format; a message here is a mapping, a rep
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pahi_rt.manifest import STRENGTH
@@ -27,10 +27,15 @@ class Port:
     dims: tuple[int, ...] = (1,)
     is_scalar: bool = False
     """Whether the model itself takes [B] where clients give [B, 1]."""
+    is_optional: bool = False
 
     def to_message(self) -> Message:
-        shape: Message = {"reshape": {"shape": []}} if self.is_scalar else {}
-        return {"name": self.name, "data_type": Word(f"TYPE_{self.type}"), "dims": list(self.dims)} | shape
+        message: Message = {"name": self.name, "data_type": Word(f"TYPE_{self.type}"), "dims": list(self.dims)}
+        if self.is_scalar:
+            message["reshape"] = {"shape": []}
+        if self.is_optional:
+            message["optional"] = True
+        return message
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def ensemble_config(name: str, ports: Ports, steps: Sequence[tuple[str, list[Por
 
 
 def _plain(port: Port) -> Port:
-    return Port(port.name, port.type, port.dims)
+    return replace(port, is_scalar=False)
 
 
 def _same(port: Port) -> Message:

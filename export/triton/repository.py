@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle, verify
@@ -115,11 +115,14 @@ def _write_models(folder: Path, bundle: Bundle, ports: Ports, batching: Batching
     )
     _write_step(folder, tokenizer, "TokenizerModel")
     shutil.copyfile(bundle.file(spec.file), folder / "tokenizer" / VERSION / "tokenizer.json")
-    _write_step(folder, step_config("noise", [ports.seed], [ports.noise], most), "NoiseModel")
+    # Noise needs no input_ids, but must not be drawn beside them: when one of two steps at once fails, Triton's
+    # ensemble may crash the whole server (2.51 does, after some hundred bad prompts).
+    after_tokenizer = [ports.seed, replace(ports.ids, is_optional=True)]
+    _write_step(folder, step_config("noise", after_tokenizer, [ports.noise], most), "NoiseModel")
     _write_step(folder, step_config("png", [ports.image], [ports.png], most), "PngModel")
     steps = [
         ("tokenizer", [ports.prompt], ports.ids),
-        ("noise", [ports.seed], ports.noise),
+        ("noise", after_tokenizer, ports.noise),
         ("pipeline", ports.graph, ports.image),
     ]
     for name, last in (("generate", []), ("generate_png", [("png", [ports.image], ports.png)])):

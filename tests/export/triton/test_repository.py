@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_what_steps_hand_on_is_what_the_next_ones_take(repository: Path) -> None
             known |= {step.output_map[port.name]: (port.data_type, list(port.dims)) for port in model.output}
         for port in configs[name].output:
             assert known[port.name] == (port.data_type, list(port.dims))
+
+
+def test_no_two_steps_run_at_once(repository: Path) -> None:
+    """Triton's ensembles crash the server when one of two fails."""
+    configs = read_configs(repository)
+    for name in ("generate", "generate_png"):
+        steps = configs[name].ensemble_scheduling.step
+        for before, step in itertools.pairwise(steps):
+            assert set(before.output_map.values()) & set(step.input_map.values())
 
 
 def test_the_bundle_is_inside_and_whole(repository: Path) -> None:

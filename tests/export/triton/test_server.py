@@ -21,6 +21,7 @@ from pahi_rt import Pipeline
 from pahi_rt.cli import app
 from pahi_rt.export.triton.config import Batching
 from pahi_rt.export.triton.repository import Choice, write_repository
+from pahi_rt.noise import draw_noise
 
 pytestmark = [
     pytest.mark.triton,
@@ -139,6 +140,22 @@ def test_a_bad_request_spoils_no_other(server: Server, pipeline: Pipeline) -> No
             assert re.search("empty|no UTF-8|no prior strength", str(result))
         else:
             assert isinstance(result, np.ndarray) and differ(result, pipeline("panda", seed=seed)) <= 1
+
+
+def test_a_thousand_bad_requests_do_not_end_the_server(server: Server, pipeline: Pipeline) -> None:
+    client = connect(server, "grpc")
+    given = inputs("grpc", prompt=b"", seed=1, prior_strength=1.0)
+    for _ in range(1000):
+        with pytest.raises(Exception, match="empty"):
+            client.infer("generate", given, client_timeout=60)
+    picture = client.infer("generate", inputs("grpc", prompt=b"panda", seed=3, prior_strength=1.0)).as_numpy("image")
+    assert np.array_equal(picture[0], np.asarray(pipeline("panda", seed=3)))
+
+
+def test_noise_alone(server: Server) -> None:
+    client = connect(server, "http")
+    noise = client.infer("noise", inputs("http", seed=[3, 2**64 - 1])).as_numpy("noise")
+    assert np.array_equal(noise, draw_noise([3, 2**64 - 1], (4, 16, 16)))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
