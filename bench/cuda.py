@@ -64,7 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--model", default="sd-turbo", help=f"a diffusers folder, or random weights: {RANDOM}")
     parser.add_argument("--work", type=Path, help="keep random weights in this folder, and use those that are there")
-    parser.add_argument("--bundle", type=Path, help="an export of the same architecture, for ONNX Runtime")
+    parser.add_argument("--bundle", type=Path, help="an export of the same architecture, for ONNX Runtime and TensorRT")
     parser.add_argument("--pictures", type=int, default=60, help="pairs of pictures for each contender")
     parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no contender is begun")
     parser.add_argument("--autotune", action="store_true", help="torch.compile's max-autotune too: minutes more")
@@ -164,8 +164,7 @@ class Race:
         if reference:
             done |= compare(own_ms, other_ms[0], reference, is_overhead)
         done |= self._check_pictures(row, built)
-        if built.module is not None:
-            done["gflop"] = round(count_flops(built.module, self.setup.on_device(built.module)) / 1e9, 3)
+        done["gflop"] = round(count_flops(built.module, self.setup.on_device(built.module)) / 1e9, 3)
         if row.name in self._wanted:
             self._kept[row.name] = built
         return done

@@ -28,6 +28,13 @@ RANDOM = ("sd-turbo", "tiny")
 EAGER, GRAPH = "eager fp32", "CUDA graph fp16"
 """The numerical reference, and what the others are timed against on a GPU."""
 
+BUNDLES = {
+    "ONNX Runtime CUDA": "onnxruntime-cuda",
+    "TensorRT": "tensorrt",
+    "TensorRT for RTX": "tensorrt-rtx",
+}
+"""Rows that draw through a bundle -> their runtimes."""
+
 Draw = Callable[[Tensor, Tensor], Tensor]
 """Token ids int64 [1, T] and noise float32 [1, C, h, w] on the host -> picture uint8 [1, H, W, 3] on the host."""
 
@@ -37,8 +44,8 @@ class Built:
     """A contender that is ready to draw."""
 
     draw: Draw
-    module: Fused | None = None
-    """What it computes, for its FLOPs; None where that is not ours to count."""
+    module: Fused
+    """What it computes, for its FLOPs."""
     is_same_picture: bool = True
     """Whether it should draw what the reference does: weights, steps and prior are the same."""
 
@@ -139,7 +146,10 @@ def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:
         Contender(
             f"{GRAPH} channels-last", partial(run_graph, is_half=True, is_channels_last=True), base, why_not=no_gpu
         ),
-        Contender("ONNX Runtime CUDA", run_onnxruntime, base, why_not=no_gpu or no_bundle),
+        *(
+            Contender(name, partial(run_bundle, runtime=runtime), base, why_not=no_gpu or no_bundle)
+            for name, runtime in BUNDLES.items()
+        ),
         Contender("torch.compile reduce-overhead", partial(run_compiled, "reduce-overhead"), base, why_not=no_gpu),
         Contender("AOTInductor", run_aot_inductor, base, why_not=no_gpu),
         Contender(
@@ -189,8 +199,11 @@ def run_aot_inductor(setup: Setup, *, is_half: bool = True) -> Built:
     return Built(_call(setup, fused, _inductor.aoti_load_package(package)), fused)
 
 
-def run_onnxruntime(setup: Setup, *, runtime: str = "onnxruntime-cuda") -> Built:
-    """A bundle's graph of one step, which has weights of its own. PahiError if its inputs have other shapes."""
+def run_bundle(setup: Setup, *, runtime: str) -> Built:
+    """A bundle's graph of one step, which has weights of its own, or its plan.
+
+    PahiError if its inputs have other shapes, or if there is no such runtime or plan.
+    """
     bundle = open_bundle(str(setup.bundle))
     ids, noise = setup.inputs[0]
     takes = (bundle.manifest.tokenizer.max_length, *bundle.manifest.image.latent_shape)
@@ -203,7 +216,7 @@ def run_onnxruntime(setup: Setup, *, runtime: str = "onnxruntime-cuda") -> Built
     def draw(ids: Tensor, noise: Tensor) -> Tensor:
         return torch.from_numpy(loaded.run(ids.numpy(), noise.numpy(), strength))
 
-    return Built(draw, is_same_picture=False)
+    return Built(draw, setup.fuse(), is_same_picture=False)
 
 
 def _arrange(fused: Fused, is_channels_last: bool) -> Fused:

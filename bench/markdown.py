@@ -156,17 +156,19 @@ def _fidelity(row: Report) -> str:
 
 def cuda(report: Report) -> str:
     """Of pahi_rt.bench.cuda: how PyTorch runs the fused module, and those that could not be measured."""
-    return table(("", "median ms", ""), list(_cuda_rows(report))) + "\n\n" + hardware(report)
+    head = ("", "median ms", "of limit", "")
+    return table(head, list(_cuda_rows(report))) + "\n\n" + hardware(report)
 
 
 def _cuda_rows(report: Report) -> Iterator[tuple[object, ...]]:
     for row in report["contenders"]:
         if "ms" not in row:
-            yield row["name"], "", row.get("reason") or row["status"]
+            yield row["name"], "", "", row.get("reason") or row["status"]
             continue
         times = row.get("time_over_reference")
         ratio = f"{times['median']:.3f} x {row['reference']}" if times else ""
-        yield row["name"], f"{row['ms']['median']:.1f}", ratio
+        share = row.get("share_of_compute_limit_percent")
+        yield row["name"], f"{row['ms']['median']:.1f}", "" if share is None else f"{share:.0f} %", ratio
 
 
 def table1(report: Report) -> str:

@@ -11,12 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pahi_rt import PahiError
 from pahi_rt.bench import cuda, machine
-from pahi_rt.bench.cuda_contenders import EAGER, GRAPH, Built, Contender, Setup, contenders, run_eager, run_onnxruntime
+from pahi_rt.bench.cuda_contenders import (
+    BUNDLES,
+    EAGER,
+    GRAPH,
+    Built,
+    Contender,
+    Setup,
+    contenders,
+    run_bundle,
+    run_eager,
+)
 from pahi_rt.bench.cuda_limits import count_flops
 
 MEASURED = [EAGER, f"{EAGER}, PAHI", f"{EAGER}, two steps", f"{EAGER}, two steps, PAHI"]
 MEASURED += ["eager fp16", "eager fp16 channels-last"]
-NEED_A_GPU = [GRAPH, "eager TF32", f"{GRAPH} channels-last", "ONNX Runtime CUDA"]
+NEED_A_GPU = [GRAPH, "eager TF32", f"{GRAPH} channels-last", *BUNDLES]
 NEED_A_GPU += ["torch.compile reduce-overhead", "AOTInductor", "torch.compile max-autotune"]
 
 
@@ -176,14 +186,14 @@ def test_nothing_in_the_module_waits_for_the_device(setup: Setup, has_prior: boo
     assert not seen.called & {"_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero", "equal"}
 
 
-def test_onnxruntime_draws_through_a_bundle(setup: Setup, contract: Path) -> None:
+def test_a_bundle_draws(setup: Setup, contract: Path) -> None:
     small = Setup("cpu", "tiny", setup.work, contract)
     with pytest.raises(PahiError, match="the bundle takes tokens and noise of the shape"):
-        run_onnxruntime(small, runtime="onnxruntime")
+        run_bundle(small, runtime="onnxruntime")
     ids, noise = setup.inputs[0]
     # The bundle's vocabulary is smaller than the model's.
     small.inputs = [(ids.clamp(max=500), noise[:, :, :4, :4].contiguous())]
-    built = run_onnxruntime(small, runtime="onnxruntime")
+    built = run_bundle(small, runtime="onnxruntime")
     picture = built.draw(*small.inputs[0])
     assert picture.shape == (1, 32, 32, 3) and picture.dtype == torch.uint8
     assert not built.is_same_picture
