@@ -59,5 +59,5 @@ $(VENV)/.triton: pyproject.toml | $(BIN)/python
 # Packages of Debian, unpacked; elsewhere the tests of the C library are skipped.
 $(VENV)/.cpp: tests/export/cpp/fetch.sh | $(BIN)/python
 	@echo "fetching headers into $(VENV)/cpp ..." >&2
-	@tests/export/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
+	@tests/export/cpp/fetch.sh $(VENV)/cpp $(abspath $(BIN)/python) || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
 	@touch $@

@@ -1,4 +1,5 @@
-/* pahi-generate BUNDLE PROMPT -o FILE.png [--seed N] [--steps N] [--prior KIND] [--threads N] */
+/* pahi-generate BUNDLE PROMPT -o FILE.png [--seed N] [--steps N] [--prior KIND] [--runtime NAME]
+ *               [--threads N] */
 
 #include <pahi.h>
 #include <png.h>
@@ -50,6 +51,7 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "--seed") == 0) request.seed = strtoull(argv[i + 1], NULL, 10);
     else if (strcmp(argv[i], "--steps") == 0) options.steps = (uint32_t)strtoul(argv[i + 1], NULL, 10);
     else if (strcmp(argv[i], "--prior") == 0) options.prior = argv[i + 1];
+    else if (strcmp(argv[i], "--runtime") == 0) options.runtime = argv[i + 1];
     else if (strcmp(argv[i], "--threads") == 0) options.threads = (uint32_t)strtoul(argv[i + 1], NULL, 10);
     else return fail("there is no such option");
   }

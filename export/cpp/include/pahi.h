@@ -24,14 +24,14 @@ typedef enum pahi_status {
   PAHI_BAD_ARGUMENT = 1, /* a null pointer, a struct of no known size, a buffer that is too small, ... */
   PAHI_BAD_PROMPT = 2,   /* blank, no UTF-8, or with nothing in it that the model can read */
   PAHI_BAD_BUNDLE = 3,   /* a file is missing, damaged, of another version, or lacks what was asked for */
-  PAHI_RUNTIME_ERROR = 4, /* ONNX Runtime refused to load or to draw */
+  PAHI_RUNTIME_ERROR = 4, /* ONNX Runtime, TensorRT or CUDA refused to load or to draw */
   PAHI_CANCELLED = 5,    /* the progress callback said so */
   PAHI_OUT_OF_MEMORY = 6
 } pahi_status;
 
 typedef enum pahi_log_level { PAHI_LOG_INFO = 0, PAHI_LOG_WARNING = 1, PAHI_LOG_ERROR = 2 } pahi_log_level;
 
-/* What the library has to say, ONNX Runtime's warnings and errors included; `text` is valid during the call, which may
+/* What the library has to say, its runtime's warnings and errors included; `text` is valid during the call, which may
  * come from any thread. */
 typedef void (*pahi_log_callback)(void *user, pahi_log_level level, const char *text);
 
@@ -43,7 +43,9 @@ typedef struct pahi_options {
   uint32_t steps;        /* denoising steps: 1 */
   const char *prior;     /* "pahi", "hi" or "gaussian"; NULL: the bundle's best */
   const char *precision; /* such as "fp32"; NULL: the bundle's first */
-  uint32_t threads;      /* at most 1024; 0: one for each physical core */
+  const char *runtime;   /* "onnxruntime", or what the library was built with: "tensorrt" or "tensorrt-rtx", which draw on
+                          * the thread's current GPU; NULL: "onnxruntime" */
+  uint32_t threads;      /* of the CPU, at most 1024; 0: one for each physical core */
   pahi_log_callback log; /* NULL: silence */
   void *log_user;
 } pahi_options;

@@ -42,6 +42,16 @@ Graph read_graph(const Json &graph) {
   return read;
 }
 
+Engine read_engine(const Json &engine) {
+  return {engine.at("file"),           engine.at("graph_sha256"),         engine.at("runtime"),
+          engine.at("runtime_version"), engine.at("compute_capabilities"), read_size(engine.at("batch").at(0))};
+}
+
+// Python's packages may add a word to the library's own version: 10.14.1.48.post1.
+bool is_version(const std::string &written, const std::string &version) {
+  return written == version || written.compare(0, version.size() + 1, version + ".") == 0;
+}
+
 }  // namespace
 
 Manifest::Manifest(std::string_view json) {
@@ -62,8 +72,9 @@ Manifest::Manifest(std::string_view json) {
     max_length = read_size(reader.at("max_length"));
     pad = read_integer(reader.at("pad_id"), 0, INT32_MAX);
     for (const Json &graph : data.at("graphs")) graphs.push_back(read_graph(graph));
+    for (const Json &engine : data.at("engines")) engines.push_back(read_engine(engine));
     for (const auto &[name, record] : data.at("files").items()) {
-      files[name] = static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, INT64_MAX));
+      files[name] = {static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, INT64_MAX)), record.at("sha256")};
     }
   } catch (const Json::exception &error) {
     fail(std::string("pahi.json cannot be read: ") + error.what());
@@ -91,6 +102,24 @@ const Graph &Manifest::choose(std::uint32_t steps, const std::string &prior, con
   fail("the bundle has no graph of " + std::to_string(steps) + " steps with the prior " + prior + " in " + precision);
 }
 
+const Engine &Manifest::choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
+                                      const std::string &capability) const {
+  const auto exported = files.find(graph.file);
+  std::string reason = "none was built";
+  for (const Engine &engine : engines) {
+    const auto &known = engine.capabilities;
+    if (engine.runtime != runtime || exported == files.end() || engine.graph_sha256 != exported->second.sha256) continue;
+    if (!is_version(engine.version, version)) {
+      reason = "it is of version " + engine.version + ", and " + version + " is installed";
+    } else if (std::find(known.begin(), known.end(), capability) == known.end()) {
+      reason = engine.file + " is not for this GPU's compute capability, " + capability;
+    } else {
+      return engine;
+    }
+  }
+  fail("no " + runtime + " plan of " + graph.file + " fits: " + reason + "; pahi-rt build makes one");
+}
+
 std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest,
                                 const std::string &name) {
   const auto listed = manifest.files.find(name);
@@ -104,8 +133,8 @@ std::filesystem::path find_file(const std::filesystem::path &folder, const Manif
   }
   const auto size = std::filesystem::file_size(path, error);
   if (error) fail(path.string() + " cannot be read: " + error.message());
-  if (size != listed->second) {
-    fail(path.string() + " has " + std::to_string(size) + " bytes instead of " + std::to_string(listed->second));
+  if (size != listed->second.size) {
+    fail(path.string() + " has " + std::to_string(size) + " bytes instead of " + std::to_string(listed->second.size));
   }
   return path;
 }

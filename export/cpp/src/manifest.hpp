@@ -19,6 +19,18 @@ struct Graph {
   std::vector<std::string> weights;
 };
 
+// A plan of TensorRT.
+struct Engine {
+  std::string file, graph_sha256, runtime, version;
+  std::vector<std::string> capabilities;  // of GPUs, without the dot: "86"
+  std::uint32_t least;                    // pictures at once
+};
+
+struct Record {
+  std::uintmax_t size;  // bytes
+  std::string sha256;
+};
+
 class Manifest {
  public:
   // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) for what is no bundle of a version that is known here.
@@ -27,6 +39,10 @@ class Manifest {
   // For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
   const Graph &choose(std::uint32_t steps, const std::string &prior, const std::string &precision) const;
   std::string best_prior() const;
+  // The plan of `graph` that a runtime of that version can run on that GPU; throws Error(PAHI_BAD_BUNDLE) with the reason
+  // why there is none.
+  const Engine &choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
+                              const std::string &capability) const;
   const std::string &first_precision() const { return graphs.front().precision; }
 
   std::uint32_t height, width;                 // pixels
@@ -35,7 +51,8 @@ class Manifest {
   std::size_t max_length;                      // tokens
   std::int64_t pad;
   std::vector<Graph> graphs;
-  std::map<std::string, std::uintmax_t> files;  // name -> bytes
+  std::vector<Engine> engines;
+  std::map<std::string, Record> files;
 };
 
 // The path of a file that the manifest lists: inside the folder, neither a link nor below one, of the size that is said.

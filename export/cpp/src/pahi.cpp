@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <iterator>
+#include <memory>
 #include <new>
 #include <string>
 
 #include "error.hpp"
-#include "graph.hpp"
+#include "file.hpp"
+#include "log.hpp"
 #include "manifest.hpp"
 #include "noise.hpp"
+#include "session.hpp"
 #include "tokenizer.hpp"
 
 struct pahi_pipeline {
@@ -22,7 +23,7 @@ struct pahi_pipeline {
   std::string prior;
   const pahi::Graph &graph;
   pahi::Tokenizer tokenizer;
-  pahi::Session session;
+  std::unique_ptr<const pahi::Session> session;
 };
 
 namespace {
@@ -30,31 +31,6 @@ namespace {
 using pahi::Error;
 
 thread_local std::string last_error;
-
-std::string read_text(const std::filesystem::path &path) try {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) throw Error(PAHI_BAD_BUNDLE, path.string() + " cannot be read");
-  return text;
-} catch (const std::ios_base::failure &) {  // of a folder
-  throw Error(PAHI_BAD_BUNDLE, path.string() + " cannot be read");
-}
-
-std::filesystem::path find_graph(const std::filesystem::path &folder, const pahi::Manifest &manifest,
-                                 const pahi::Graph &graph) {
-  for (const std::string &name : graph.weights) find_file(folder, manifest, name);
-  return find_file(folder, manifest, graph.file);
-}
-
-void say(const pahi_options &options, pahi_log_level level, const std::string &text) {
-  if (options.log != nullptr) options.log(options.log_user, level, text.c_str());
-}
-
-void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const char *, const char *,
-                       const char *message) {
-  say(*static_cast<const pahi_options *>(options), level >= ORT_LOGGING_LEVEL_ERROR ? PAHI_LOG_ERROR : PAHI_LOG_WARNING,
-      message);
-}
 
 // As a program gives it. There is one size so far; what later versions add gets the usual values for this one.
 template <typename Struct>
@@ -120,7 +96,7 @@ void draw(const pahi_pipeline &pipeline, const pahi_request &request, std::uint8
   const float strength = choose_strength(pipeline, request.prior_strength);
   const auto ids = pipeline.tokenizer.encode(request.prompt);
   for (std::uint32_t i = 0; i < request.count; ++i) {
-    pipeline.session.draw(ids, pahi::draw_noise(request.seed + i, values), strength, rgb + i * picture);
+    pipeline.session->draw(ids, pahi::draw_noise(request.seed + i, values), strength, rgb + i * picture);
     if (request.progress != nullptr && request.progress(request.progress_user, i + 1, request.count) != 0) {
       throw Error(PAHI_CANCELLED, "cancelled");
     }
@@ -131,19 +107,19 @@ void draw(const pahi_pipeline &pipeline, const pahi_request &request, std::uint8
 
 pahi_pipeline::pahi_pipeline(const std::filesystem::path &folder, const pahi_options &options)
     : options(options),
-      manifest(read_text(folder / "pahi.json")),
+      manifest(pahi::read_file(folder / "pahi.json")),
       prior(options.prior == nullptr ? manifest.best_prior() : options.prior),
       graph(manifest.choose(options.steps, prior,
                             options.precision == nullptr ? manifest.first_precision() : options.precision)),
-      tokenizer(read_text(find_file(folder, manifest, manifest.tokenizer)), manifest.max_length, manifest.pad),
-      session(find_graph(folder, manifest, graph), manifest, graph, options.threads, tell, &this->options) {
-  say(options, PAHI_LOG_INFO, "opened " + folder.string() + ": " + graph.file);
+      tokenizer(pahi::read_file(find_file(folder, manifest, manifest.tokenizer)), manifest.max_length, manifest.pad),
+      session(open_session(folder, manifest, graph, this->options)) {
+  pahi::say(options, PAHI_LOG_INFO, ("opened " + folder.string() + ": " + graph.file).c_str());
 }
 
 extern "C" {
 
 void pahi_options_init_sized(pahi_options *options, size_t size) {
-  write_struct<pahi_options>({sizeof(pahi_options), 1, nullptr, nullptr, 0, nullptr, nullptr}, options, size);
+  write_struct<pahi_options>({sizeof(pahi_options), 1, nullptr, nullptr, nullptr, 0, nullptr, nullptr}, options, size);
 }
 
 void pahi_request_init_sized(pahi_request *request, size_t size) {

@@ -28,6 +28,7 @@ class Options(ctypes.Structure):
         ("steps", ctypes.c_uint32),
         ("prior", ctypes.c_char_p),
         ("precision", ctypes.c_char_p),
+        ("runtime", ctypes.c_char_p),
         ("threads", ctypes.c_uint32),
         ("log", Log),
         ("log_user", ctypes.c_void_p),
@@ -100,18 +101,9 @@ class Opened:
         return list(ids[: count.value])
 
 
-def configure(folder: Path, *options: str) -> list[str]:
-    """CMake's words for the headers and libraries that were fetched, and ONNX Runtime's wheel."""
-    usr = DEPENDENCIES / "root" / "usr"
-    return [
-        *("cmake", "-S", str(SOURCE), "-B", str(folder), "-G", "Ninja"),
-        f"-DONNXRUNTIME_INCLUDE_DIR={usr / 'include' / 'onnxruntime'}",
-        f"-DONNXRUNTIME_LIBRARY={_onnxruntime() / 'libonnxruntime.so'}",
-        f"-DUTF8PROC_INCLUDE_DIR={usr / 'include'}",
-        f"-DUTF8PROC_LIBRARY={next(usr.glob('lib/*/libutf8proc.so'))}",
-        f"-DNLOHMANN_JSON_INCLUDE_DIR={usr / 'include'}",
-        *options,
-    ]
+def usual_places() -> dict[str, str]:
+    """What makes CMake look where the packages were unpacked, and for ONNX Runtime's wheel."""
+    return {"CMAKE_PREFIX_PATH": str(DEPENDENCIES / "root" / "usr"), "CMAKE_LIBRARY_PATH": str(_onnxruntime())}
 
 
 def _onnxruntime() -> Path:
@@ -128,16 +120,16 @@ def _onnxruntime() -> Path:
 
 
 def build(folder: Path, *options: str) -> Path:
-    for words in (configure(folder, *options), ["ninja", "-C", str(folder)]):
-        run(words)
+    run(["cmake", "-S", str(SOURCE), "-B", str(folder), "-G", "Ninja", *options], **usual_places())
+    run(["ninja", "-C", str(folder)])
     return folder
 
 
-def run(words: list[str], **environment: str) -> str:
-    """Standard output. RuntimeError with what it printed if it fails."""
+def run(words: list[str], folder: Path | None = None, **environment: str) -> str:
+    """Run in `folder`; standard output. RuntimeError with what it printed if it fails."""
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # cmake and ninja
     own = os.environ | {"PATH": programs} | environment
-    done = subprocess.run(words, capture_output=True, text=True, env=own)
+    done = subprocess.run(words, capture_output=True, text=True, env=own, cwd=folder)
     if done.returncode:
         raise RuntimeError(f"{words[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout

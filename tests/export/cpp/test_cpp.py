@@ -6,6 +6,7 @@ import ctypes
 import json
 import random
 import re
+import shlex
 import shutil
 import time
 import unicodedata
@@ -30,6 +31,7 @@ from tests.export.cpp.library import (
     Request,
     build,
     run,
+    usual_places,
 )
 
 from pahi_rt import Pipeline
@@ -52,8 +54,22 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("cpp") / "build", "-DCMAKE_CXX_FLAGS=-Werror", "-DCMAKE_C_FLAGS=-Werror")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the documentation's commands need, where they have been run."""
+    folder = tmp_path_factory.mktemp("cpp")
+    for part in ("export/cpp", "pahi_rt/assets/emoji"):
+        shutil.copytree(ROOT / part, folder / part)
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```\napt install .*?\n(.*?)```", page, re.DOTALL)
+    environment = usual_places() | {"CFLAGS": "-Werror", "CXXFLAGS": "-Werror", "DESTDIR": str(folder / "root")}
+    for command in commands.splitlines():
+        run(shlex.split(command), folder, **environment)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(checkout: Path) -> Path:
+    return checkout / "build" / "cpp"
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +315,12 @@ def test_what_is_no_bundle(library: Library, tmp_path: Path) -> None:
     for options in ({"steps": 9}, {"prior": b"other"}, {"precision": b"int3"}):
         with pytest.raises(Failed, match="bad bundle: the bundle has no graph"):
             library.open(EMOJI, **options)
+
+
+def test_the_commands_of_the_documentation(checkout: Path, pipeline: Pipeline) -> None:
+    with Image.open(checkout / "cat.png") as image:
+        assert difference(np.asarray(image), pipeline("a grinning cat", seed=7)) <= 1
+    assert (checkout / "root" / "usr" / "local" / "include" / "pahi.h").is_file()
 
 
 def test_the_example_writes_a_png(built: Path, pipeline: Pipeline, tmp_path: Path) -> None:

@@ -1,22 +1,30 @@
-#include "graph.hpp"
+#include <onnxruntime_cxx_api.h>
 
 #include <array>
 #include <string>
 
 #include "error.hpp"
+#include "log.hpp"
+#include "session.hpp"
 
 namespace pahi {
 namespace {
 
 constexpr std::uint32_t kMostThreads = 1024;
 
+void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const char *, const char *,
+                       const char *message) {
+  say(*static_cast<const pahi_options *>(options), level >= ORT_LOGGING_LEVEL_ERROR ? PAHI_LOG_ERROR : PAHI_LOG_WARNING,
+      message);
+}
+
 // Of an ONNX Runtime that is older than the headers there is no interface at all.
-Ort::Env make_environment(OrtLoggingFunction log, void *user) {
+Ort::Env make_environment(const pahi_options &options) {
   if (OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
     throw Error(PAHI_RUNTIME_ERROR, std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
                                         " is older than this library was built for");
   }
-  return Ort::Env(ORT_LOGGING_LEVEL_WARNING, "pahi", log, user);
+  return Ort::Env(ORT_LOGGING_LEVEL_WARNING, "pahi", tell, const_cast<pahi_options *>(&options));
 }
 
 Ort::SessionOptions make_options(std::uint32_t threads) {
@@ -42,14 +50,26 @@ void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &
   if (!fits) throw Error(PAHI_BAD_BUNDLE, "the graph's " + name + " is not what pahi.json says");
 }
 
-}  // namespace
+class OnnxSession : public Session {
+ public:
+  OnnxSession(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
+              const pahi_options &options);
 
-Session::Session(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
-                 std::uint32_t threads, OrtLoggingFunction log, void *log_user)
+  void draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const override;
+
+ private:
+  const Manifest &manifest_;
+  bool takes_strength_;
+  Ort::Env env_;
+  mutable Ort::Session session_;
+};
+
+OnnxSession::OnnxSession(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
+                         const pahi_options &options)
     : manifest_(manifest),
       takes_strength_(graph.takes_strength),
-      env_(make_environment(log, log_user)),
-      session_(env_, file.c_str(), make_options(threads)) {
+      env_(make_environment(options)),
+      session_(env_, file.c_str(), make_options(options.threads)) {
   const auto &latent = manifest.latent_shape;
   std::vector<Port> inputs{{"input_ids", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {-1}},
                            {"noise", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {latent[0], latent[1], latent[2]}}};
@@ -65,7 +85,8 @@ Session::Session(const std::filesystem::path &file, const Manifest &manifest, co
   check_port(image, session_.GetOutputNameAllocated(0, allocator).get(), session_.GetOutputTypeInfo(0));
 }
 
-void Session::draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const {
+void OnnxSession::draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength,
+                       std::uint8_t *rgb) const {
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   const std::array<std::int64_t, 2> ids_shape{1, static_cast<std::int64_t>(ids.size())};
   const auto &latent = manifest_.latent_shape;
@@ -83,6 +104,14 @@ void Session::draw(std::vector<std::int64_t> ids, std::vector<float> noise, floa
   static constexpr const char *kInputs[] = {"input_ids", "noise", "prior_strength"};
   static constexpr const char *kOutputs[] = {"image"};
   session_.Run(Ort::RunOptions{nullptr}, kInputs, inputs.data(), takes_strength_ ? 3 : 2, kOutputs, &image, 1);
+}
+
+}  // namespace
+
+std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, const Manifest &manifest,
+                                          const Graph &graph, const pahi_options &options) {
+  for (const std::string &name : graph.weights) find_file(folder, manifest, name);
+  return std::make_unique<OnnxSession>(find_file(folder, manifest, graph.file), manifest, graph, options);
 }
 
 }  // namespace pahi

@@ -1,0 +1,39 @@
+// What runs a fused graph.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "manifest.hpp"
+#include "pahi.h"
+
+namespace pahi {
+
+class Session {
+ public:
+  Session() = default;
+  Session(const Session &) = delete;
+  Session &operator=(const Session &) = delete;
+  virtual ~Session() = default;
+
+  // One picture: `ids` [T] and `noise` [C * h * w] -> `rgb` [H * W * 3]. May be called from several threads.
+  virtual void draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength,
+                    std::uint8_t *rgb) const = 0;
+};
+
+// By the name of its runtime in the options. The manifest and the options must outlive it. Throws Error, and what a
+// runtime throws by itself.
+std::unique_ptr<Session> open_session(const std::filesystem::path &folder, const Manifest &manifest,
+                                      const Graph &graph, const pahi_options &options);
+
+std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, const Manifest &manifest,
+                                          const Graph &graph, const pahi_options &options);
+
+// A plan of TensorRT or TensorRT for RTX, whichever this library was built with. Throws Error(PAHI_BAD_BUNDLE) if none
+// was built of that graph for the GPU at hand.
+std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, const Manifest &manifest,
+                                       const Graph &graph, const pahi_options &options);
+
+}  // namespace pahi

@@ -1,0 +1,233 @@
+"""The C library's TensorRT backend, compiled with TensorRT's and CUDA's own headers.
+
+It runs on a fake of both that draws without a GPU: that the right plan is chosen, and that each input comes where it
+belongs. And with CUDA's own library, which says that there is no GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.export.cpp.library import DEPENDENCIES, Failed, Library, Log, build, run
+
+from pahi_rt.bundle import Engine, file_record, open_bundle
+from pahi_rt.manifest import Graph
+from pahi_rt.noise import draw_noise
+from pahi_rt.tokenizer import Tokenizer
+
+pytestmark = [
+    pytest.mark.cpp,
+    pytest.mark.skipif(not (DEPENDENCIES / "tensorrt").is_dir(), reason=f"there are no headers in {DEPENDENCIES}"),
+]
+
+FAKES = Path(__file__).parent / "fake_gpu"
+EMOJI = open_bundle("emoji")
+TYPES = {"float32": 0, "uint8": 5, "int64": 8}
+"""Numbers of nvinfer1::DataType."""
+VERSION = "10.14.1.48.post1"
+OPTIONS = {"runtime": b"tensorrt"}
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with libnvinfer.so and libcudart.so.13."""
+    folder = tmp_path_factory.mktemp("fakes")
+    include = DEPENDENCIES / "tensorrt"
+    (folder / "stubs.hpp").write_text(stubs((include / "NvInferImpl.h").read_text(encoding="utf-8")))
+    headers = [f"-isystem{include}", f"-isystem{DEPENDENCIES / 'cuda' / 'include'}", f"-I{folder}"]
+    for source, name in (("tensorrt", "libnvinfer.so"), ("cuda", "libcudart.so.13")):
+        flags = ["-std=c++17", "-O1", "-shared", "-fPIC", *headers, f"-Wl,-soname,{name}"]
+        run(["c++", *flags, str(FAKES / f"{source}.cpp"), "-o", str(folder / name)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(fakes: Path) -> list[str]:
+    """CMake's."""
+    return [
+        *("-DCMAKE_CXX_FLAGS=-Werror", "-DCMAKE_C_FLAGS=-Werror", "-DPAHI_TENSORRT=tensorrt"),
+        f"-DTENSORRT_INCLUDE_DIR={DEPENDENCIES / 'tensorrt'}",
+        f"-DTENSORRT_LIBRARY={fakes / 'libnvinfer.so'}",
+        f"-DCUDA_INCLUDE_DIR={DEPENDENCIES / 'cuda' / 'include'}",
+        f"-DCUDART_LIBRARY={fakes / 'libcudart.so.13'}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def built(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("tensorrt") / "build", *options)
+
+
+@pytest.fixture(scope="module")
+def library(built: Path) -> Library:
+    return Library(built / "libpahi.so")
+
+
+@pytest.fixture(scope="module")
+def alive(fakes: Path, library: Library) -> Callable[[], int]:
+    """Of the fake GPU, what was not freed."""
+    return ctypes.CDLL(str(fakes / "libcudart.so.13")).fake_cuda_alive  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The embedded model, with plans of its best graphs, for batches of 1 to 4 and of 2 to 4."""
+    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+    for steps, batch in ((1, (1, 2, 4)), (2, (2, 2, 4))):
+        add_plan(folder, EMOJI.graph(steps, "pahi", None), batch)
+    return folder
+
+
+def add_plan(
+    folder: Path,
+    graph: Graph,
+    batch: tuple[int, int, int],
+    text: str | None = None,
+    fields: dict[str, Any] | None = None,
+) -> None:
+    """`fields` take the place of those that fit."""
+    path = folder / f"{graph.steps}.plan"
+    path.write_text(describe_plan(graph, batch) if text is None else text)
+    sha256 = EMOJI.manifest.files[graph.file].sha256
+    engine = Engine(path.name, graph.file, sha256, "tensorrt", VERSION, ("86", "89"), batch)
+    manifest = json.loads((folder / "pahi.json").read_text())
+    manifest["engines"].append(asdict(engine) | (fields or {}))
+    manifest["files"][path.name] = asdict(file_record(path))
+    (folder / "pahi.json").write_text(json.dumps(manifest))
+
+
+def describe_plan(graph: Graph, batch: tuple[int, int, int]) -> str:
+    specs = [(spec, "in") for spec in graph.inputs] + [(spec, "out") for spec in graph.outputs]
+    lines = [f"{spec.name} {mode} {TYPES[spec.dtype]} {' '.join(map(str, spec.shape[1:]))}" for spec, mode in specs]
+    return "\n".join([f"fake {batch[0]} {batch[2]}", *lines])
+
+
+def expected(prompt: str, seed: int, strength: float) -> NDArray[np.uint8]:
+    """What the fake draws: the sum of all ids, a thousand times a noise value, and ten times the strength."""
+    spec, image = EMOJI.manifest.tokenizer, EMOJI.manifest.image
+    ids = Tokenizer(EMOJI.file(spec.file), spec.max_length, spec.pad_id).encode([prompt]).input_ids
+    noise = np.abs(draw_noise([seed], image.latent_shape)).ravel()
+    values = np.resize(noise * np.float32(1000), image.height * image.width * 3).astype(np.int64)
+    total = ids.sum() + round(10 * strength) + values
+    return (total % 256).astype(np.uint8).reshape(image.height, image.width, 3)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_each_input_comes_where_it_belongs(
+    library: Library, bundle: Path, alive: Callable[[], int], steps: int
+) -> None:
+    opened = library.open(bundle, steps=steps, **OPTIONS)
+    for prompt, seed, strength in (("a grinning cat", 7, 1.0), ("panda", 2**64 - 1, 0.5), ("rocket", 0, 0.0)):
+        (picture,) = opened.draw(prompt, seed=seed, prior_strength=strength)
+        assert np.array_equal(picture, expected(prompt, seed, strength))
+    assert alive() == 5
+    del opened
+    assert alive() == 0
+
+
+def test_threads_take_turns(library: Library, bundle: Path) -> None:
+    opened = library.open(bundle, **OPTIONS)
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda seed: opened.draw("panda", seed=seed)[0], range(64)))
+    for seed, picture in enumerate(drawn):
+        assert np.array_equal(picture, expected("panda", seed, 1.0))
+
+
+def test_onnxruntime_is_there_too(library: Library, bundle: Path) -> None:
+    assert not np.array_equal(library.open(bundle).draw("panda")[0], expected("panda", 0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"compute_capabilities": ["89"]}, "1.plan is not for this GPU's compute capability, 86"),
+        ({"runtime_version": "10.14.1.4"}, "it is of version 10.14.1.4, and 10.14.1.48 is installed"),
+        ({"graph_sha256": "0" * 64}, "none was built"),
+        ({"runtime": "tensorrt-rtx"}, "none was built"),
+        ({"batch": [0, 1, 1]}, "makes no sense"),
+        ({"compute_capabilities": "86"}, "cannot be read"),
+    ],
+)
+def test_plans_that_do_not_fit(library: Library, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+    add_plan(folder, EMOJI.graph(1, "pahi", None), (1, 1, 1), fields=fields)
+    with pytest.raises(Failed, match=f"bad bundle: .*{re.escape(message)}"):
+        library.open(folder, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("input_ids in 8 24", "input_ids in 8 25", "input_ids is not what"),
+        ("noise in 0", "noise in 1", "noise is not what"),
+        ("image out 5 128 128", "image out 5 128 129", "image is not what"),
+        ("image out", "picture out", "image is not what"),
+        ("prior_strength in 0 ", "", "not the inputs and outputs"),
+        ("fake 1 4", "fake 2 4", "input_ids is not what"),
+    ],
+)
+def test_plans_of_other_shapes(library: Library, tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+    graph = EMOJI.graph(1, "pahi", None)
+    text = describe_plan(graph, (1, 2, 4))
+    assert old in text
+    text = "\n".join(line for line in text.replace(old, new).splitlines() if line)
+    add_plan(folder, graph, (1, 2, 4), text)
+    with pytest.raises(Failed, match=f"bad bundle: .*{message}"):
+        library.open(folder, **OPTIONS)
+
+
+def test_what_tensorrt_says_is_heard(library: Library, tmp_path: Path, alive: Callable[[], int]) -> None:
+    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+    add_plan(folder, EMOJI.graph(1, "pahi", None), (1, 1, 1), "no plan")
+    heard: list[tuple[int, str]] = []
+    log = Log(lambda _, level, text: heard.append((level, text.decode())))
+    with pytest.raises(Failed, match=r"runtime error: TensorRT cannot load .*1\.plan"):
+        library.open(folder, log=log, **OPTIONS)
+    assert heard == [(2, "Error Code 1: Serialization")]
+    assert alive() == 0
+
+
+def test_the_other_flavour_is_not_built_in(library: Library, bundle: Path) -> None:
+    with pytest.raises(Failed, match="bad argument: this library was built without the runtime tensorrt-rtx"):
+        library.open(bundle, runtime=b"tensorrt-rtx")
+
+
+def test_without_a_gpu_cuda_says_so(built: Path, bundle: Path, tmp_path: Path) -> None:
+    """On a machine with one, TensorRT's plan would be asked next."""
+    words = [str(built / "pahi-generate"), str(bundle), "panda", "-o", str(tmp_path / "x.png"), "--runtime", "tensorrt"]
+    with pytest.raises(RuntimeError, match="error: CUDA: "):
+        run(words, LD_LIBRARY_PATH=str(DEPENDENCIES / "cuda" / "lib"), CUDA_VISIBLE_DEVICES="-1")
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing(options: list[str], bundle: Path, tmp_path: Path) -> None:
+    folder = build(tmp_path / "build", *options, "-DPAHI_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug")
+    words = [str(folder / "pahi-generate"), str(bundle), "panda", "-o", str(tmp_path / "x.png")]
+    for steps in ("1", "2"):
+        run([*words, "--runtime", "tensorrt", "--steps", steps], UBSAN_OPTIONS="halt_on_error=1")
+
+
+def stubs(header: str) -> str:
+    """Classes that end the program in every function which TensorRT's own leave open."""
+    written = ["#include <cstdlib>\nnamespace nvinfer1::apiv {"]
+    for name in ("Runtime", "CudaEngine", "ExecutionContext"):
+        (body,) = re.findall(rf"^class V{name} : .*?^}};", header, re.DOTALL | re.MULTILINE)
+        body = re.sub(r"^#if .*?^#endif", "", body, flags=re.DOTALL | re.MULTILINE)  # what this flavour lacks
+        written.append(f"struct Stub{name} : V{name} {{")
+        for function in re.findall(r"virtual ([^;{}~]*?)\s*= 0;", body):
+            written.append(f"  {function} override {{ std::abort(); }}")
+        written.append("};")
+    return "\n".join([*written, "}", "using namespace nvinfer1::apiv;\n"])
