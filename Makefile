@@ -56,8 +56,10 @@ $(VENV)/.triton: pyproject.toml | $(BIN)/python
 		|| { echo "Triton's server cannot be installed here" >&2; rm -rf $(VENV)/triton; }
 	@touch $@
 
-# Packages of Debian, unpacked; elsewhere the tests of the C library are skipped.
-$(VENV)/.cpp: tests/export/cpp/fetch.sh | $(BIN)/python
+# Packages of Debian and wheels, unpacked; where there are none, the tests that need them are skipped.
+$(VENV)/.cpp: tests/export/cpp/fetch.sh tests/export/cpp/fetch_tensorrt.sh | $(BIN)/python
 	@echo "fetching headers into $(VENV)/cpp ..." >&2
-	@tests/export/cpp/fetch.sh $(VENV)/cpp $(abspath $(BIN)/python) || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
+	@tests/export/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
+	@tests/export/cpp/fetch_tensorrt.sh $(VENV)/nvidia $(abspath $(BIN)/python) \
+		|| { echo "no headers of TensorRT here" >&2; rm -rf $(VENV)/nvidia; }
 	@touch $@

@@ -44,7 +44,7 @@ typedef struct pahi_options {
   const char *prior;     /* "pahi", "hi" or "gaussian"; NULL: the bundle's best */
   const char *precision; /* such as "fp32"; NULL: the bundle's first */
   const char *runtime;   /* "onnxruntime", or what the library was built with: "tensorrt" or "tensorrt-rtx", which draw on
-                          * the thread's current GPU; NULL: "onnxruntime" */
+                          * the current GPU of the thread that opens; NULL: "onnxruntime" */
   uint32_t threads;      /* of the CPU, at most 1024; 0: one for each physical core */
   pahi_log_callback log; /* NULL: silence */
   void *log_user;

@@ -11,19 +11,24 @@
 namespace pahi {
 
 inline void check_cuda(cudaError_t result) {
-  if (result != cudaSuccess) throw Error(PAHI_RUNTIME_ERROR, std::string("CUDA: ") + cudaGetErrorString(result));
+  if (result == cudaSuccess) return;
+  cudaGetLastError();  // or the program would take it for one of its own calls'
+  const auto status = result == cudaErrorMemoryAllocation ? PAHI_OUT_OF_MEMORY : PAHI_RUNTIME_ERROR;
+  throw Error(status, std::string("CUDA: ") + cudaGetErrorString(result));
 }
 
 // The thread's current GPU, and the one from before again at the end: CUDA remembers one for each thread.
 class OnDevice {
  public:
-  explicit OnDevice(int device) {
-    check_cuda(cudaGetDevice(&before_));
-    check_cuda(cudaSetDevice(device));
+  explicit OnDevice(int device) noexcept {
+    result = cudaGetDevice(&before_);
+    if (result == cudaSuccess) result = cudaSetDevice(device);
   }
   OnDevice(const OnDevice &) = delete;
   OnDevice &operator=(const OnDevice &) = delete;
   ~OnDevice() { cudaSetDevice(before_); }
+
+  cudaError_t result;
 
  private:
   int before_ = 0;

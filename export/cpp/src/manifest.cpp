@@ -43,13 +43,30 @@ Graph read_graph(const Json &graph) {
 }
 
 Engine read_engine(const Json &engine) {
-  return {engine.at("file"),           engine.at("graph_sha256"),         engine.at("runtime"),
-          engine.at("runtime_version"), engine.at("compute_capabilities"), read_size(engine.at("batch").at(0))};
+  return {engine.at("file"),    engine.at("graph"),           engine.at("graph_sha256"),
+          engine.at("runtime"), engine.at("runtime_version"), engine.at("compute_capabilities"),
+          read_size(engine.at("batch").at(0))};
 }
 
-// Python's packages may add a word to the library's own version: 10.14.1.48.post1.
+bool begins(const std::string &text, const std::string &start) { return text.compare(0, start.size(), start) == 0; }
+
+// What a Python package is called may say less than the library, or more: of 10.14.1.48, 10.14.1 or 10.14.1.48.post1.
 bool is_version(const std::string &written, const std::string &version) {
-  return written == version || written.compare(0, version.size() + 1, version + ".") == 0;
+  const bool is_short = std::count(written.begin(), written.end(), '.') >= 2 && begins(version, written + ".");
+  return written == version || is_short || begins(written, version + ".");
+}
+
+// Why a plan of the right graph cannot be used; empty if it can.
+std::string object(const Engine &engine, const std::string &sha256, const std::string &version,
+                   const std::string &capability) {
+  const auto &known = engine.capabilities;
+  if (!is_version(engine.version, version)) {
+    return engine.file + " is of version " + engine.version + ", and " + version + " is installed";
+  }
+  if (std::find(known.begin(), known.end(), capability) == known.end()) {
+    return engine.file + " is not for this GPU's compute capability, " + capability;
+  }
+  return engine.graph_sha256 == sha256 ? "" : engine.graph + " was exported again since " + engine.file + " was built";
 }
 
 }  // namespace
@@ -105,19 +122,16 @@ const Graph &Manifest::choose(std::uint32_t steps, const std::string &prior, con
 const Engine &Manifest::choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
                                       const std::string &capability) const {
   const auto exported = files.find(graph.file);
-  std::string reason = "none was built";
+  const std::string sha256 = exported == files.end() ? "" : exported->second.sha256;
+  std::string reason;
   for (const Engine &engine : engines) {
-    const auto &known = engine.capabilities;
-    if (engine.runtime != runtime || exported == files.end() || engine.graph_sha256 != exported->second.sha256) continue;
-    if (!is_version(engine.version, version)) {
-      reason = "it is of version " + engine.version + ", and " + version + " is installed";
-    } else if (std::find(known.begin(), known.end(), capability) == known.end()) {
-      reason = engine.file + " is not for this GPU's compute capability, " + capability;
-    } else {
-      return engine;
-    }
+    if (engine.runtime != runtime || engine.graph != graph.file) continue;
+    const std::string objection = object(engine, sha256, version, capability);
+    if (objection.empty()) return engine;
+    if (reason.empty()) reason = objection;
   }
-  fail("no " + runtime + " plan of " + graph.file + " fits: " + reason + "; pahi-rt build makes one");
+  fail("no " + runtime + " plan of " + graph.file + " fits: " + (reason.empty() ? "none was built" : reason) +
+       "; pahi-rt build makes one");
 }
 
 std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest,

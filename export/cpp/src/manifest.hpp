@@ -21,7 +21,7 @@ struct Graph {
 
 // A plan of TensorRT.
 struct Engine {
-  std::string file, graph_sha256, runtime, version;
+  std::string file, graph, graph_sha256, runtime, version;
   std::vector<std::string> capabilities;  // of GPUs, without the dot: "86"
   std::uint32_t least;                    // pictures at once
 };

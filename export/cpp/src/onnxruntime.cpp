@@ -18,19 +18,22 @@ void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const
       message);
 }
 
+// There is one environment in a process, whose log is that of whoever makes it first: each session has its own instead.
 // Of an ONNX Runtime that is older than the headers there is no interface at all.
-Ort::Env make_environment(const pahi_options &options) {
+Ort::Env make_environment() {
   if (OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
     throw Error(PAHI_RUNTIME_ERROR, std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
                                         " is older than this library was built for");
   }
-  return Ort::Env(ORT_LOGGING_LEVEL_WARNING, "pahi", tell, const_cast<pahi_options *>(&options));
+  return Ort::Env(ORT_LOGGING_LEVEL_FATAL, "pahi");
 }
 
-Ort::SessionOptions make_options(std::uint32_t threads) {
-  if (threads > kMostThreads) throw Error(PAHI_BAD_ARGUMENT, "there are too many threads");
+Ort::SessionOptions make_options(const pahi_options &given) {
+  if (given.threads > kMostThreads) throw Error(PAHI_BAD_ARGUMENT, "there are too many threads");
   Ort::SessionOptions options;
-  if (threads > 0) options.SetIntraOpNumThreads(static_cast<int>(threads));
+  if (given.threads > 0) options.SetIntraOpNumThreads(static_cast<int>(given.threads));
+  options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_WARNING);
+  Ort::ThrowOnError(Ort::GetApi().SetUserLoggingFunction(options, tell, const_cast<pahi_options *>(&given)));
   // Else its threads keep the cores busy after a picture.
   options.AddConfigEntry("session.force_spinning_stop", "1");
   return options;
@@ -68,8 +71,8 @@ OnnxSession::OnnxSession(const std::filesystem::path &file, const Manifest &mani
                          const pahi_options &options)
     : manifest_(manifest),
       takes_strength_(graph.takes_strength),
-      env_(make_environment(options)),
-      session_(env_, file.c_str(), make_options(options.threads)) {
+      env_(make_environment()),
+      session_(env_, file.c_str(), make_options(options)) {
   const auto &latent = manifest.latent_shape;
   std::vector<Port> inputs{{"input_ids", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {-1}},
                            {"noise", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {latent[0], latent[1], latent[2]}}};

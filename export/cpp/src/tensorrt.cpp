@@ -16,19 +16,30 @@ namespace {
 
 using nvinfer1::DataType;
 
+thread_local const pahi_options *listener = nullptr;
+
+// While a pipeline calls TensorRT in this thread, its program hears what TensorRT says.
+class Listening {
+ public:
+  explicit Listening(const pahi_options &options) { listener = &options; }
+  Listening(const Listening &) = delete;
+  Listening &operator=(const Listening &) = delete;
+  ~Listening() { listener = nullptr; }
+};
+
 class Logger : public nvinfer1::ILogger {
  public:
-  explicit Logger(const pahi_options &options) : options_(options) {}
-
   void log(Severity severity, const char *text) noexcept override {
-    if (severity <= Severity::kWARNING) {
-      say(options_, severity == Severity::kWARNING ? PAHI_LOG_WARNING : PAHI_LOG_ERROR, text);
-    }
+    if (listener == nullptr || severity > Severity::kWARNING) return;
+    say(*listener, severity == Severity::kWARNING ? PAHI_LOG_WARNING : PAHI_LOG_ERROR, text);
   }
-
- private:
-  const pahi_options &options_;
 };
+
+// TensorRT keeps the first logger of a process, and warns of any other: this one is never destroyed.
+Logger &logger() {
+  static Logger *const only = new Logger;
+  return *only;
+}
 
 template <typename Made>
 std::unique_ptr<Made> require(Made *made, const std::string &what) {
@@ -73,15 +84,16 @@ class TensorRtSession : public Session {
  public:
   TensorRtSession(const std::filesystem::path &plan, const Manifest &manifest, const Graph &graph, std::size_t rows,
                   const pahi_options &options);
+  ~TensorRtSession() override;
 
   void draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const override;
 
  private:
   void bind(const char *name, DataType type, const nvinfer1::Dims &shape, const DeviceBuffer &buffer) const;
 
+  const pahi_options &options_;
   int device_;
   bool takes_strength_;
-  Logger logger_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
@@ -99,10 +111,10 @@ std::size_t count(const std::array<std::uint32_t, 3> &shape) { return std::size_
 
 TensorRtSession::TensorRtSession(const std::filesystem::path &plan, const Manifest &manifest, const Graph &graph,
                                  std::size_t rows, const pahi_options &options)
-    : device_(current_device()),
+    : options_(options),
+      device_(current_device()),
       takes_strength_(graph.takes_strength),
-      logger_(options),
-      runtime_(require(nvinfer1::createInferRuntime(logger_), "start")),
+      runtime_(require(nvinfer1::createInferRuntime(logger()), "start")),
       engine_(load_plan(*runtime_, plan)),
       context_(require(engine_->createExecutionContext(), "make " + plan.string() + " ready: is the GPU's memory full?")),
       ids_(manifest.max_length * sizeof(std::int64_t), rows),
@@ -119,11 +131,22 @@ TensorRtSession::TensorRtSession(const std::filesystem::path &plan, const Manife
   bind("image", DataType::kUINT8, make_dims({rows, manifest.height, manifest.width, 3}), image_);
 }
 
-// What TensorRT takes as given: where another shape or type were bound, it would read or write past the buffer.
+// TensorRT's objects go where they were made.
+TensorRtSession::~TensorRtSession() {
+  const Listening heard(options_);
+  const OnDevice device(device_);
+  context_.reset();
+  engine_.reset();
+  runtime_.reset();
+}
+
+// What TensorRT takes as given: of another shape, type, place or layout, it would read or write past the buffer.
 void TensorRtSession::bind(const char *name, DataType type, const nvinfer1::Dims &shape,
                            const DeviceBuffer &buffer) const {
   const auto mode = engine_->getTensorIOMode(name);
-  bool fits = mode != nvinfer1::TensorIOMode::kNONE && engine_->getTensorDataType(name) == type;
+  bool fits = mode != nvinfer1::TensorIOMode::kNONE && engine_->getTensorDataType(name) == type &&
+              engine_->getTensorLocation(name) == nvinfer1::TensorLocation::kDEVICE &&
+              engine_->getTensorFormat(name) == nvinfer1::TensorFormat::kLINEAR;
   if (fits && mode == nvinfer1::TensorIOMode::kINPUT) fits = context_->setInputShape(name, shape);
   fits = fits && are_equal(context_->getTensorShape(name), shape) && context_->setTensorAddress(name, buffer.get());
   if (!fits) throw Error(PAHI_BAD_BUNDLE, std::string("the plan's ") + name + " is not what pahi.json says");
@@ -132,7 +155,9 @@ void TensorRtSession::bind(const char *name, DataType type, const nvinfer1::Dims
 void TensorRtSession::draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength,
                            std::uint8_t *rgb) const {
   const std::lock_guard<std::mutex> lock(one_at_a_time_);
+  const Listening heard(options_);
   const OnDevice device(device_);
+  check_cuda(device.result);
   ids_.upload(ids.data(), stream_);
   noise_.upload(noise.data(), stream_);
   strength_.upload(&strength, stream_);
@@ -145,6 +170,7 @@ void TensorRtSession::draw(std::vector<std::int64_t> ids, std::vector<float> noi
 
 std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, const Manifest &manifest,
                                        const Graph &graph, const pahi_options &options) {
+  const Listening heard(options);
   const std::string capability = compute_capability(current_device());
   const Engine &engine = manifest.choose_engine(graph, PAHI_TENSORRT, library_version(), capability);
   return std::make_unique<TensorRtSession>(find_file(folder, manifest, engine.file), manifest, graph, engine.least,

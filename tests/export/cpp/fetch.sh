@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the C library is built with, into the folder $1: headers of Debian trixie's packages, unpacked without root;
-# those of TensorRT and CUDA out of wheels, with the Python $2. ONNX Runtime itself comes from the wheel that is installed.
+# What the C library is built with, into the folder $1: headers of Debian trixie's packages, unpacked without root.
+# ONNX Runtime itself comes from the wheel that is installed.
 set -euo pipefail
 mkdir -p "$1/apt/lists/partial" "$1/apt/cache/archives/partial"
 cd "$1"
@@ -12,12 +12,3 @@ apt-get "${options[@]}" update
 apt-get "${options[@]}" download libonnxruntime-dev nlohmann-json3-dev libutf8proc-dev libutf8proc3
 for package in *.deb; do dpkg -x "$package" root; done
 rm -rf apt ./*.deb
-
-# NVIDIA's own wheels bring no headers of TensorRT; these are of 10.14, under the Apache licence.
-"$2" -m pip download -qq --disable-pip-version-check --no-deps --dest wheels kernel-lens==2.0.1 nvidia-cuda-runtime==13.5.37 \
-    nvidia-cuda-crt==13.5.37
-for wheel in wheels/*.whl; do "$2" -m zipfile -e "$wheel" wheels; done
-rm -rf tensorrt cuda
-mv wheels/kernel_lens/include/tensorrt tensorrt
-mv wheels/nvidia/cu13 cuda
-rm -rf wheels

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "export" / "cpp"
 DEPENDENCIES = ROOT / ".venv" / "cpp"
+NVIDIA = ROOT / ".venv" / "nvidia"
 STATUSES = ("ok", "bad argument", "bad prompt", "bad bundle", "runtime error", "cancelled", "out of memory")
 
 Log = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from tests.export.cpp.library import (
@@ -304,6 +305,24 @@ def test_what_the_library_says_is_heard(library: Library) -> None:
     log = Log(lambda _, level, text: heard.append((level, text.decode())))
     library.open(EMOJI, log=log)
     assert heard[-1][0] == 0 and heard[-1][1].endswith("emoji: one-step-pahi-w16.onnx")
+
+
+def test_each_pipeline_has_its_own_log(library: Library, copy: Path) -> None:
+    """ONNX Runtime has one environment for all, which outlives the first of them."""
+    heard: list[list[str]] = [[], []]
+    first, second = (Log(lambda _, level, text, own=own: own.append(text.decode())) for own in heard)
+    opened = library.open(EMOJI, log=first)
+    graph = copy / "one-step-pahi-w16.onnx"
+    model = onnx.load(graph, load_external_data=False)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "superfluous"))
+    onnx.save(model, graph)
+    edit(copy, lambda manifest: manifest["files"][graph.name].update(size=graph.stat().st_size))
+    for _ in range(2):
+        library.open(copy, log=second)
+        assert sum("superfluous" in text for text in heard[1]) == 1
+        heard[1].clear()
+        opened = None
+    assert opened is None and [text.rpartition(": ")[2] for text in heard[0]] == [graph.name]
 
 
 def test_what_is_no_bundle(library: Library, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import ctypes
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.export.cpp.library import DEPENDENCIES, Failed, Library, Log, build, run
+from tests.export.cpp.library import DEPENDENCIES, NVIDIA, Failed, Library, Log, build, run
 
 from pahi_rt.bundle import Engine, file_record, open_bundle
 from pahi_rt.manifest import Graph
@@ -28,27 +28,39 @@ from pahi_rt.tokenizer import Tokenizer
 
 pytestmark = [
     pytest.mark.cpp,
-    pytest.mark.skipif(not (DEPENDENCIES / "tensorrt").is_dir(), reason=f"there are no headers in {DEPENDENCIES}"),
+    pytest.mark.skipif(not DEPENDENCIES.is_dir(), reason=f"there is no {DEPENDENCIES}: run make .venv/.cpp"),
+    pytest.mark.skipif(not NVIDIA.is_dir(), reason=f"there is no {NVIDIA}: run make .venv/.cpp"),
 ]
 
 FAKES = Path(__file__).parent / "fake_gpu"
 EMOJI = open_bundle("emoji")
 TYPES = {"float32": 0, "uint8": 5, "int64": 8}
 """Numbers of nvinfer1::DataType."""
+CUDART, NVINFER = "libcudart.so.13", "libnvinfer.so"
 VERSION = "10.14.1.48.post1"
 OPTIONS = {"runtime": b"tensorrt"}
 
 
 @pytest.fixture(scope="module")
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with libnvinfer.so and libcudart.so.13."""
+    """A folder with TensorRT and CUDA."""
     folder = tmp_path_factory.mktemp("fakes")
-    include = DEPENDENCIES / "tensorrt"
+    include = NVIDIA / "tensorrt"
     (folder / "stubs.hpp").write_text(stubs((include / "NvInferImpl.h").read_text(encoding="utf-8")))
-    headers = [f"-isystem{include}", f"-isystem{DEPENDENCIES / 'cuda' / 'include'}", f"-I{folder}"]
-    for source, name in (("tensorrt", "libnvinfer.so"), ("cuda", "libcudart.so.13")):
-        flags = ["-std=c++17", "-O1", "-shared", "-fPIC", *headers, f"-Wl,-soname,{name}"]
-        run(["c++", *flags, str(FAKES / f"{source}.cpp"), "-o", str(folder / name)])
+    headers = [f"-isystem{include}", f"-isystem{NVIDIA / 'cuda' / 'include'}", f"-isystem{folder}"]
+    for source, name, *needed in (("cuda", CUDART), ("tensorrt", NVINFER, str(folder / CUDART))):
+        flags = [
+            "-std=c++17",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            *headers,
+            f"-Wl,-soname,{name}",
+        ]
+        run(["c++", *flags, str(FAKES / f"{source}.cpp"), *needed, "-o", str(folder / name)])
     return folder
 
 
@@ -57,10 +69,10 @@ def options(fakes: Path) -> list[str]:
     """CMake's."""
     return [
         *("-DCMAKE_CXX_FLAGS=-Werror", "-DCMAKE_C_FLAGS=-Werror", "-DPAHI_TENSORRT=tensorrt"),
-        f"-DTENSORRT_INCLUDE_DIR={DEPENDENCIES / 'tensorrt'}",
-        f"-DTENSORRT_LIBRARY={fakes / 'libnvinfer.so'}",
-        f"-DCUDA_INCLUDE_DIR={DEPENDENCIES / 'cuda' / 'include'}",
-        f"-DCUDART_LIBRARY={fakes / 'libcudart.so.13'}",
+        f"-DTENSORRT_INCLUDE_DIR={NVIDIA / 'tensorrt'}",
+        f"-DTENSORRT_LIBRARY={fakes / NVINFER}",
+        f"-DCUDA_INCLUDE_DIR={NVIDIA / 'cuda' / 'include'}",
+        f"-DCUDART_LIBRARY={fakes / CUDART}",
     ]
 
 
@@ -74,10 +86,26 @@ def library(built: Path) -> Library:
     return Library(built / "libpahi.so")
 
 
-@pytest.fixture(scope="module")
-def alive(fakes: Path, library: Library) -> Callable[[], int]:
-    """Of the fake GPU, what was not freed."""
-    return ctypes.CDLL(str(fakes / "libcudart.so.13")).fake_cuda_alive  # type: ignore[no-any-return]
+class Gpus:
+    """The two fake ones."""
+
+    def __init__(self, fakes: Path) -> None:
+        self.cuda, self.tensorrt = ctypes.CDLL(str(fakes / CUDART)), ctypes.CDLL(str(fakes / NVINFER))
+
+    @property
+    def alive(self) -> int:
+        """Objects that were not freed."""
+        return int(self.cuda.fake_cuda_alive() + self.tensorrt.fake_tensorrt_alive())
+
+
+@pytest.fixture
+def gpus(fakes: Path, library: Library) -> Iterator[Gpus]:
+    gpus = Gpus(fakes)
+    yield gpus
+    gpus.cuda.fake_cuda_fail(-1)
+    gpus.cuda.fake_cuda_use(0)
+    assert gpus.alive == 0
+    assert gpus.tensorrt.fake_tensorrt_misplaced() == 0
 
 
 @pytest.fixture
@@ -124,16 +152,37 @@ def expected(prompt: str, seed: int, strength: float) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_each_input_comes_where_it_belongs(
-    library: Library, bundle: Path, alive: Callable[[], int], steps: int
-) -> None:
+def test_each_input_comes_where_it_belongs(library: Library, bundle: Path, gpus: Gpus, steps: int) -> None:
     opened = library.open(bundle, steps=steps, **OPTIONS)
     for prompt, seed, strength in (("a grinning cat", 7, 1.0), ("panda", 2**64 - 1, 0.5), ("rocket", 0, 0.0)):
         (picture,) = opened.draw(prompt, seed=seed, prior_strength=strength)
         assert np.array_equal(picture, expected(prompt, seed, strength))
-    assert alive() == 5
+
+
+def test_a_pipeline_stays_on_its_gpu(library: Library, bundle: Path, gpus: Gpus) -> None:
+    gpus.cuda.fake_cuda_use(1)
+    opened = library.open(bundle, **OPTIONS)
+    gpus.cuda.fake_cuda_use(0)
+    assert np.array_equal(opened.draw("panda", seed=3)[0], expected("panda", 3, 1.0))
+    with ThreadPoolExecutor(1) as pool:  # of another thread, whose GPU is the first
+        assert np.array_equal(pool.submit(opened.draw, "panda", seed=4).result()[0], expected("panda", 4, 1.0))
     del opened
-    assert alive() == 0
+    assert gpus.cuda.fake_cuda_current() == 0
+
+
+def test_calls_that_fail_leave_nothing(library: Library, bundle: Path, gpus: Gpus) -> None:
+    """Each call to CUDA in turn, until all of opening and drawing goes well."""
+    seen = []
+    for call in range(100):
+        gpus.cuda.fake_cuda_fail(call)
+        try:
+            library.open(bundle, steps=2, **OPTIONS).draw("panda")
+            break
+        except Failed as error:
+            seen.append(str(error))
+        gpus.cuda.fake_cuda_fail(-1)
+        assert gpus.alive == 0 and gpus.cuda.fake_cuda_last() == 0
+    assert len(seen) > 15 and set(seen) == {"out of memory: CUDA: out of memory"}
 
 
 def test_threads_take_turns(library: Library, bundle: Path) -> None:
@@ -148,12 +197,22 @@ def test_onnxruntime_is_there_too(library: Library, bundle: Path) -> None:
     assert not np.array_equal(library.open(bundle).draw("panda")[0], expected("panda", 0, 1.0))
 
 
+@pytest.mark.parametrize("version", ["10.14.1", "10.14.1.48"])
+def test_a_package_may_say_less_than_the_library(library: Library, tmp_path: Path, version: str) -> None:
+    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+    graph = EMOJI.graph(1, "pahi", None)
+    add_plan(folder, graph, (1, 1, 1), fields={"runtime_version": version})
+    assert library.open(folder, **OPTIONS).draw("panda").any()
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
         ({"compute_capabilities": ["89"]}, "1.plan is not for this GPU's compute capability, 86"),
-        ({"runtime_version": "10.14.1.4"}, "it is of version 10.14.1.4, and 10.14.1.48 is installed"),
-        ({"graph_sha256": "0" * 64}, "none was built"),
+        ({"runtime_version": "10.14.1.4"}, "1.plan is of version 10.14.1.4, and 10.14.1.48 is installed"),
+        ({"runtime_version": "10.14"}, "1.plan is of version 10.14, and 10.14.1.48 is installed"),
+        ({"graph_sha256": "0" * 64}, "one-step-pahi-w16.onnx was exported again since 1.plan was built"),
+        ({"graph": "two-step-pahi-w16.onnx"}, "none was built"),
         ({"runtime": "tensorrt-rtx"}, "none was built"),
         ({"batch": [0, 1, 1]}, "makes no sense"),
         ({"compute_capabilities": "86"}, "cannot be read"),
@@ -171,13 +230,15 @@ def test_plans_that_do_not_fit(library: Library, tmp_path: Path, fields: dict[st
     [
         ("input_ids in 8 24", "input_ids in 8 25", "input_ids is not what"),
         ("noise in 0", "noise in 1", "noise is not what"),
+        ("noise in 0", "noise in-chw32 0", "noise is not what"),
+        ("prior_strength in 0", "prior_strength in-host 0", "prior_strength is not what"),
         ("image out 5 128 128", "image out 5 128 129", "image is not what"),
         ("image out", "picture out", "image is not what"),
         ("prior_strength in 0 ", "", "not the inputs and outputs"),
         ("fake 1 4", "fake 2 4", "input_ids is not what"),
     ],
 )
-def test_plans_of_other_shapes(library: Library, tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_plans_of_other_shapes(library: Library, tmp_path: Path, gpus: Gpus, old: str, new: str, message: str) -> None:
     folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
     graph = EMOJI.graph(1, "pahi", None)
     text = describe_plan(graph, (1, 2, 4))
@@ -188,7 +249,7 @@ def test_plans_of_other_shapes(library: Library, tmp_path: Path, old: str, new: 
         library.open(folder, **OPTIONS)
 
 
-def test_what_tensorrt_says_is_heard(library: Library, tmp_path: Path, alive: Callable[[], int]) -> None:
+def test_what_tensorrt_says_is_heard(library: Library, tmp_path: Path, gpus: Gpus) -> None:
     folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
     add_plan(folder, EMOJI.graph(1, "pahi", None), (1, 1, 1), "no plan")
     heard: list[tuple[int, str]] = []
@@ -196,7 +257,6 @@ def test_what_tensorrt_says_is_heard(library: Library, tmp_path: Path, alive: Ca
     with pytest.raises(Failed, match=r"runtime error: TensorRT cannot load .*1\.plan"):
         library.open(folder, log=log, **OPTIONS)
     assert heard == [(2, "Error Code 1: Serialization")]
-    assert alive() == 0
 
 
 def test_the_other_flavour_is_not_built_in(library: Library, bundle: Path) -> None:
@@ -208,7 +268,7 @@ def test_without_a_gpu_cuda_says_so(built: Path, bundle: Path, tmp_path: Path) -
     """On a machine with one, TensorRT's plan would be asked next."""
     words = [str(built / "pahi-generate"), str(bundle), "panda", "-o", str(tmp_path / "x.png"), "--runtime", "tensorrt"]
     with pytest.raises(RuntimeError, match="error: CUDA: "):
-        run(words, LD_LIBRARY_PATH=str(DEPENDENCIES / "cuda" / "lib"), CUDA_VISIBLE_DEVICES="-1")
+        run(words, LD_LIBRARY_PATH=str(NVIDIA / "cuda" / "lib"), CUDA_VISIBLE_DEVICES="-1")
     assert not (tmp_path / "x.png").exists()
 
 

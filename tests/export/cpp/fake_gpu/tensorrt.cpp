@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda.hpp"
 #include "stubs.hpp"  // of all that is not overridden here, made from TensorRT's headers
 
 namespace {
@@ -18,6 +19,8 @@ using namespace nvinfer1;
 
 struct Tensor {
   TensorIOMode mode;
+  TensorLocation location;
+  TensorFormat format;
   DataType type;
   std::vector<std::int64_t> row;  // the shape without the batch
 };
@@ -27,11 +30,26 @@ struct Plan {
   std::map<std::string, Tensor> tensors;
 };
 
+int alive = 0, devices_wrong = 0;
+
+// TensorRT's objects belong to the GPU on which they were made.
+class Owned {
+ public:
+  Owned() { ++alive; }
+  ~Owned() {
+    --alive;
+    devices_wrong += fake_cuda_current() != device_;
+  }
+
+ private:
+  int device_ = fake_cuda_current();
+};
+
 std::int64_t volume(const std::vector<std::int64_t> &shape) {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-class Context : public IExecutionContext, StubExecutionContext {
+class Context : public IExecutionContext, StubExecutionContext, Owned {
  public:
   explicit Context(const Plan &plan) : plan_(plan) { mImpl = this; }
 
@@ -55,16 +73,19 @@ class Context : public IExecutionContext, StubExecutionContext {
     return true;
   }
 
-  bool enqueueV3(cudaStream_t) noexcept override {
-    if (addresses_.size() != plan_.tensors.size()) return false;
+  bool enqueueV3(cudaStream_t stream) noexcept override {
+    return addresses_.size() == plan_.tensors.size() && fake_enqueue(stream, [this] { draw_all(); });
+  }
+
+ private:
+  void draw_all() {
     for (std::int64_t i = 0; i < batch_; ++i) draw(i);
     const auto size = volume(plan_.tensors.at("image").row);
     // Rows that nobody filled would draw anything; whoever wants one picture fills all of them alike.
     const auto *image = row<std::uint8_t>("image", 0);
-    return std::equal(image, image + (batch_ - 1) * size, image + size);
+    if (!std::equal(image, image + (batch_ - 1) * size, image + size)) std::fill_n(row<std::uint8_t>("image", 0), size, 0);
   }
 
- private:
   template <typename Value>
   Value *row(const char *name, std::int64_t i) const {
     return static_cast<Value *>(addresses_.at(name)) + i * volume(plan_.tensors.at(name).row);
@@ -89,7 +110,7 @@ class Context : public IExecutionContext, StubExecutionContext {
   std::map<std::string, void *> addresses_;
 };
 
-class Engine : public ICudaEngine, StubCudaEngine {
+class Engine : public ICudaEngine, StubCudaEngine, Owned {
  public:
   explicit Engine(Plan plan) : plan_(std::move(plan)) { mImpl = this; }
 
@@ -99,6 +120,8 @@ class Engine : public ICudaEngine, StubCudaEngine {
     const auto found = plan_.tensors.find(name);
     return found == plan_.tensors.end() ? TensorIOMode::kNONE : found->second.mode;
   }
+  TensorLocation getTensorLocation(const char *name) const noexcept override { return plan_.tensors.at(name).location; }
+  TensorFormat getTensorFormat(const char *name) const noexcept override { return plan_.tensors.at(name).format; }
   IExecutionContext *createExecutionContext(ExecutionContextAllocationStrategy) noexcept override {
     return new Context(plan_);
   }
@@ -107,7 +130,8 @@ class Engine : public ICudaEngine, StubCudaEngine {
   Plan plan_;
 };
 
-// "fake 1 4", then a line for each tensor: its name, "in" or "out", the number of its type, its shape.
+// "fake 1 4", then a line for each tensor: its name, "in" or "out" (of the GPU's memory, linear; "in-host" and "in-chw32"
+// are others), the number of its type, its shape.
 ICudaEngine *read_plan(const std::string &text) {
   std::istringstream lines(text);
   std::string line, word;
@@ -119,14 +143,18 @@ ICudaEngine *read_plan(const std::string &text) {
     std::string name, mode;
     int type = 0;
     words >> name >> mode >> type;
-    Tensor tensor{mode == "in" ? TensorIOMode::kINPUT : TensorIOMode::kOUTPUT, static_cast<DataType>(type), {}};
+    Tensor tensor{mode == "out" ? TensorIOMode::kOUTPUT : TensorIOMode::kINPUT,
+                  mode == "in-host" ? TensorLocation::kHOST : TensorLocation::kDEVICE,
+                  mode == "in-chw32" ? TensorFormat::kCHW32 : TensorFormat::kLINEAR,
+                  static_cast<DataType>(type),
+                  {}};
     for (std::int64_t size; words >> size;) tensor.row.push_back(size);
     plan.tensors[name] = tensor;
   }
   return new Engine(plan);
 }
 
-class Runtime : public IRuntime, StubRuntime {
+class Runtime : public IRuntime, StubRuntime, Owned {
  public:
   explicit Runtime(ILogger &logger) : logger_(logger) { mImpl = this; }
 
@@ -143,6 +171,8 @@ class Runtime : public IRuntime, StubRuntime {
 }  // namespace
 
 extern "C" {
+int fake_tensorrt_alive() { return alive; }
+int fake_tensorrt_misplaced() { return devices_wrong; }  // objects that were destroyed on another GPU
 void *createInferRuntime_INTERNAL(void *logger, std::int32_t) noexcept {
   return static_cast<IRuntime *>(new Runtime(*static_cast<ILogger *>(logger)));
 }
