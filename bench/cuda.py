@@ -31,7 +31,7 @@ from torch import Tensor
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders
-from pahi_rt.bench.cuda_limits import count_flops, measure_limits
+from pahi_rt.bench.cuda_limits import measure_limits
 from pahi_rt.bench.report import run, write
 from pahi_rt.bench.timing import spread, take_turns
 
@@ -52,7 +52,7 @@ def _measure(args: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        setup = Setup(args.device, args.model, work, args.bundle)
+        setup = Setup(args.device, args.model, work, args.bundle, args.precision)
         rows = contenders(setup, autotune=args.autotune)
         return measure(setup, rows, args.pictures, args.budget, lambda report: write(report, args.output))
 
@@ -65,6 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default="sd-turbo", help=f"a diffusers folder, or random weights: {RANDOM}")
     parser.add_argument("--work", type=Path, help="keep random weights in this folder, and use those that are there")
     parser.add_argument("--bundle", type=Path, help="an export of the same architecture, for ONNX Runtime and TensorRT")
+    parser.add_argument("--precision", help="of the bundle's graph: its first one unless given")
     parser.add_argument("--pictures", type=int, default=60, help="pairs of pictures for each contender")
     parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no contender is begun")
     parser.add_argument("--autotune", action="store_true", help="torch.compile's max-autotune too: minutes more")
@@ -164,7 +165,9 @@ class Race:
         if reference:
             done |= compare(own_ms, other_ms[0], reference, is_overhead)
         done |= self._check_pictures(row, built)
-        done["gflop"] = round(count_flops(built.module, self.setup.on_device(built.module)) / 1e9, 3)
+        done["gflop"] = round(built.gflop(), 3)
+        if built.precision is not None:
+            done["precision"] = built.precision
         if row.name in self._wanted:
             self._kept[row.name] = built
         return done

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pahi_rt.bench.cuda_limits import count_flops
+from pahi_rt.bench.work import count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import Fused, FusedGenerator, FusedPrior
@@ -44,10 +46,12 @@ class Built:
     """A contender that is ready to draw."""
 
     draw: Draw
-    module: Fused
-    """What it computes, for its FLOPs."""
+    gflop: Callable[[], float]
+    """Counts what one call of `draw` computes."""
     is_same_picture: bool = True
     """Whether it should draw what the reference does: weights, steps and prior are the same."""
+    precision: str | None = None
+    """That of a bundle's graph; None where the name says it."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,15 @@ class Contender:
 class Setup:
     """One model with random or given weights on one device, loaded when it is first needed."""
 
-    def __init__(self, device: str, model: str, work: Path, bundle: Path | None = None) -> None:
-        """`model` is a diffusers folder or one of `RANDOM`, which is written into `work` unless it is there."""
-        self.device, self.model, self.work, self.bundle = torch.device(device), model, work, bundle
+    def __init__(
+        self, device: str, model: str, work: Path, bundle: Path | None = None, precision: str | None = None
+    ) -> None:
+        """`model` is a diffusers folder or one of `RANDOM`, which is written into `work` unless it is there.
+
+        `precision` is that of the bundle's graph, its first one if None.
+        """
+        self.device, self.model, self.work = torch.device(device), model, work
+        self.bundle, self.precision = bundle, precision
 
     @cached_property
     def generator(self) -> Generator:
@@ -162,7 +172,7 @@ def run_eager(setup: Setup, *, is_half: bool = False, is_channels_last: bool = F
     """PyTorch, operator by operator."""
     fused = _arrange(setup.fuse(is_half=is_half), is_channels_last)
     plain = _call(setup, fused, fused)
-    return Built(_with_tf32(plain) if tf32 else plain, fused)
+    return Built(_with_tf32(plain) if tf32 else plain, partial(_count, setup, fused))
 
 
 def run_graph(
@@ -171,7 +181,7 @@ def run_graph(
     """All kernels of the module recorded once and launched as one; on the CPU, which has none, eager."""
     fused = _arrange(setup.fuse(steps, is_half=is_half, has_prior=has_prior), is_channels_last)
     draw = _capture(setup, fused) if setup.device.type == "cuda" else _call(setup, fused, fused)
-    return Built(draw, fused, is_same_picture=steps == 1 and not has_prior)
+    return Built(draw, partial(_count, setup, fused), is_same_picture=steps == 1 and not has_prior)
 
 
 def run_compiled(mode: str, setup: Setup) -> Built:
@@ -185,7 +195,7 @@ def run_compiled(mode: str, setup: Setup) -> Built:
         return call(ids, noise)
 
     draw(*setup.inputs[0])
-    return Built(draw, fused)
+    return Built(draw, partial(_count, setup, fused))
 
 
 def run_aot_inductor(setup: Setup, *, is_half: bool = True) -> Built:
@@ -196,7 +206,7 @@ def run_aot_inductor(setup: Setup, *, is_half: bool = True) -> Built:
     with torch.no_grad():
         program = torch.export.export(fused, tuple(setup.on_device(fused)))
         package = _inductor.aoti_compile_and_package(program, package_path=str(setup.work / "fused.pt2"))
-    return Built(_call(setup, fused, _inductor.aoti_load_package(package)), fused)
+    return Built(_call(setup, fused, _inductor.aoti_load_package(package)), partial(_count, setup, fused))
 
 
 def run_bundle(setup: Setup, *, runtime: str) -> Built:
@@ -210,13 +220,21 @@ def run_bundle(setup: Setup, *, runtime: str) -> Built:
     if takes != (ids.shape[1], *noise.shape[1:]):
         what = f"the bundle takes tokens and noise of the shape {takes}, the model {(ids.shape[1], *noise.shape[1:])}"
         raise PahiError(what, fix="give --bundle an export of a model of the same architecture")
-    loaded = load(bundle, steps=1, name=runtime, prior=GAUSSIAN)
+    loaded = load(bundle, steps=1, name=runtime, prior=GAUSSIAN, precision=setup.precision)
+    graph = bundle.graph(1, GAUSSIAN, setup.precision)
     strength = torch.zeros(1).numpy()
 
     def draw(ids: Tensor, noise: Tensor) -> Tensor:
         return torch.from_numpy(loaded.run(ids.numpy(), noise.numpy(), strength))
 
-    return Built(draw, setup.fuse(), is_same_picture=False)
+    def count() -> float:
+        return sum(part.gflop for part in count_work(bundle.file(graph.file)).values())
+
+    return Built(draw, count, is_same_picture=False, precision=graph.precision)
+
+
+def _count(setup: Setup, fused: Fused) -> float:
+    return count_flops(fused, setup.on_device(fused)) / 1e9
 
 
 def _arrange(fused: Fused, is_channels_last: bool) -> Fused:

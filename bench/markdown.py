@@ -167,8 +167,9 @@ def _cuda_rows(report: Report) -> Iterator[tuple[object, ...]]:
             continue
         times = row.get("time_over_reference")
         ratio = f"{times['median']:.3f} x {row['reference']}" if times else ""
+        name = " ".join([row["name"], *filter(None, [row.get("precision")])])
         share = row.get("share_of_compute_limit_percent")
-        yield row["name"], f"{row['ms']['median']:.1f}", "" if share is None else f"{share:.0f} %", ratio
+        yield name, f"{row['ms']['median']:.1f}", "" if share is None else f"{share:.0f} %", ratio
 
 
 def table1(report: Report) -> str:

@@ -23,6 +23,8 @@ from pahi_rt.bench.cuda_contenders import (
     run_eager,
 )
 from pahi_rt.bench.cuda_limits import count_flops
+from pahi_rt.bundle import open_bundle
+from pahi_rt.manifest import GAUSSIAN
 
 MEASURED = [EAGER, f"{EAGER}, PAHI", f"{EAGER}, two steps", f"{EAGER}, two steps, PAHI"]
 MEASURED += ["eager fp16", "eager fp16 channels-last"]
@@ -197,6 +199,7 @@ def test_a_bundle_draws(setup: Setup, contract: Path) -> None:
     picture = built.draw(*small.inputs[0])
     assert picture.shape == (1, 32, 32, 3) and picture.dtype == torch.uint8
     assert not built.is_same_picture
+    assert built.precision == open_bundle(contract).graph(1, GAUSSIAN, None).precision and built.gflop() > 0
 
 
 @pytest.mark.parametrize("words", [["--model", "/nowhere"], ["--output", "/nowhere/report.json"]])
