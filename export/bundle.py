@@ -30,11 +30,10 @@ from pahi_rt.export.calibration import load_calibration
 from pahi_rt.export.graph import PORTABLE_OPSET
 from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
-from pahi_rt.export.lock import lock_output
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
-from pahi_rt.export.reveal import check_output, check_parent, finish_reveal, reveal
+from pahi_rt.export.reveal import claim_output, reveal
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -100,7 +99,6 @@ def export_bundle(
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
     settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration), min_psnr)
     _check_extras(extras, vocabulary)
-    check_parent(output)
     with _building(output, overwrite) as scratch:
         folder = find_model(model)
         stages, journal = Stages(scratch, on_stage), Journal(scratch)
@@ -184,23 +182,18 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
 def _building(output: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
     scratch = output.absolute().parent / f".{output.name}.partial"
-    with lock_output(output):
-        finish_reveal(output)
-        check_output(output, "bundle", MANIFEST, overwrite=overwrite)
+    with claim_output(output, "bundle", MANIFEST, overwrite=overwrite):
         begun = scratch.exists()
         try:
             scratch.mkdir(exist_ok=True)
             yield scratch
             (scratch / JOURNAL).unlink(missing_ok=True)
             reveal(scratch, output)
-        except Exception as error:
+        except Exception:
             # What an export before this one has done is worth more than what this one has.
             if not begun:
                 shutil.rmtree(scratch, ignore_errors=True)
-            if not isinstance(error, OSError):
-                raise
-            what = f"cannot write {output}: {error.strerror or error}"
-            raise OutputError(what, fix="free some space, or choose another output") from error
+            raise
 
 
 def _remove_others(folder: Path, kept: Collection[str]) -> None:

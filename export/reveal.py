@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pahi_rt.errors import OutputError
+from pahi_rt.export.lock import lock_output
 
 
-def check_output(output: Path, what: str, sign: str, *, overwrite: bool) -> None:
-    """Whether `output` may be written: a new folder, or one that is `what`, for it holds the file `sign`.
+@contextmanager
+def claim_output(output: Path, what: str, sign: str, *, overwrite: bool) -> Iterator[None]:
+    """`output` may be written and nobody else does: a new folder, or one that is `what`, for it holds the file `sign`.
 
-    To be called when `finish_reveal` has settled what is there. Raises OutputError.
+    Raises OutputError, for whatever cannot be written meanwhile too.
     """
+    if not output.absolute().parent.is_dir():
+        raise OutputError(f"{output.parent} does not exist", fix=f"mkdir -p {output.parent}")
+    with lock_output(output):
+        try:
+            _finish_reveal(output)
+            _check_output(output, what, sign, overwrite)
+            yield
+        except OSError as error:
+            text = f"cannot write {output}: {error.strerror or error}"
+            raise OutputError(text, fix="free some space, or choose another output") from error
+
+
+def reveal(scratch: Path, output: Path) -> None:
+    """Let `scratch` take the place of `output`."""
+    if output.exists():
+        output.rename(_old(output))
+    scratch.rename(output)
+    _finish_reveal(output)
+
+
+def _check_output(output: Path, what: str, sign: str, overwrite: bool) -> None:
     if not output.exists():
         return
     if not overwrite:
@@ -21,21 +46,7 @@ def check_output(output: Path, what: str, sign: str, *, overwrite: bool) -> None
         raise OutputError(f"{output} is not a {what}, so it will not be overwritten", fix="choose another output")
 
 
-def check_parent(output: Path) -> None:
-    """Raises OutputError if there is no folder to write `output` into."""
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.parent} does not exist", fix=f"mkdir -p {output.parent}")
-
-
-def reveal(scratch: Path, output: Path) -> None:
-    """Let `scratch` take the place of `output`."""
-    if output.exists():
-        output.rename(_old(output))
-    scratch.rename(output)
-    finish_reveal(output)
-
-
-def finish_reveal(output: Path) -> None:
+def _finish_reveal(output: Path) -> None:
     """Remove the folder that was replaced; put it back if it was moved away, and nothing came into its place."""
     old = _old(output)
     if old.exists() and not output.exists():

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle, verify
-from pahi_rt.errors import BundleError, OutputError, PahiError
-from pahi_rt.export.lock import lock_output
-from pahi_rt.export.reveal import check_output, check_parent, finish_reveal, reveal
+from pahi_rt.errors import BundleError, PahiError
+from pahi_rt.export.reveal import claim_output, reveal
 from pahi_rt.export.triton.config import (
     Batching,
     Message,
@@ -74,8 +73,7 @@ def write_repository(
     check_recipe(bundle)
     prior = choose_prior(bundle, choice.prior)
     write = _choose_writer(bundle, bundle.graph(choice.steps, prior, choice.precision), prior, choice, batching)
-    check_parent(output)
-    with lock_output(output), _building(output, overwrite) as scratch:
+    with _building(output, overwrite) as scratch:
         _write_models(scratch, bundle, _ports(bundle, prior), batching, write)
     return output
 
@@ -83,19 +81,13 @@ def write_repository(
 @contextmanager
 def _building(output: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `output` that becomes it, or vanishes with an error."""
-    scratch = None
-    try:
-        finish_reveal(output)
-        check_output(output, "model repository", f"generate/{CONFIG}", overwrite=overwrite)
+    with claim_output(output, "model repository", f"generate/{CONFIG}", overwrite=overwrite):
         scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
-        yield scratch
-        scratch.chmod(0o755)
-        reveal(scratch, output)
-    except OSError as error:
-        what = f"cannot write {output}: {error.strerror or error}"
-        raise OutputError(what, fix="free some space, or choose another output") from error
-    finally:
-        if scratch is not None:
+        try:
+            yield scratch
+            scratch.chmod(0o755)
+            reveal(scratch, output)
+        finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -75,9 +75,6 @@ def built(checkout: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def library(built: Path) -> Library:
-    (utf8proc,) = DEPENDENCIES.glob("root/usr/lib/*/libutf8proc.so.3")
-    for needed in (DEPENDENCIES / "onnxruntime" / "libonnxruntime.so.1", utf8proc):
-        ctypes.CDLL(str(needed), ctypes.RTLD_GLOBAL)
     return Library(built / "libpahi.so")
 
 
@@ -89,11 +86,6 @@ def opened(library: Library) -> Opened:
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     return Pipeline.load("emoji", runtime="onnxruntime")
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(EMOJI, tmp_path / "emoji"))
 
 
 def difference(picture: np.ndarray[Any, Any], expected: Image.Image) -> int:

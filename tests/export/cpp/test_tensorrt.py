@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -49,18 +48,8 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stubs.hpp").write_text(stubs((include / "NvInferImpl.h").read_text(encoding="utf-8")))
     headers = [f"-isystem{include}", f"-isystem{NVIDIA / 'cuda' / 'include'}", f"-isystem{folder}"]
     for source, name, *needed in (("cuda", CUDART), ("tensorrt", NVINFER, str(folder / CUDART))):
-        flags = [
-            "-std=c++17",
-            "-O1",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            *headers,
-            f"-Wl,-soname,{name}",
-        ]
-        run(["c++", *flags, str(FAKES / f"{source}.cpp"), *needed, "-o", str(folder / name)])
+        flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{name}"]
+        run(["c++", *flags, *headers, str(FAKES / f"{source}.cpp"), *needed, "-o", str(folder / name)])
     return folder
 
 
@@ -109,12 +98,11 @@ def gpus(fakes: Path, library: Library) -> Iterator[Gpus]:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
+def bundle(copy: Path) -> Path:
     """The embedded model, with plans of its best graphs, for batches of 1 to 4 and of 2 to 4."""
-    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
     for steps, batch in ((1, (1, 2, 4)), (2, (2, 2, 4))):
-        add_plan(folder, EMOJI.graph(steps, "pahi", None), batch)
-    return folder
+        add_plan(copy, EMOJI.graph(steps, "pahi", None), batch)
+    return copy
 
 
 def add_plan(
@@ -198,11 +186,10 @@ def test_onnxruntime_is_there_too(library: Library, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.14.1", "10.14.1.48"])
-def test_a_package_may_say_less_than_the_library(library: Library, tmp_path: Path, version: str) -> None:
-    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+def test_a_package_may_say_less_than_the_library(library: Library, copy: Path, version: str) -> None:
     graph = EMOJI.graph(1, "pahi", None)
-    add_plan(folder, graph, (1, 1, 1), fields={"runtime_version": version})
-    assert library.open(folder, **OPTIONS).draw("panda").any()
+    add_plan(copy, graph, (1, 1, 1), fields={"runtime_version": version})
+    assert library.open(copy, **OPTIONS).draw("panda").any()
 
 
 @pytest.mark.parametrize(
@@ -218,11 +205,10 @@ def test_a_package_may_say_less_than_the_library(library: Library, tmp_path: Pat
         ({"compute_capabilities": "86"}, "cannot be read"),
     ],
 )
-def test_plans_that_do_not_fit(library: Library, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
-    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
-    add_plan(folder, EMOJI.graph(1, "pahi", None), (1, 1, 1), fields=fields)
+def test_plans_that_do_not_fit(library: Library, copy: Path, fields: dict[str, Any], message: str) -> None:
+    add_plan(copy, EMOJI.graph(1, "pahi", None), (1, 1, 1), fields=fields)
     with pytest.raises(Failed, match=f"bad bundle: .*{re.escape(message)}"):
-        library.open(folder, **OPTIONS)
+        library.open(copy, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -238,24 +224,22 @@ def test_plans_that_do_not_fit(library: Library, tmp_path: Path, fields: dict[st
         ("fake 1 4", "fake 2 4", "input_ids is not what"),
     ],
 )
-def test_plans_of_other_shapes(library: Library, tmp_path: Path, gpus: Gpus, old: str, new: str, message: str) -> None:
-    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
+def test_plans_of_other_shapes(library: Library, copy: Path, gpus: Gpus, old: str, new: str, message: str) -> None:
     graph = EMOJI.graph(1, "pahi", None)
     text = describe_plan(graph, (1, 2, 4))
     assert old in text
     text = "\n".join(line for line in text.replace(old, new).splitlines() if line)
-    add_plan(folder, graph, (1, 2, 4), text)
+    add_plan(copy, graph, (1, 2, 4), text)
     with pytest.raises(Failed, match=f"bad bundle: .*{message}"):
-        library.open(folder, **OPTIONS)
+        library.open(copy, **OPTIONS)
 
 
-def test_what_tensorrt_says_is_heard(library: Library, tmp_path: Path, gpus: Gpus) -> None:
-    folder = Path(shutil.copytree(EMOJI.path, tmp_path / "emoji"))
-    add_plan(folder, EMOJI.graph(1, "pahi", None), (1, 1, 1), "no plan")
+def test_what_tensorrt_says_is_heard(library: Library, copy: Path, gpus: Gpus) -> None:
+    add_plan(copy, EMOJI.graph(1, "pahi", None), (1, 1, 1), "no plan")
     heard: list[tuple[int, str]] = []
     log = Log(lambda _, level, text: heard.append((level, text.decode())))
     with pytest.raises(Failed, match=r"runtime error: TensorRT cannot load .*1\.plan"):
-        library.open(folder, log=log, **OPTIONS)
+        library.open(copy, log=log, **OPTIONS)
     assert heard == [(2, "Error Code 1: Serialization")]
 
 
