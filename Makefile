@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Bytecode of what is never imported would take a quarter of the space.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: generate test lint wheel bench clean
+.PHONY: generate test compat lint wheel bench clean
 
 generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4 --show" adds options)
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
@@ -19,6 +19,9 @@ test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp  ## run the test suite (ARGS="-m
 	$(if $(ARGS),,$(BIN)/python -m pytest -m openvino)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m triton)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "cpp and not slow")
+
+compat: $(VENV)/.dev  ## run the runtime's tests with its oldest and newest dependencies (PYTHONS="3.10 3.13")
+	@tests/compat.sh $(VENV)/compat $(PYTHONS)
 
 lint: $(VENV)/.dev  ## ruff, formatting, types
 	$(BIN)/ruff check
