@@ -1,0 +1,74 @@
+"""Files are written whole or not at all; and what the system refuses is said with the fix that fits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pahi_rt.errors import OutputError
+from pahi_rt.scratch import scratch, sweep
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file; text is UTF-8. A kill leaves the old file or the new one. Raises OSError."""
+    with writing_whole(path) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """For libraries that write to a path: give them this one, and it takes the place of `path` at the end."""
+    path = path.absolute()
+    sweep(path.parent)
+    with scratch(path, "write") as folder:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+
+
+def explain(error: Exception, place: Path, otherwise: str = "or choose another output") -> OutputError:
+    """What the system refused while `place` was written, with the fix that fits; `otherwise` ends the fix.
+
+    Libraries that tell the system's number in their text alone ("... (os error 28)", as safetensors) are read too.
+    """
+    number = _number(error)
+    reason = os.strerror(number) if number else str(error)
+    what, mend = _REASONS.get(number, ("{place} cannot be written: {reason}", "check {parent}"))
+    words = {"place": place, "reason": reason, "parent": shlex.quote(str(place.absolute().parent))}
+    words["inside"] = shlex.quote(str(place / "NAME"))
+    return OutputError(what.format(**words), fix=f"{mend.format(**words)}, {otherwise}")
+
+
+def _number(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
+
+
+_FULL = "{place} cannot be written: {reason}", "free some space in {parent}"
+_FORBIDDEN = (
+    "{place} cannot be written: you have no permission in {parent}",
+    "permit it (`ls -ld {parent}` says who may)",
+)
+_REASONS = {
+    errno.EBUSY: ("{place} is a mount point or in use, so nothing can take its place", "name a folder in it: {inside}"),
+    errno.EXDEV: ("{place} lies on another file system than {parent}", "name a folder in it: {inside}"),
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: ("{place} is on a file system that is read-only", "mount it writable"),
+    errno.ENAMETOOLONG: ("the name {place} is too long", "use a shorter name"),
+    errno.ENOENT: ("{place} cannot be written: the folder {parent} does not exist", "mkdir -p {parent}"),
+    errno.ENOTDIR: ("{place} cannot be written: a part of {parent} is not a folder", "check the path"),
+    errno.EISDIR: ("{place} is a folder, not a file", "name a file"),
+    errno.ENOTEMPTY: ("{place} is not empty", "move away what is in it"),
+    errno.EEXIST: ("{place} exists already", "move it away"),
+    errno.ELOOP: ("{place} is behind a loop of symbolic links", "check the path"),
+}
+"""Number of the system -> what it means for a file or folder that is written, and what mends it."""
