@@ -7,11 +7,10 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from pahi_rt.errors import PahiError
-from pahi_rt.machine import cpu_features, cpu_name
+from pahi_rt.machine import cpu_features, cpu_name, module_version
 
 
 def describe() -> dict[str, str | int | float | list[str] | None]:
@@ -23,8 +22,8 @@ def describe() -> dict[str, str | int | float | list[str] | None]:
         "load_average_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "onnxruntime": _version("onnxruntime", "onnxruntime-gpu"),
-        "openvino": _version("openvino"),
+        "onnxruntime": module_version("onnxruntime"),
+        "openvino": _openvino(),
         "commit": _commit(),
     }
 
@@ -36,7 +35,7 @@ def describe_gpu() -> dict[str, str | float | None]:
         import torch
     except ImportError:
         return known | {"gpu_driver": _driver(), "torch": None, "triton": None}
-    known |= {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": _version("triton")}
+    known |= {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": module_version("triton")}
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         memory = round(gpu.total_memory / 2**30, 1)
@@ -53,14 +52,10 @@ def _driver() -> str | None:
     return done.stdout.strip().partition("\n")[0] or None
 
 
-def _version(*packages: str) -> str | None:
-    """Of the first of `packages` that is installed."""
-    for package in packages:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+def _openvino() -> str | None:
+    version = module_version("openvino")
+    # What follows names the commit that it was built from.
+    return version and version.split("-")[0]
 
 
 def usable_cores() -> int:

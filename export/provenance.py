@@ -7,11 +7,11 @@ import platform
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 from pahi_rt import __version__
 from pahi_rt.bundle import Component
+from pahi_rt.machine import module_version
 from pahi_rt.train.components import find_model, weight_files
 
 TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
@@ -73,4 +73,5 @@ def read_licence(folder: Path) -> str:
 
 def tool_versions() -> dict[str, str]:
     """Package -> version, for those that took part."""
-    return {"python": platform.python_version(), "pahi-rt": __version__, **{t: metadata.version(t) for t in TOOLS}}
+    versions = {tool: module_version(tool) or UNKNOWN for tool in TOOLS}
+    return {"python": platform.python_version(), "pahi-rt": __version__, **versions}

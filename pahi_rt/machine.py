@@ -1,8 +1,9 @@
-"""What this machine is, for reports: a number means little without its hardware."""
+"""What this machine is and has, for reports: a number means little without its hardware and its versions."""
 
 from __future__ import annotations
 
 import platform
+from importlib import import_module
 from pathlib import Path
 
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -18,6 +19,19 @@ def cpu_features() -> list[str]:
     """Those of FEATURES that the processor has; none where the system does not tell."""
     flags = (_read_cpuinfo("flags") or "").split()
     return [feature for feature in FEATURES if feature in flags]
+
+
+def module_version(name: str) -> str | None:
+    """What the module `name` says that it is; None if it cannot be imported, or does not say.
+
+    Not what a package's metadata say: onnxruntime may have come as onnxruntime-gpu or onnxruntime-openvino, each under
+    its own name and all with the same module.
+    """
+    try:
+        version = getattr(import_module(name), "__version__", None)
+    except ImportError:
+        return None
+    return None if version is None else str(version)
 
 
 def _read_cpuinfo(key: str) -> str | None:

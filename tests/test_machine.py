@@ -1,9 +1,11 @@
 import platform
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pahi_rt.machine import cpu_features, cpu_name
+from pahi_rt.machine import cpu_features, cpu_name, module_version
 
 
 def test_the_model_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +24,16 @@ def test_a_processor_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_features_are_those_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "flags\t\t: fpu avx2 avx512_vnni avx2x\n")
     assert cpu_features() == ["avx2", "avx512_vnni"]
+
+
+def test_versions_come_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("installed_under_another_name")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert module_version(module.__name__) is None
+    module.__version__ = "1.2.3"  # type: ignore[attr-defined]
+    assert module_version(module.__name__) == "1.2.3"
+
+
+def test_a_module_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert module_version("onnxruntime") is None

@@ -18,7 +18,6 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from pahi_rt import __version__
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.machine import cpu_name
+from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.output import contact_sheet
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 
@@ -145,7 +144,7 @@ def lock(run: Run) -> IO[str]:
 def describe_environment(device: torch.device, processes: int, step: int) -> dict[str, object]:
     """What a start runs on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    versions = {tool: metadata.version(tool) for tool in TOOLS}
+    versions = {tool: module_version(tool) for tool in TOOLS}
     python = platform.python_version()
     system = f"{platform.system()} {platform.machine()}"
     start = {"from_step": step, "processes": processes, "device": f"{device.type}: {name}", "system": system}

@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import version  # noqa: TID251 (optimum.onnxruntime does not say)
 from pathlib import Path
 from typing import Any
 
