@@ -9,7 +9,7 @@ HPSv2.1     CLIP ViT-H/14 fine-tuned on HPD v2 (Wu et al. 2023); their tables pr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from pahi_rt.errors import PahiError
 from pahi_rt.train.scorers.checkpoints import build, load_tokenizer, locate, read_weights, weights_file
-from pahi_rt.train.scorers.open_clip import convert_weights, infer_config
+from pahi_rt.train.scorers.open_clip import convert_weights, infer_config, load_cleaner
 from pahi_rt.train.scorers.preprocess import CLIP_MEAN, CLIP_STD, Fit, Preprocess, check_inputs, contain, cover
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
@@ -41,12 +41,16 @@ class ClipScorer(nn.Module):
 
     unit = "cosine"
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess) -> None:
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess, clean: Callable[[str], str] = str
+    ) -> None:
+        """`clean` is what becomes of a prompt before the tokenizer reads it."""
         super().__init__()
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
+        self.clean = clean
         self.scale = float(model.logit_scale.detach().float().exp())
         self.float().eval().requires_grad_(False)
 
@@ -68,7 +72,11 @@ class ClipScorer(nn.Module):
         """Prompts -> token ids int64 [B, T], on the model's device."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            [self.clean(prompt) for prompt in prompts],
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
         )
         input_ids: Tensor = tokens.input_ids.to(self.model.logit_scale.device)
         return input_ids
@@ -94,19 +102,20 @@ def load_clipscore(source: str | None = None) -> ClipScorer:
 def load_hpsv2(source: str | None = None) -> ClipScorer:
     """HPSv2.1 from its published checkpoint, a folder with that, a folder in transformers' layout, or the hub.
 
-    The published checkpoint comes without a tokenizer: one is looked for beside it, then on the hub. Raises PahiError
-    if something is missing or of another architecture.
+    The published checkpoint comes without a tokenizer: one is looked for beside it, then on the hub. Prompts are read
+    as open_clip reads them, which HPSv2 is built on. Raises PahiError if something is missing, ftfy included, or of
+    another architecture.
     """
     fix = f"give the file {HPSV2_FILE} of {HPSV2}"
     place = locate(source or HPSV2, (HPSV2_FILE,), fix)
     if (place / "config.json").is_file():
-        return _load_scorer("hpsv2", str(place), contain)
+        return _load_scorer("hpsv2", str(place), contain, load_cleaner())
     path = weights_file(place, (HPSV2_FILE,))
     weights = read_weights(path)
     config = infer_config(weights, path, fix)
     model = build(CLIPModel, None, path, fix, config=config, state_dict=convert_weights(weights))
     tokenizer = load_tokenizer(CLIPTokenizer, path.parent, VIT_H, config.text_config.vocab_size)
-    return ClipScorer("hpsv2", model, tokenizer, Preprocess(config.vision_config.image_size, contain))
+    return ClipScorer("hpsv2", model, tokenizer, Preprocess(config.vision_config.image_size, contain), load_cleaner())
 
 
 def load_clip(source: str, fix: str = _FIX) -> tuple[Any, Path]:
@@ -133,12 +142,12 @@ def read_normalisation(folder: Path) -> dict[str, Sequence[float]]:
     return {"mean": stated.get("image_mean", CLIP_MEAN), "std": stated.get("image_std", CLIP_STD)}
 
 
-def _load_scorer(name: str, source: str, fit: Fit) -> ClipScorer:
+def _load_scorer(name: str, source: str, fit: Fit, clean: Callable[[str], str] = str) -> ClipScorer:
     model, folder = load_clip(source)
     tokenizer = load_tokenizer(CLIPTokenizer, folder, VIT_H, model.config.text_config.vocab_size)
     _check_end(model.config.text_config.eos_token_id, tokenizer.eos_token_id, folder)
     preprocess = Preprocess(model.config.vision_config.image_size, fit, **read_normalisation(folder))
-    return ClipScorer(name, model, tokenizer, preprocess)
+    return ClipScorer(name, model, tokenizer, preprocess, clean)
 
 
 def _check_end(sought: int, written: int, folder: Path) -> None:

@@ -33,7 +33,7 @@ from pahi_rt.train.scorers.checkpoints import (
 from pahi_rt.train.scorers.head import load_head
 from pahi_rt.train.scorers.preprocess import Preprocess, check_inputs, cover
 
-IMAGE_REWARD, FILE = "THUDM/ImageReward", "ImageReward.pt"
+IMAGE_REWARD, FILE = "zai-org/ImageReward", "ImageReward.pt"
 BERT = "google-bert/bert-base-uncased"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 """The authors' standardisation of the head's output."""

@@ -1,4 +1,4 @@
-"""open_clip's layout of a CLIP, renamed to that of transformers' CLIPModel.
+"""open_clip's layout of a CLIP, renamed to that of transformers' CLIPModel, and how it reads a prompt.
 
     visual.transformer.resblocks.3.mlp.c_fc.weight -> vision_model.encoder.layers.3.mlp.fc1.weight
 
@@ -7,8 +7,10 @@ Projections are transposed, and attention's stacked input projection becomes thr
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -81,6 +83,25 @@ def convert_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of open_clip's CLIP -> one of transformers' CLIPModel. Names it does not know stay as they are."""
     # Older releases of open_clip saved the causal mask as well.
     return dict(pair for name, value in weights.items() if name != "attn_mask" for pair in _convert(name, value))
+
+
+def load_cleaner() -> Callable[[str], str]:
+    """What open_clip's tokenizer does to a prompt before it cuts it into tokens, which transformers' does not do.
+
+    Broken encodings are mended and curly quotes straightened (ftfy), HTML entities are resolved twice, white space
+    becomes one blank. Raises PahiError without ftfy.
+    """
+    try:
+        from ftfy import fix_text
+    except ModuleNotFoundError as error:
+        fix = "pip install 'pahi-rt[train]'"
+        raise PahiError("HPSv2 reads prompts with the package ftfy, which is not installed", fix=fix) from error
+
+    def clean(prompt: str) -> str:
+        resolved = html.unescape(html.unescape(fix_text(prompt)))
+        return re.sub(r"\s+", " ", resolved).strip().lower()
+
+    return clean
 
 
 def _convert(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:

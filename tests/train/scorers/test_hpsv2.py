@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pahi_rt.export.random_models import random_tokenizer
 from pahi_rt.train.scorers import load_scorer
 from pahi_rt.train.scorers.clip import ClipScorer, load_hpsv2
 from pahi_rt.train.scorers.preprocess import Preprocess, contain
+
+pytest.importorskip("ftfy", reason="HPSv2 needs ftfy, a part of the extra train")
 
 Weights = dict[str, Tensor]
 TINY = {"vision": (160, 2, 2), "text": (128, 2, 2), "patch": 8, "image": 32, "embed": 24, "vocab": 600, "tokens": 24}
@@ -189,6 +192,46 @@ def test_another_layout_is_refused(folder: Path, weights: Weights, change: Weigh
     with pytest.raises(PahiError, match=message) as caught:
         load_scorer(f"hpsv2:{folder}")
     assert "HPS_v2.1_compressed.pt" in caught.value.fix
+
+
+# What the tokenizer of hpsv2 1.2.0, its fork of open_clip, made of them before it cut them into tokens; ftfy 6.3.1.
+CLEANED = {
+    "a red cat": "a red cat",
+    "\u201ccurly\u201d \u2018quotes\u2019 it\u2019s": "\"curly\" 'quotes' it's",
+    "it&#39;s a cat &amp; dog": "it's a cat & dog",
+    "&amp;amp; twice": "& twice",
+    "&amp;lt;b&amp;gt;": "<b>",
+    " double  spaces\t tab\nnewline ": "double spaces tab newline",
+    "x\u00a0y&nbsp;z&nbsp;": "x y z",
+    "sch\u00c3\u00b6n": "sch\u00f6n",
+    "Caf\u00c9 e\u0301": "caf\u00e9 \u00e9",
+    "\ufb01sh \uff21\uff22\uff23": "fish abc",
+    "\x1b[31mred\x1b[0m": "red",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("prompt", "cleaned"), CLEANED.items())
+def test_prompts_are_read_as_open_clip_reads_them(folder: Path, weights: Weights, prompt: str, cleaned: str) -> None:
+    save_file(weights, folder / "HPS_v2.1_compressed.safetensors")
+    scorer = load_scorer(f"hpsv2:{folder}")
+    assert isinstance(scorer, ClipScorer)
+    assert scorer.clean(prompt) == cleaned
+    assert torch.equal(scorer.tokenize([prompt]), scorer.tokenize([cleaned]))
+
+
+def test_pickscore_reads_prompts_as_its_model_card_does(tiny_clip: Path) -> None:
+    scorers = [load_scorer(f"{kind}:{tiny_clip}") for kind in ("pickscore", "hpsv2")]
+    ids = [scorer.tokenize(["a &amp; b"]) for scorer in scorers if isinstance(scorer, ClipScorer)]
+    assert not torch.equal(*ids)
+
+
+def test_without_ftfy(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    assert load_scorer(f"pickscore:{tiny_clip}")
+    with pytest.raises(PahiError, match="ftfy, which is not installed") as caught:
+        load_scorer(f"hpsv2:{tiny_clip}")
+    assert caught.value.fix == "pip install 'pahi-rt[train]'"
 
 
 @pytest.mark.usefixtures("no_hub")
