@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pahi_rt.bundle import Bundle, built_in, open_bundle
     from pahi_rt.errors import (
         BundleError,
+        HubError,
         NoiseError,
         OutputError,
         PahiError,
@@ -36,6 +37,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "FakeRuntime",
+    "HubError",
     "NoiseError",
     "OutputError",
     "PahiError",
@@ -57,6 +59,7 @@ _HOMES = {
     "bundle": ("Bundle", "built_in", "open_bundle"),
     "errors": (
         "BundleError",
+        "HubError",
         "NoiseError",
         "OutputError",
         "PahiError",

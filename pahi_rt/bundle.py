@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickletools
-import re
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from importlib import resources
 from itertools import islice
 from pathlib import Path
 
+from pahi_rt.cache import cache_folder
 from pahi_rt.errors import BundleError
+from pahi_rt.hub import PREFIX, parse
 from pahi_rt.manifest import (
     FORMAT_VERSION,
     GAUSSIAN,
@@ -65,8 +66,6 @@ __all__ = [
     "verify",
     "write_manifest",
 ]
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     """Find a bundle and read its manifest.
 
     `name_or_path` is the name of a built-in bundle ("emoji"), a folder, a .zip of one, or the id of a
-    Hugging Face repository ("owner/name"), tried in this order; zips and repositories are unpacked once
-    into the user's cache. Raises BundleError.
+    Hugging Face repository ("owner/name" or "owner/name@revision"), tried in this order; with "hub:" before
+    it, it is an id in any case. Zips and repositories are unpacked once into the user's cache. Raises BundleError.
     """
     folder = _locate(name_or_path)
     _check_inside(folder, folder / MANIFEST)
@@ -172,9 +171,7 @@ def built_in() -> list[str]:
 
 def is_managed(folder: Path) -> bool:
     """A bundle's folder is the package's or the user's cache's: what is changed there breaks, or is lost."""
-    from pahi_rt.archive import cache_folder
-
-    return any(_real(folder).is_relative_to(_real(place)) for place in (_assets(), cache_folder()))
+    return any(_real(folder).is_relative_to(_real(place)) for place in (_assets(), cache_folder("bundles")))
 
 
 def verify(bundle: Bundle) -> None:
@@ -207,17 +204,18 @@ def _locate(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     if isinstance(name_or_path, str) and name in built_in():
         return _assets() / name
-    path = _existing(name)
+    hub_id = parse(name) if isinstance(name_or_path, str) else None
+    path = None if hub_id and name.startswith(PREFIX) else _existing(name)
     if path is not None and path.is_dir():
         return path
     if path is not None:
         from pahi_rt.archive import unpack
 
         return unpack(path)
-    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
+    if hub_id is not None:
         from pahi_rt.archive import download
 
-        return download(name)
+        return download(hub_id)
     raise BundleError(f"there is no bundle {name[:200]!r}", fix=_choices())
 
 

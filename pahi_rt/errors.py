@@ -4,6 +4,7 @@
     |- BundleError           missing, corrupt, tampered or too new
     |- PromptError           a prompt or a list of prompts cannot be used
     |- NoiseError            a seed outside 0 .. 2**64 - 1
+    |- HubError              a repository of the Hugging Face hub cannot be had
     |- RuntimeUnavailable    a runtime cannot be loaded on this machine
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
@@ -42,6 +43,10 @@ class PromptError(PahiError):
 
 class NoiseError(PahiError):
     """A seed or a shape from which no noise can be drawn."""
+
+
+class HubError(PahiError):
+    """A repository of the Hugging Face hub, or a revision of it, cannot be had."""
 
 
 class RuntimeUnavailable(PahiError):

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pahi_rt.bundle import open_bundle, verify
+from pahi_rt.archive import origin
+from pahi_rt.bundle import file_record, open_bundle, verify
 from pahi_rt.errors import BundleError
+from pahi_rt.hub import HubId
 
 
 def zip_folder(folder: Path, target: Path, prefix: str = "") -> Path:
@@ -127,35 +133,195 @@ def test_a_cache_that_cannot_be_written(contract: Path, tmp_path: Path, monkeypa
     assert "XDG_CACHE_HOME" in caught.value.fix
 
 
-def test_a_hub_repository(contract: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    asked: list[list[str]] = []
+def zeros(folder: Path, size: int) -> Path:
+    """The bundle with weights.bin of so many zeros, honestly listed."""
+    (folder / "weights.bin").write_bytes(bytes(size))
+    data = json.loads((folder / "pahi.json").read_text())
+    data["files"]["weights.bin"] = file_record(folder / "weights.bin").to_dict()
+    (folder / "pahi.json").write_text(json.dumps(data))
+    return folder
 
-    def snapshot_download(repository: str, *, allow_patterns: list[str], local_dir: Path) -> str:
-        assert repository == "someone/contract"
-        asked.append(allow_patterns)
-        local_dir.mkdir(parents=True, exist_ok=True)
+
+def test_a_zip_that_claims_more_than_weights_compress_to(folder: Path, tmp_path: Path, cache: Path) -> None:
+    archive = zip_folder(zeros(folder, 64 << 20), tmp_path / "c.zip")
+    with pytest.raises(BundleError, match=r"claims to hold 67\d{6}, more than 100 times as many"):
+        open_bundle(archive)
+    assert leftovers(cache) == []
+
+
+def test_a_zip_that_does_not_fit_on_the_disk(
+    contract: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zip_folder(contract, tmp_path / "c.zip")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(BundleError, match="has room for 1000") as caught:
+        open_bundle(archive)
+    assert "XDG_CACHE_HOME" in caught.value.fix
+    assert leftovers(cache) == []
+
+
+def test_a_zip_with_very_many_entries(contract: Path, tmp_path: Path) -> None:
+    archive = zip_folder(contract, tmp_path / "c.zip")
+    with zipfile.ZipFile(archive, "a") as opened:
+        for number in range(20_000):
+            opened.writestr(f"{number:08}.txt", b"")
+    with pytest.raises(BundleError, match="its list of files is too long"):
+        open_bundle(archive)
+
+
+def test_a_zip_with_a_number_that_no_file_reaches(contract: Path, tmp_path: Path) -> None:
+    archive = zip_folder(contract, tmp_path / "c.zip")
+    content = bytearray(archive.read_bytes())
+    content[-6:-2] = b"\xff" * 4  # where the list of files begins
+    archive.write_bytes(content)
+    with pytest.raises(BundleError, match="readable .zip"):
+        open_bundle(archive)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "no manifest"])
+def test_a_half_made_folder_in_the_cache_is_made_again(
+    contract: Path, tmp_path: Path, cache: Path, damage: str
+) -> None:
+    archive = zip_folder(contract, tmp_path / "c.zip")
+    made = open_bundle(archive).path
+    if damage == "short":
+        (made / "weights.bin").chmod(0o600)
+        os.truncate(made / "weights.bin", 10)
+    else:
+        (made / ("weights.bin" if damage == "missing" else "pahi.json")).unlink()
+    verify(open_bundle(archive))
+    assert leftovers(cache) == [made.name]
+
+
+def test_the_cache_is_private_and_read_only(contract: Path, tmp_path: Path, cache: Path) -> None:
+    made = open_bundle(zip_folder(contract, tmp_path / "c.zip")).path
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()}
+    assert modes == {0o444}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (made, cache, cache.parent)} == {0o700}
+
+
+def test_what_a_killed_unpacking_left_is_removed(contract: Path, tmp_path: Path, cache: Path) -> None:
+    archive = zip_folder(contract, tmp_path / "c.zip")
+    script = f"""
+import os, pahi_rt.archive
+from pahi_rt.bundle import open_bundle
+pahi_rt.archive._replace = lambda *_: os.kill(os.getpid(), 9)
+open_bundle({str(archive)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60)
+    assert done.returncode == -9
+    (left,) = leftovers(cache)
+    made = open_bundle(archive).path
+    assert left != made.name
+    assert leftovers(cache) == [made.name]
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Stands in for huggingface_hub's snapshot_download: a repository of one bundle."""
+
+    def __init__(self, bundle: Path, cache: Path) -> None:
+        self.bundle, self.cache = bundle, cache
+        self.asked: list[tuple[str, str | None, list[str]]] = []
+        self.lacks: set[str] = set()
+        self.fails_at: str | None = None
+
+    def snapshot_download(
+        self,
+        repository: str,
+        *,
+        revision: str | None = None,
+        allow_patterns: list[str],
+        ignore_patterns: list[str],
+        local_dir: Path | None,
+    ) -> str:
+        self.asked.append((repository, revision, allow_patterns))
+        folder = local_dir or self.cache / "snapshots" / COMMIT
+        folder.mkdir(parents=True, exist_ok=True)
         for name in allow_patterns:
-            shutil.copy(contract / name, local_dir / name)
-        return str(local_dir)
+            if name == self.fails_at:
+                raise ConnectionError("Name or service not known\nand more")
+            if name not in self.lacks:
+                shutil.copy(self.bundle / name, folder / name)
+        return str(folder)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+
+@pytest.fixture
+def repository(contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    found = Hub(contract, tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", found.snapshot_download)
+    return found
+
+
+def test_a_hub_repository(repository: Hub, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     bundle = open_bundle("someone/contract")
     verify(bundle)
-    assert bundle.path == cache / "hub" / "someone--contract"
-    assert asked == [["pahi.json"], list(bundle.manifest.files)]
+    assert bundle.path == cache / "hub" / "someone--contract" / COMMIT
+    files = list(bundle.manifest.files)
+    # The files are those of the commit that the manifest came from.
+    expected = [("someone/contract", None, ["pahi.json"]), ("someone/contract", COMMIT, ["pahi.json", *files])]
+    assert repository.asked == expected
+    assert caplog.messages == [
+        f"hub:someone/contract is commit {COMMIT} now; hub:someone/contract@{COMMIT} stays the same"
+    ]
+    assert origin(bundle.path) == HubId("someone/contract", COMMIT)
+    assert {stat.S_IMODE((bundle.path / name).stat().st_mode) for name in files} == {0o444}
+    repository.asked.clear()
+    open_bundle("someone/contract")
+    assert repository.asked == expected[:1]
 
 
-def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def snapshot_download(*_: object, **__: object) -> str:
-        raise ConnectionError("Name or service not known\nand more")
+def test_a_hub_repository_at_a_commit(
+    repository: Hub, here: Path, contract: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A folder of that name is passed over.
+    shutil.copytree(contract, here / "someone" / "contract")
+    bundle = open_bundle(f"hub:someone/contract@{COMMIT}")
+    assert bundle.path.name == COMMIT
+    assert [revision for _, revision, _ in repository.asked] == [COMMIT, COMMIT]
+    assert caplog.messages == []
+    assert open_bundle("someone/contract").path == Path("someone/contract")
+    assert origin(Path("someone/contract")) is None
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(BundleError, match="no bundle 'someone/contract' here or on the hub: Name") as caught:
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_hub_that_does_not_answer(repository: Hub) -> None:
+    repository.fails_at = "pahi.json"
+    with pytest.raises(BundleError, match="hub:someone/contract cannot be had from the hub: Name") as caught:
         open_bundle("someone/contract")
     assert "\n" not in caught.value.what
 
 
-def test_a_hub_repository_that_is_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: "")
+def test_an_unfinished_download_says_so_and_goes_on(repository: Hub) -> None:
+    repository.fails_at = "weights.bin"
+    with pytest.raises(BundleError, match=r"is not finished, \d of \d files are there: .*Name or service"):
+        open_bundle("someone/contract")
+    repository.fails_at = None
+    verify(open_bundle("someone/contract"))
+
+
+def test_a_hub_repository_that_lacks_a_file(repository: Hub) -> None:
+    # Without a network the hub gives what it has, and says nothing.
+    repository.lacks = {"weights.bin"}
+    with pytest.raises(BundleError, match="is not finished, or the repository is not whole: it lacks weights.bin"):
+        open_bundle("someone/contract")
+
+
+def test_a_hub_repository_that_is_no_bundle(repository: Hub) -> None:
+    repository.lacks = {"pahi.json"}
     with pytest.raises(BundleError, match="has no pahi.json"):
         open_bundle("someone/something-else")
+
+
+def test_something_that_is_no_id_after_hub() -> None:
+    with pytest.raises(BundleError, match="there is no bundle 'hub:emoji'"):
+        open_bundle("hub:emoji")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.archive import cache_folder
+from pahi_rt.cache import cache_folder
 from pahi_rt.errors import PahiError
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def _find_python(pins: str | None) -> Path:
     if pins is None:
         return Path(sys.executable)
     requirements = (HERE / pins).read_text()
-    folder = cache_folder().with_name("peers") / Path(pins).stem
+    folder = cache_folder("peers", Path(pins).stem)
     made = folder / "made-from.txt"
     if not made.exists() or made.read_text() != requirements:
         venv.create(folder, clear=True, with_pip=True)

@@ -35,7 +35,8 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with messages.notes_from_the_library():
+                return super().invoke(ctx)
         except PahiError as error:
             if ctx.meta.get(options.DEBUG):
                 raise

@@ -21,16 +21,20 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Print what a bundle holds: parts and licences, graphs, engines, parity, files."""
+    from pahi_rt.archive import origin
     from pahi_rt.bundle import open_bundle, verify
 
     opened = open_bundle(bundle)
+    hub_id = origin(opened.path)
     if check:
         verify(opened)
     if as_json:
-        messages.document({"path": str(opened.path), "verified": check, **opened.manifest.to_dict()})
+        source = None if hub_id is None else str(hub_id)
+        messages.document({"path": str(opened.path), "hub": source, "verified": check, **opened.manifest.to_dict()})
     else:
         verified = f": all {len(opened.manifest.files)} files are what the manifest says" if check else ""
-        messages.result("\n".join([*manifest_lines(opened.manifest), "", f"{opened.path}{verified}"]))
+        came = "" if hub_id is None else f", from {hub_id}"
+        messages.result("\n".join([*manifest_lines(opened.manifest), "", f"{opened.path}{came}{verified}"]))
     if check:
         messages.next_command("generate", "a red apple", "--bundle", bundle)
     else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -28,6 +30,22 @@ def document(data: object) -> None:
 def note(text: str) -> None:
     """Something the user should know."""
     typer.echo(f"note: {text}", err=True)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+@contextmanager
+def notes_from_the_library() -> Iterator[None]:
+    """What the library logs is shown as notes."""
+    logger, handler = logging.getLogger("pahi_rt"), _Notes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def stage(name: str, seconds: float, size: int | None = None) -> None:

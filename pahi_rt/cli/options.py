@@ -20,5 +20,6 @@ Debug = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 BundleName = Annotated[
-    str, typer.Argument(metavar="BUNDLE", help="A built-in bundle's name, a folder, a .zip, or a hub id owner/name.")
+    str,
+    typer.Argument(metavar="BUNDLE", help="A built-in bundle's name, a folder, a .zip, or hub:owner/name@rev."),
 ]

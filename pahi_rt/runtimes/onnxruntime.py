@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.archive import cache_folder
 from pahi_rt.bundle import Bundle, Graph
+from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
@@ -183,7 +183,7 @@ def _engine_folder(bundle: Bundle, graph: Graph, flavour: str) -> Path:
     modules = [_import(name) for name in ("onnxruntime", provider.companion, provider.plugin)]
     versions = [str(getattr(module, "__version__", None)) for module in modules]
     key = hashlib.sha256("\n".join([*contents, *versions]).encode()).hexdigest()
-    return cache_folder().with_name(flavour) / key
+    return cache_folder(flavour, key)
 
 
 def _import(name: str) -> Any:
@@ -215,7 +215,7 @@ def _provider_options(provider: Provider, folder: Path) -> dict[str, str]:
     cache = {key: value.format(folder) for key, value in provider.cache.items()}
     if cache:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
         except OSError:
             cache = {}
     return {**provider.options, **cache}

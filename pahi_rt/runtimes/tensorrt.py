@@ -6,8 +6,6 @@ fits, the error says which command builds one; nothing else takes its place.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.archive import cache_folder
 from pahi_rt.bundle import Bundle, Engine, Graph, is_managed
+from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.files import write_whole
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.cuda import Cuda
@@ -164,7 +163,7 @@ class RuntimeCache:
     """Kernels that TensorRT for RTX compiled on this GPU, in the user's cache: the next process need not."""
 
     def __init__(self, plan_sha256: str, flavour: str) -> None:
-        self.path = cache_folder().with_name(flavour) / f"{plan_sha256}.cache"
+        self.path = cache_folder(flavour, f"{plan_sha256}.cache")
         self._cache: Any = None
 
     def attach(self, trt: Any, engine: Any) -> Any:
@@ -188,11 +187,8 @@ class RuntimeCache:
         if self._cache is None:
             return
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.path.parent) as scratch:
-                ready = Path(scratch) / self.path.name
-                ready.write_bytes(self._cache.serialize())
-                os.replace(ready, self.path)
+            make_private(self.path.parent)
+            write_whole(self.path, bytes(self._cache.serialize()))
 
 
 def require_tensorrt(flavour: str) -> Any:

@@ -73,7 +73,7 @@ def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.Monke
     (tmp_path / "x.txt").write_text("one==1\n")
     made: list[str] = []
     monkeypatch.setattr(process, "HERE", tmp_path)
-    monkeypatch.setattr(process, "cache_folder", lambda: tmp_path / "cache" / "bundles")
+    monkeypatch.setattr(process, "cache_folder", lambda *names: tmp_path.joinpath("cache", *names))
     monkeypatch.setattr(process.venv, "create", lambda folder, **_: folder.mkdir(parents=True, exist_ok=True))
     monkeypatch.setattr(process, "_install", lambda folder, pins: made.append(pins.read_text()))
     python = tmp_path / "cache" / "peers" / "x" / "bin" / "python"

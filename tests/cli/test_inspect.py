@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_verify(run) -> None:
 @pytest.mark.parametrize("verify", [True, False])
 def test_json(run, contract: Path, verify: bool) -> None:
     document = json.loads(run("inspect", str(contract), "--json", *["--verify"][: int(verify)]).stdout)
-    assert (document.pop("path"), document.pop("verified")) == (str(contract), verify)
+    assert (document.pop("path"), document.pop("hub"), document.pop("verified")) == (str(contract), None, verify)
     assert document == json.loads((contract / "pahi.json").read_text())
 
 
@@ -70,3 +71,17 @@ def test_priors(run, contract_with_priors: Path) -> None:
     found = [line for line in text if line.endswith(inputs)]
     assert [line[: len(graph)] for line, graph in zip(found, graphs, strict=True)] == graphs
     assert "two-step-pahi.onnx" in found[3]
+
+
+def test_a_bundle_from_the_hub(run, contract: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def snapshot_download(*_: object, local_dir: Path | None, **__: object) -> str:
+        return str(shutil.copytree(contract, local_dir or cache / commit, dirs_exist_ok=True))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    pinned = f"hub:someone/contract@{commit}"
+    result = run("inspect", "someone/contract")
+    assert result.stdout.splitlines()[-1].endswith(f"/hub/someone--contract/{commit}, from {pinned}")
+    assert result.stderr.startswith(f"note: hub:someone/contract is commit {commit} now; {pinned} stays the same\n")
+    assert json.loads(run("inspect", pinned, "--json").stdout)["hub"] == pinned

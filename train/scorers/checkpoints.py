@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from pahi_rt.archive import cache_folder
+from pahi_rt.cache import cache_folder
 from pahi_rt.errors import PahiError
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
@@ -78,7 +78,7 @@ def convert_pickle(path: Path) -> Path:
     """The safetensors copy of a pickled checkpoint in the user's cache, made on first use. Raises PahiError."""
     file = path.resolve().stat()
     key = hashlib.sha256(f"{path.resolve()} {file.st_size} {file.st_mtime_ns}".encode()).hexdigest()[:16]
-    copy = cache_folder().parent / "scorers" / f"{path.stem}-{key}.safetensors"
+    copy = cache_folder("scorers", f"{path.stem}-{key}.safetensors")
     if not copy.exists():
         weights = _unpickle(path)
         _save_atomically(weights, copy)

@@ -1,0 +1,76 @@
+"""Where pahi-rt keeps what it can fetch or make again: downloads, unpacked bundles, compiled engines.
+
+A container may have neither a home nor an entry in passwd, or a home that cannot be written. The cache is then a
+folder among the temporary files, which is the user's own and nobody else's to read.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from pahi_rt.errors import OutputError
+
+_HOME = "XDG_CACHE_HOME"
+
+_logger = logging.getLogger(__name__)
+
+
+def cache_folder(*names: str) -> Path:
+    """Where things of that kind are kept, as in ("bundles"): below $XDG_CACHE_HOME, else ~/.cache, else a private
+    temporary folder, which is logged. The folder need not be there. Raises OutputError.
+    """
+    return _cache_home().joinpath("pahi-rt", *names)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder`, and the folders above it that are missing, for the user alone (0700). Raises OSError."""
+    for place in (*reversed(folder.parents), folder):
+        if not place.is_dir():
+            place.mkdir(mode=0o700, exist_ok=True)
+
+
+def lend_cache() -> None:
+    """Where there is no cache in a home, have other libraries of this process use ours too. Raises OutputError."""
+    if not os.environ.get(_HOME) and _home_cache() is None:
+        os.environ[_HOME] = str(_cache_home())
+
+
+def _cache_home() -> Path:
+    given = os.environ.get(_HOME)
+    return Path(given) if given else _home_cache() or _private_folder()
+
+
+def _home_cache() -> Path | None:
+    try:
+        folder = Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        return None
+    nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    return folder if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else None
+
+
+def _private_folder() -> Path:
+    prefix = f"pahi-rt-{os.getuid()}-"
+    try:
+        known = sorted(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
+        folder = next((place for place in known if _is_ours(place)), None) or Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise OutputError(f"no folder can be written for a cache: {error}", fix=f"set {_HOME} to one") from error
+    _tell(folder)
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Neither a link nor another user's, and closed to others."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
+
+
+@functools.cache  # once in a process
+def _tell(folder: Path) -> None:
+    _logger.warning("there is no home to keep a cache in: it is %s; set %s to have it elsewhere", folder, _HOME)

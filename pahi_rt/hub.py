@@ -1,0 +1,91 @@
+"""Repositories of the Hugging Face hub: how their ids are written, and how files come from them.
+
+owner/name                 what its main branch holds today
+owner/name@revision        a commit, a tag or a branch
+hub:owner/name@revision    the same, even where there is a folder of that name
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pahi_rt.cache import lend_cache
+from pahi_rt.errors import HubError
+
+PREFIX = "hub:"
+
+_NAME = r"[A-Za-z0-9](?!\w*(?:--|\.\.))[\w.-]*"
+_ID = re.compile(rf"({_NAME}/{_NAME})(?:@(\w[\w.+-]*(?:/\w[\w.+-]*)*))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FIX = "check the name, the network and `hf auth login`"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository at one of its revisions; `str` writes it so that `parse` reads it."""
+
+    repository: str
+    """"owner/name"."""
+    revision: str | None = None
+    """A commit, a tag or a branch; None is the main branch."""
+
+    def __str__(self) -> str:
+        return PREFIX + self.repository + ("" if self.revision is None else f"@{self.revision}")
+
+    @property
+    def is_pinned(self) -> bool:
+        """The revision is a commit, which nobody can move."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+
+def parse(text: str) -> HubId | None:
+    """The id that `text` spells, or None. Whether there is such a repository, the hub knows."""
+    match = _ID.fullmatch(text.removeprefix(PREFIX))
+    return HubId(match[1], match[2]) if match else None
+
+
+def download(hub_id: HubId, files: Sequence[str], *, without: Sequence[str] = (), folder: Path | None = None) -> Path:
+    """Fetch the files that match one of the patterns `files`, and none of `without`; those at hand are not fetched.
+
+    They come into a folder of the hub's own cache whose name is the commit, as links into that cache; or into `folder`,
+    as real files. Without a network they are what was fetched before. For an id that is not a commit, the commit is
+    logged. Raises HubError.
+    """
+    lend_cache()
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = snapshot_download(
+            hub_id.repository,
+            revision=hub_id.revision,
+            allow_patterns=list(files),
+            ignore_patterns=list(without),
+            local_dir=folder,
+        )
+    except Exception as error:  # the hub's releases raise requests', httpx's and their own exceptions
+        raise HubError(f"{hub_id} cannot be had from the hub: {_reason(error)}", fix=_FIX) from error
+    if folder is None and not hub_id.is_pinned:
+        _tell(hub_id, commit=Path(path).name)
+    return Path(path)
+
+
+def _tell(hub_id: HubId, commit: str) -> None:
+    pinned = HubId(hub_id.repository, commit)
+    _logger.warning("%s is commit %s now; %s stays the same", hub_id, commit, pinned)
+
+
+def _reason(error: Exception) -> str:
+    """One line. The hub's own exceptions begin with what the server answered, so the common ones are put in words."""
+    known = {
+        "RepositoryNotFoundError": "there is no such repository, or it is private",
+        "RevisionNotFoundError": "the repository has no such revision",
+        "GatedRepoError": "its owner gives access on request only",
+        "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    }
+    return known.get(type(error).__name__) or str(error).strip().split("\n")[0]
