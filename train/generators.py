@@ -223,7 +223,9 @@ class Generator(nn.Module):
                 timestep_cond=self.guidance,
                 added_cond_kwargs=conditioning.added,
             ).sample
-            return output
+            # Under autocast it is in half precision. SD-Turbo's sampler multiplies it by 14.6 and takes it from numbers
+            # of that size, which is done in float32, here as in exported graphs.
+            return output.to(latents.dtype)
 
         return decode_latents(self.decoder, sample_latents(denoise, noise, schedule))
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pahi_rt.errors import PahiError
 from pahi_rt.train.generators import Conditioning, Generator, load_generator
-from pahi_rt.train.scorers import Scorer, load_scorer
+from pahi_rt.train.placement import Placement
+from pahi_rt.train.scorers import PromptReader, Scorer, load_scorer
 
 Timed = Callable[[str], AbstractContextManager[object]]
 """Name of a long stage -> what is entered while it lasts."""
@@ -30,12 +31,21 @@ class Models:
     device: torch.device = torch.device("cpu")
     checkpointing: bool = False
     """Compute activations a second time, backwards, instead of keeping them."""
+    placement: Placement = field(default_factory=Placement)
+    """Where their weights lie, and in which type; by default, as they are."""
 
     @torch.no_grad()
     def read(self, prompts: Sequence[str]) -> Conditioning:
         """Prompts -> their conditioning, in float32 whatever the pictures are drawn in: it is what the prior reads."""
         with torch.autocast(self.device.type, enabled=False):
             return self.generator.encode_prompt(self.generator.tokenize(prompts))
+
+    def remember(self, prompts: Sequence[str], specs: Iterable[str]) -> None:
+        """Let those of these scorers that read a prompt without its picture read these now, all at once."""
+        for spec in specs:
+            scorer = self.scorers[spec]
+            if isinstance(scorer, PromptReader):
+                scorer.embed_prompts(prompts)
 
     def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
         """Standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
@@ -81,6 +91,21 @@ def load_models(
         loaded.unet.enable_gradient_checkpointing()
         loaded.decoder.enable_gradient_checkpointing()
     return Models(loaded, scorers, steps, device, checkpointing)
+
+
+def place(models: Models, dtype: torch.dtype, trained: Collection[str]) -> Models:
+    """The same models, placed for a training under autocast to `dtype` by the scorers `trained`."""
+    parts = models.generator.named_children()
+    drawing = [part for name, part in parts if not name.startswith("text_encoder")]
+    scorers = {spec: scorer for spec, scorer in models.scorers.items() if isinstance(scorer, nn.Module)}
+    placement = Placement(
+        models.device,
+        dtype,
+        training=[*drawing, *(scorer for spec, scorer in scorers.items() if spec in trained)],
+        evaluating=[scorer for spec, scorer in scorers.items() if spec not in trained],
+        reading=[scorer.reader for scorer in scorers.values() if isinstance(scorer, PromptReader)],
+    )
+    return replace(models, placement=placement)
 
 
 def compile_models(models: Models) -> None:

@@ -136,9 +136,12 @@ class Trainer:
         """Add the gradients of these samples of the step; their share of loss, preference, KL and win rate [4]."""
         settings, parts = self.settings, []
         chosen = choose_prompts(settings.seed, self.step, settings.batch, len(self.prompts))
+        prompts = {sample: self.prompts[chosen[sample]] for sample in samples}
+        self.models.placement.train()
+        self.models.remember(list(prompts.values()), self.preference.weights)
         for start in range(0, len(samples), settings.micro_batch):
             micro = samples[start : start + settings.micro_batch]
-            loss, win_rate = self._compare(micro, [self.prompts[chosen[sample]] for sample in micro])
+            loss, win_rate = self._compare(micro, [prompts[sample] for sample in micro])
             weight = len(micro) / settings.batch
             scaler.scale(loss.total * weight).backward()
             parts.append(weight * torch.stack([loss.total.detach(), loss.preference.detach(), loss.kl, win_rate]))

@@ -18,13 +18,13 @@ from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint
 from pahi_rt.train.initialisation import Pooled, build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
 from pahi_rt.train.metrics_log import MetricsLog
-from pahi_rt.train.models import Models, Timed, check_precision, compile_models, load_models
+from pahi_rt.train.models import Models, Timed, check_precision, compile_models, load_models, place
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import Processes, join_processes, leave_processes
 from pahi_rt.train.prompts import Split, load_split
 from pahi_rt.train.recipe import Recipe, differing
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
-from pahi_rt.train.trainer import Trainer, check_gradient
+from pahi_rt.train.trainer import AUTOCAST, Trainer, check_gradient
 from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Silent, Watch, timed
 
@@ -108,7 +108,7 @@ def _load_split(run: Run) -> Split:
 
 
 def _load_models(recipe: Recipe, processes: Processes, stage: Timed) -> Models:
-    return load_models(
+    models = load_models(
         recipe.generator,
         recipe.decoder,
         [*recipe.scorers.train, *recipe.scorers.evaluation],
@@ -117,6 +117,7 @@ def _load_models(recipe: Recipe, processes: Processes, stage: Timed) -> Models:
         checkpointing=recipe.optimisation.gradient_checkpointing,
         stage=stage,
     )
+    return place(models, AUTOCAST[recipe.optimisation.autocast], recipe.scorers.train)
 
 
 def _make_trainer(run: Run, models: Models, split: Split, processes: Processes) -> Trainer:

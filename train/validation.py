@@ -69,6 +69,8 @@ class Validation:
         """`specs` name the scorers; `batch` pictures are drawn at once. Raises PahiError for scores not finite."""
         self.models, self.prompts, self.specs = models, prompts, specs
         self.seed, self.batch, self.processes = seed, batch, processes
+        models.placement.evaluate()
+        models.remember(prompts, specs)
         self.gaussian = self._measure(2, lambda pooled, eps, eps_prime: (eps, eps_prime))[0]
         """[S, 2, N]: scorers, noises, prompts."""
 
@@ -88,6 +90,7 @@ class Validation:
     @torch.no_grad()
     def draw_pictures(self, prior: Prior) -> Tensor:
         """[P, 2, 3, H, W] on the CPU: the standard Gaussian's and the prior's, of the first prompts, from eps'."""
+        self.models.placement.evaluate()
         rows = []
         for index in range(min(PICTURES, len(self.prompts))):
             conditioning = self.models.read([self.prompts[index]])
@@ -110,6 +113,7 @@ class Validation:
         Every process fills in its own prompts and zeros for the rest, so that the sum over processes has them all.
         What comes back is on the CPU.
         """
+        self.models.placement.evaluate()
         count, device = len(self.prompts), self.models.device
         scores, kl = torch.zeros(len(self.specs), columns, count, device=device), torch.zeros(count, device=device)
         mine = self.processes.share(count)

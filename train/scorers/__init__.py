@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.train.scorers.aesthetic import load_aesthetic
@@ -36,6 +36,18 @@ class Scorer(Protocol):
 
     def to(self, *arguments: Any, **options: Any) -> Any:
         """As `nn.Module.to`."""
+
+
+@runtime_checkable
+class PromptReader(Protocol):
+    """A scorer that makes something of a prompt without looking at a picture, and so needs to do it once."""
+
+    @property
+    def reader(self) -> nn.Module:
+        """What reads prompts: it may lie on another device than the rest, to which it is lent while it does."""
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> what is compared with pictures [B, E], where those are; remembered for the next time."""
 
 
 def _load_emoji(name: str, source: str | None) -> Scorer:
