@@ -1,16 +1,15 @@
 """From a diffusers model to a bundle: load, trace, store, check, and only then show the result.
 
-Everything is written into a hidden folder beside the output, which takes its place when all of it is there and every
+Everything is written into a scratch folder beside the output, which takes its place when all of it is there and every
 graph has passed the parity gate. An error before that leaves nothing behind; an export that is cut off, by Ctrl-C or a
-kill, leaves the hidden folder, and the same export goes on from it, however often that takes.
+kill, leaves the folder, and the same export goes on from it, however often that takes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,12 +27,11 @@ from pahi_rt.bundle import (
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.export.calibration import load_calibration
 from pahi_rt.export.graph import PORTABLE_OPSET
-from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
-from pahi_rt.export.reveal import claim_output, reveal
+from pahi_rt.export.reveal import BUNDLE, building
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import (
@@ -99,9 +97,9 @@ def export_bundle(
     output, extras = Path(output), {key: Path(value) for key, value in (extra_files or {}).items()}
     settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration), min_psnr)
     _check_extras(extras, vocabulary)
-    with _building(output, overwrite) as scratch:
+    with building(output, BUNDLE, overwrite=overwrite, resume=True) as scratch:
         folder = find_model(model)
-        stages, journal = Stages(scratch, on_stage), Journal(scratch)
+        stages, journal = Stages(scratch, on_stage), Journal(scratch, scratch.with_name("journal.json"))
         load = partial(load_model, folder, [Path(prior) for prior in priors], decoder, size)
         generator, autoencoder = describe_components(model, decoder)
 
@@ -111,7 +109,7 @@ def export_bundle(
             # Precisions are entries of the journal.
             shared = settings.steps, settings.opset, settings.calibration, settings.min_psnr
             journal.begin(_key(generator, autoencoder, configs, checkpoints, size, shared, tool_versions()))
-            _check_space(scratch, loaded, settings.precisions, extras)
+            _check_space(output, scratch, loaded, settings.precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 
         traced = trace(load, prepare, scratch, settings, stages, journal)
@@ -164,7 +162,9 @@ def _check_extras(extras: Mapping[str, Path], vocabulary: str | None) -> None:
         raise PahiError(f"the vocabulary {vocabulary!r} is not among the extra files", fix="add it to extra_files")
 
 
-def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]) -> None:
+def _check_space(
+    output: Path, folder: Path, model: Model, precisions: Sequence[str], extras: Mapping[str, Path]
+) -> None:
     modules = (model.generator, *model.priors.values())
     parameters = [parameter for module in modules for parameter in module.parameters()]
     room = sum(ALL[precision].bytes_per_weight for precision in precisions)
@@ -173,27 +173,9 @@ def _check_space(folder: Path, model: Model, precisions: Sequence[str], extras: 
     free = shutil.disk_usage(folder).free
     if free + sum(path.stat().st_size for path in files_in(folder)) < needed:
         raise OutputError(
-            f"the bundle needs about {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left",
+            f"the bundle needs about {needed / 1e9:.1f} GB, {output.absolute().parent} has {free / 1e9:.1f} GB left",
             fix="free some space, choose another output, or export one precision alone, such as w16",
         )
-
-
-@contextmanager
-def _building(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `output` that becomes it, or vanishes with an error; one that was cut off is used again."""
-    scratch = output.absolute().parent / f".{output.name}.partial"
-    with claim_output(output, "bundle", MANIFEST, overwrite=overwrite):
-        begun = scratch.exists()
-        try:
-            scratch.mkdir(exist_ok=True)
-            yield scratch
-            (scratch / JOURNAL).unlink(missing_ok=True)
-            reveal(scratch, output)
-        except Exception:
-            # What an export before this one has done is worth more than what this one has.
-            if not begun:
-                shutil.rmtree(scratch, ignore_errors=True)
-            raise
 
 
 def _remove_others(folder: Path, kept: Collection[str]) -> None:

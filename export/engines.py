@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pahi_rt.bundle import Bundle, Engine, Graph, file_record, is_managed, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
-from pahi_rt.export.lock import lock_output
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
+from pahi_rt.files import explain, write_whole
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
+from pahi_rt.scratch import Scratch, check_unclaimed, claim
 
 if TYPE_CHECKING:
     from pahi_rt.export.trace import OnStage
 
 FOLDER = "engines"
+INSTALLED = "installed.json"
+"""In a build's scratch folder: the plans that it is putting in their place."""
 
 
 def add_engines(
@@ -41,20 +44,18 @@ def add_engines(
         what = f"{opened.path} is part of the package or of a cache, and stays as it is"
         raise BundleError(what, fix=f"build in a copy: cp -r {opened.path} my-{opened.manifest.name}")
     version = str(require_tensorrt(settings.flavour).__version__)
-    graphs = choose_graphs(opened, precision)
-    with lock_output(opened.path), _scratch(opened) as scratch:
-        engines = []
-        for graph in graphs:
-            started = time.perf_counter()
-            engine = _describe(opened, graph, settings, version)
-            path = scratch / Path(engine.file).name
-            layers = build_plan(opened.graph_file(graph), path, settings)
-            if settings.flavour == "tensorrt-rtx":  # TensorRT proper lists its layers in other words
-                check_types(layers, graph.precision)
-            engines.append(engine)
-            if on_stage is not None:
-                on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
-        _install(opened, scratch, engines)
+    choose_graphs(opened, precision)
+    try:
+        check_unclaimed(opened.path)
+        with claim(opened.path / FOLDER, "build", settle=_settle) as scratch:
+            opened = open_bundle(opened.path)  # a build that has just ended has changed it
+            engines = [_describe(opened, graph, settings, version) for graph in choose_graphs(opened, precision)]
+            _check_names(opened, engines)
+            for engine in engines:
+                _build(opened, engine, settings, scratch.path, on_stage)
+            _install(opened, scratch.path, engines)
+    except OSError as error:
+        raise explain(error, opened.path / FOLDER, "or copy the bundle to where you may write") from error
     return open_bundle(opened.path)
 
 
@@ -79,28 +80,45 @@ def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str
     )
 
 
-@contextmanager
-def _scratch(bundle: Bundle) -> Iterator[Path]:
-    scratch = bundle.path / f".building-{os.getpid()}"
-    try:
-        scratch.mkdir()
-        yield scratch
-    except OSError as error:
-        what = f"cannot write into {bundle.path}: {error.strerror or error}"
-        raise OutputError(what, fix="free some space, or copy the bundle to where you may write") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _check_names(bundle: Bundle, engines: Sequence[Engine]) -> None:
+    for engine in engines:
+        path = bundle.path / engine.file
+        if os.path.lexists(path) and engine.file not in bundle.manifest.files:
+            raise OutputError(f"{path} is there already, and the bundle does not list it", fix="move it away")
 
 
-def _install(bundle: Bundle, scratch: Path, engines: Sequence[Engine]) -> None:
+def _build(bundle: Bundle, engine: Engine, settings: PlanSettings, folder: Path, on_stage: OnStage | None) -> None:
+    started = time.perf_counter()
+    (graph,) = (graph for graph in bundle.manifest.graphs if graph.file == engine.graph)
+    path = folder / Path(engine.file).name
+    layers = build_plan(bundle.graph_file(graph), path, settings)
+    if settings.flavour == "tensorrt-rtx":  # TensorRT proper lists its layers in other words
+        check_types(layers, graph.precision)
+    if on_stage is not None:
+        on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
+
+
+def _install(bundle: Bundle, folder: Path, engines: Sequence[Engine]) -> None:
     """The plans first: a file that the manifest does not list is not used, so those to be replaced leave it before."""
     (bundle.path / FOLDER).mkdir(exist_ok=True)
     replaced = {engine.file for engine in engines}
     kept = tuple(engine for engine in bundle.manifest.engines if engine.file not in replaced)
     records = {name: record for name, record in bundle.manifest.files.items() if name not in replaced}
+    write_whole(folder / INSTALLED, json.dumps(sorted(replaced)))
     write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
     for engine in engines:
-        built = scratch / Path(engine.file).name
+        built = folder / Path(engine.file).name
         records[engine.file] = file_record(built)
         os.replace(built, bundle.path / engine.file)
     write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))
+
+
+def _settle(left: Scratch) -> bool:
+    """Plans that a build has put in their place and was cut off before it listed them: nothing uses them."""
+    folder = left.path.parent
+    with suppress(FileNotFoundError):
+        installed = json.loads((left.path / INSTALLED).read_bytes())
+        for name in set(installed) - open_bundle(folder).manifest.files.keys():
+            if not (left.path / Path(name).name).exists():
+                (folder / name).unlink(missing_ok=True)
+    return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from pathlib import Path
 
 from pahi_rt.bundle import FileRecord, Graph, Parity, file_record
 from pahi_rt.errors import BundleError
+from pahi_rt.files import write_whole
 from pahi_rt.record import Record
-
-FILE = ".journal.json"
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,18 @@ class Entries(Record):
 
 
 class Journal:
-    """The stages that are finished in the folder of an export.
+    """The stages that are finished in the folder of an export, remembered in `file`, which lies elsewhere.
 
     Nothing is remembered before `begin`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, file: Path) -> None:
+        self._folder, self._file = folder, file
         self._entries = Entries("")
 
     def begin(self, key: str) -> None:
         """Go on where an export of the same key was cut off; whatever another one has left is removed."""
-        found = _read(self._folder / FILE)
+        found = _read(self._file)
         if found is not None and found.key == key:
             self._entries = found
             return
@@ -90,9 +88,7 @@ class Journal:
             self._entries.compared.pop(graph, None)
 
     def _save(self) -> None:
-        new = self._folder / f"{FILE}.new"
-        new.write_text(json.dumps(self._entries.to_dict()), encoding="utf-8")
-        os.replace(new, self._folder / FILE)
+        write_whole(self._file, json.dumps(self._entries.to_dict()))
 
 
 def _read(path: Path) -> Entries | None:

@@ -1,61 +1,228 @@
-"""A folder takes another one's place: the old one or the new one is there, whenever that is cut off."""
+"""A folder that takes another one's place when it is finished: the old one or the new one is there, whatever happens.
+
+What the output must allow is tried before any work. What is replaced loses the files that are of its kind, by name; a
+folder that holds anything else is refused, and what comes into it meanwhile is kept.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import logging
+import os
+import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pahi_rt.errors import OutputError
-from pahi_rt.export.lock import lock_output
+from pahi_rt.bundle import MANIFEST, open_bundle
+from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.files import explain, write_whole
+from pahi_rt.scratch import Scratch, check_idle, claim, clear, is_scratch
+
+NEW, OLD = "new", "old"
+_INODE = "inode"
+"""File beside NEW that holds its number, so that it is told from the old folder after an exchange that was cut off."""
+_SHOWN = 3
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Folders that may be replaced."""
+
+    name: str
+    verb: str
+    """What writes them."""
+    files: Callable[[Path], list[str]]
+    """Of a folder, the names of the files that are its own, the file that lists them last. Raises PahiError if it is
+    not of this kind."""
+
+
+def _list_bundle(folder: Path) -> list[str]:
+    return [*open_bundle(folder).manifest.files, MANIFEST]
+
+
+BUNDLE = Kind("bundle", "export", _list_bundle)
 
 
 @contextmanager
-def claim_output(output: Path, what: str, sign: str, *, overwrite: bool) -> Iterator[None]:
-    """`output` may be written and nobody else does: a new folder, or one that is `what`, for it holds the file `sign`.
+def building(output: Path, kind: Kind, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+    """A folder beside `output` that takes its place at the end; nobody else writes `output` meanwhile.
 
-    Raises OutputError, for whatever cannot be written meanwhile too.
+    An error removes it. With `resume` one that was cut off is there again, and an error then leaves it. Files may be
+    written beside it, too: they are there as long as it is. Raises OutputError, also for whatever OSError comes up
+    meanwhile.
     """
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.parent} does not exist", fix=f"mkdir -p {output.parent}")
-    with lock_output(output):
-        try:
-            _finish_reveal(output)
-            _check_output(output, what, sign, overwrite)
-            yield
-        except OSError as error:
-            text = f"cannot write {output}: {error.strerror or error}"
-            raise OutputError(text, fix="free some space, or choose another output") from error
+    try:
+        _check_place(output)
+        with claim(output, kind.verb, resume=resume, settle=partial(_settle, output, kind)) as scratch:
+            _try_rename(scratch, output)
+            _check_output(output, kind, overwrite)
+            new = scratch.path / NEW
+            new.mkdir(exist_ok=True)
+            yield new
+            _reveal(scratch, output, kind, overwrite)
+    except OSError as error:
+        raise explain(error, output) from error
 
 
-def reveal(scratch: Path, output: Path) -> None:
-    """Let `scratch` take the place of `output`."""
-    if output.exists():
-        output.rename(_old(output))
-    scratch.rename(output)
-    _finish_reveal(output)
+def _check_place(output: Path) -> None:
+    place, here = Path(os.path.realpath(output)), Path.cwd()
+    if output.name in ("", "..") or here.is_relative_to(place):
+        what = f"{output} is the folder that you are in, or one above it, and nothing can take its place"
+        raise OutputError(what, fix=f"name a folder in it: -o {shlex.quote(str(output / 'NAME'))}")
+    if os.path.ismount(output):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
-def _check_output(output: Path, what: str, sign: str, overwrite: bool) -> None:
-    if not output.exists():
+def _try_rename(scratch: Scratch, output: Path) -> None:
+    """Raises the OSError that would come at the end: rename it to where that fails, for the right reason or another."""
+    if not _exists(output):
+        return
+    full = scratch.path / "full"
+    (full / "folder").mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(output, full)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            raise
+    finally:
+        shutil.rmtree(full)
+
+
+def _exists(path: Path) -> bool:
+    """Links too, wherever they lead. Raises OSError for a name that cannot be."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_output(output: Path, kind: Kind, overwrite: bool) -> None:
+    if not _exists(output):
         return
     if not overwrite:
-        raise OutputError(f"{output} exists already", fix=f"choose another output, or overwrite the {what} (--force)")
-    if not output.is_dir() or (any(output.iterdir()) and not (output / sign).is_file()):
-        raise OutputError(f"{output} is not a {what}, so it will not be overwritten", fix="choose another output")
+        fix = f"choose another output, or overwrite the {kind.name} (--force)"
+        raise OutputError(f"{output} exists already", fix=fix)
+    refused = f"{output} is not a {kind.name}, so it will not be overwritten"
+    if not output.is_dir():
+        raise OutputError(refused, fix="choose another output")
+    if not output.is_symlink():  # of a link nothing but the link is replaced
+        check_idle(output)
+        _check_contents(output, kind, refused)
 
 
-def _finish_reveal(output: Path) -> None:
-    """Remove the folder that was replaced; put it back if it was moved away, and nothing came into its place."""
-    old = _old(output)
-    if old.exists() and not output.exists():
+def _check_contents(output: Path, kind: Kind, refused: str) -> None:
+    try:
+        names = kind.files(output) if any(output.iterdir()) else []
+    except PahiError as error:
+        raise OutputError(f"{refused}: {error.what}", fix="choose another output") from error
+    strangers = [name for name in _contents(output, names) if name not in names]
+    if strangers:
+        listed = ", ".join(strangers[:_SHOWN]) + (", ..." if len(strangers) > _SHOWN else "")
+        what = f"{output} holds what is not of the {kind.name}: {listed}"
+        raise OutputError(what, fix="move it away, or choose another output")
+
+
+def _contents(folder: Path, names: Collection[str]) -> Iterator[str]:
+    """All files and links in `folder`, and, with a slash, the folders that hold none of `names`, unread.
+
+    Links are not followed, and scratch folders left out.
+    """
+    holders = _holders(names)
+    for root, folders, files in os.walk(folder):
+        place, below = Path(root), Path(root).relative_to(folder)
+        inner = [name for name in folders if below / name in holders and not (place / name).is_symlink()]
+        others = [f"{name}/" for name in folders if name not in inner and not is_scratch(place / name)]
+        yield from ((below / name).as_posix() for name in files)
+        yield from (f"{(below / name).as_posix()}/" for name in others)
+        folders[:] = inner
+
+
+def _holders(names: Collection[str]) -> set[Path]:
+    return {parent for name in names for parent in Path(name).parents}
+
+
+def _reveal(scratch: Scratch, output: Path, kind: Kind, overwrite: bool) -> None:
+    new = scratch.path / NEW
+    try:
+        _check_output(output, kind, overwrite)  # again: hours may have passed
+        if _exists(output):
+            _swap(scratch.path, output)
+        else:
+            new.rename(output)
+    except (OSError, OutputError) as error:
+        told = explain(error, output) if isinstance(error, OSError) else error
+        scratch.give_away(NEW)
+        fix = f"move it to another place: mv {shlex.quote(str(new))} NAME"
+        raise OutputError(f"{told.what}; the finished {kind.name} lies in {new}", fix=fix) from error
+    _remove_old(scratch, kind)
+
+
+def _swap(folder: Path, output: Path) -> None:
+    """NEW in `folder` becomes `output`, and that becomes OLD."""
+    new, old = folder / NEW, folder / OLD
+    write_whole(folder / _INODE, str(new.stat().st_ino))
+    if _exchange(new, output):
+        new.rename(old)
+        return
+    output.rename(old)
+    try:
+        new.rename(output)
+    except OSError:
         old.rename(output)
-    elif old.is_symlink():
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step. False where the system, or the file system, cannot do that. Raises OSError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    if library.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _settle(output: Path, kind: Kind, left: Scratch) -> bool:
+    """What a run that was cut off at its end had begun: the old folder comes back, or goes. Whether NEW is there."""
+    new, old, inode = (left.path / name for name in (NEW, OLD, _INODE))
+    if inode.exists() and new.exists() and inode.read_text() != str(new.lstat().st_ino):
+        new.rename(old)  # it is the old one
+    if _exists(old) and not _exists(output):
+        old.rename(output)
+        _log.warning("put back what had been moved away: %s", output)
+    _remove_old(left, kind)
+    return new.is_dir()
+
+
+def _remove_old(scratch: Scratch, kind: Kind) -> None:
+    """Its own files, by name; what else has come into it stays, where it is."""
+    old = scratch.path / OLD
+    if old.is_symlink():
         old.unlink()
-    elif old.exists():
-        shutil.rmtree(old)
-
-
-def _old(output: Path) -> Path:
-    return output.absolute().parent / f".{output.name}.old"
+    if not old.exists():
+        return
+    with suppress(OSError, PahiError):
+        clear(old)
+        names = kind.files(old)
+        present = set(_contents(old, names))
+        for name in names:
+            if name in present:
+                (old / name).unlink()
+    for root, _, _ in os.walk(old, topdown=False):
+        with suppress(OSError):  # it is not empty
+            os.rmdir(root)
+    if old.exists():
+        scratch.give_away(OLD)
+        _log.warning("kept what is not of the %s that was replaced: %s", kind.name, old)

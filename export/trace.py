@@ -23,7 +23,6 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
 from pahi_rt.export.graph import PORTABLE_OPSET, check_opset, export_graph, release
-from pahi_rt.export.journal import FILE as JOURNAL
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import (
     SAME_ARITHMETIC,
@@ -202,8 +201,8 @@ def _free_memory() -> None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files below `folder` but the journal, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL)
+    """All files below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def load_model(

@@ -14,7 +14,6 @@ import hashlib
 import os
 import pickletools
 import stat
-import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from pahi_rt.cache import cache_folder
 from pahi_rt.errors import BundleError
+from pahi_rt.files import write_whole
 from pahi_rt.hub import PREFIX, parse
 from pahi_rt.manifest import (
     FORMAT_VERSION,
@@ -194,10 +194,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     check_manifest(manifest)
     content = write_json(manifest)
     read_manifest(content, MANIFEST)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        ready = Path(scratch) / MANIFEST
-        ready.write_bytes(content)
-        os.replace(ready, folder / MANIFEST)
+    write_whole(folder / MANIFEST, content)
 
 
 def _locate(name_or_path: str | Path) -> Path:

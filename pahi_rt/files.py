@@ -38,9 +38,16 @@ def explain(error: Exception, place: Path, otherwise: str = "or choose another o
     number = _number(error)
     reason = os.strerror(number) if number else str(error)
     what, mend = _REASONS.get(number, ("{place} cannot be written: {reason}", "check {parent}"))
-    words = {"place": place, "reason": reason, "parent": shlex.quote(str(place.absolute().parent))}
+    words = {"place": place, "reason": reason, "parent": shlex.quote(str(_parent(place)))}
     words["inside"] = shlex.quote(str(place / "NAME"))
     return OutputError(what.format(**words), fix=f"{mend.format(**words)}, {otherwise}")
+
+
+def _parent(place: Path) -> Path:
+    try:
+        return place.absolute().parent
+    except OSError:  # the current folder is gone
+        return place.parent
 
 
 def _number(error: Exception) -> int:

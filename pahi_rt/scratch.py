@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import stat
@@ -27,6 +28,7 @@ from pahi_rt.record import Record
 
 PREFIX = ".pahi-rt-"
 MARKER = "pahi-rt-scratch.json"
+_NAME = re.compile(re.escape(PREFIX) + "[a-z]+-[a-z0-9_]{8}")
 _LONGEST_MARKER = 4096
 _PATIENCE = 2.0
 """Seconds that a run waits for another one to look around in the same folder, which takes milliseconds."""
@@ -49,14 +51,15 @@ def scratch(target: Path, purpose: str) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what `scratch` has made in `folder`, and a kill has left."""
-    for path, _ in _marked(folder, claims=False):
-        if left := _take(path):
+    _remove_empty(folder)
+    for path, marker in _marked(folder):
+        if not marker.claims and (left := _take(path)):
             left.remove()
             _log.warning("removed what a run that was cut off has left: %s", path)
 
 
-Settle = Callable[["Scratch"], None]
-"""Brings to an end what a run that was cut off had begun at the target itself."""
+Settle = Callable[["Scratch"], bool]
+"""Brings to an end what a run that was cut off had begun at the target itself; whether there is more to go on with."""
 
 
 @contextmanager
@@ -84,13 +87,23 @@ def claim(target: Path, purpose: str, *, resume: bool = False, settle: Settle | 
 
 def check_unclaimed(target: Path) -> None:
     """Raises OutputError if another run is writing `target`."""
-    for left, _ in _take_all(target.absolute()):
-        left.release()
+    _release(_take_all(_claims(target.absolute()), target))
+
+
+def check_idle(folder: Path) -> None:
+    """Raises OutputError if a run is at work in `folder`."""
+    _release(_take_all(_marked(folder), folder))
+
+
+def clear(folder: Path) -> None:
+    """Remove all that runs which were cut off have left in `folder`. Raises OutputError if one is at work there."""
+    for left, _ in _take_all(_marked(folder), folder):
+        left.remove()
 
 
 def is_scratch(path: Path) -> bool:
     """A folder that carries our marker, in use or not."""
-    return path.name.startswith(PREFIX) and _read_marker(path) is not None
+    return _NAME.fullmatch(path.name) is not None and _read_marker(path) is not None
 
 
 class Scratch:
@@ -110,16 +123,21 @@ class Scratch:
     def remove(self) -> None:
         """Remove all of it, the marker last, so that what cannot be removed now is found again."""
         with suppress(OSError):
-            for path in self.path.iterdir():
-                if path.name != MARKER:
-                    _remove(path)
-            self.hand_over()
+            self._empty({MARKER})
+            (self.path / MARKER).unlink()
             self.path.rmdir()
         self.release()
 
-    def hand_over(self) -> None:
-        """Take the marker off: what is in it is not ours, and nothing of it is removed from now on."""
-        (self.path / MARKER).unlink(missing_ok=True)
+    def give_away(self, name: str) -> None:
+        """What is called `name` in it is the user's, and is not removed by anybody: the marker goes, and all else."""
+        self.is_kept = True
+        with suppress(OSError):
+            self._empty({name})
+
+    def _empty(self, kept: set[str]) -> None:
+        for path in self.path.iterdir():
+            if path.name not in kept:
+                _remove(path)
 
 
 def try_lock(handle: int) -> bool:
@@ -147,13 +165,16 @@ class _Marker(Record):
 
 
 def _create(target: Path, purpose: str, *, claims: bool) -> Scratch:
-    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=target.parent))
-    marker = _Marker(path.name, target.name, purpose, claims, os.getpid(), socket.gethostname())
-    try:
-        return Scratch(path, _write_marker(path / MARKER, marker), is_resumed=False)
-    except OSError:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=target.parent))
+        marker = _Marker(path.name, target.name, purpose, claims, os.getpid(), socket.gethostname())
+        try:
+            return Scratch(path, _write_marker(path / MARKER, marker), is_resumed=False)
+        except FileNotFoundError:
+            continue  # another run has found it empty, and removed it
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 def _write_marker(path: Path, marker: _Marker) -> int:
@@ -163,6 +184,7 @@ def _write_marker(path: Path, marker: _Marker) -> int:
         # Where nothing can be locked, nobody can take it either.
         with suppress(OSError):
             try_lock(handle)
+        path.lstat()
         os.write(handle, json.dumps(marker.to_dict()).encode())
     except OSError:
         os.close(handle)
@@ -172,11 +194,11 @@ def _write_marker(path: Path, marker: _Marker) -> int:
 
 def _choose(target: Path, purpose: str, resume: bool, settle: Settle | None) -> Scratch | None:
     """What was left for `target` and is gone on with; the rest is removed. Raises OutputError for what is in use."""
+    _remove_empty(target.parent)
     chosen = None
-    for left, marker in _take_all(target):
-        if settle is not None:
-            settle(left)
-        if resume and chosen is None and marker.purpose == purpose:
+    for left, marker in _take_all(_claims(target), target):
+        goes_on = settle is None or settle(left)
+        if resume and goes_on and chosen is None and marker.purpose == purpose:
             chosen = left
             _log.warning("going on with what a run that was cut off has left: %s", left.path)
         elif left.is_kept:
@@ -187,31 +209,59 @@ def _choose(target: Path, purpose: str, resume: bool, settle: Settle | None) -> 
     return chosen
 
 
-def _take_all(target: Path) -> list[tuple[Scratch, _Marker]]:
-    """Every claim of `target`, locked, whose run is gone. Raises OutputError for one that is in use."""
-    claims = [(path, marker) for path, marker in _marked(target.parent, claims=True) if marker.target == target.name]
-    taken = [(left, marker) for path, marker in claims if (left := _take(path))]
-    if len(taken) == len(claims):
+Marked = list[tuple[Path, _Marker]]
+Taken = list[tuple[Scratch, _Marker]]
+
+
+def _take_all(marked: Marked, target: Path) -> Taken:
+    """Those whose runs are gone, locked. Raises OutputError for one that is in use, since it writes `target`."""
+    taken = [(left, marker) for path, marker in marked if (left := _take(path))]
+    if len(taken) == len(marked):
         return taken
+    _release(taken)
+    gone = {left.path for left, _ in taken}
+    user = next(marker for path, marker in marked if path not in gone)
+    what = f"another {user.purpose} is writing {target} (process {user.process} on {user.host})"
+    raise OutputError(what, fix="wait for it, or choose another output")
+
+
+def _release(taken: Taken) -> None:
     for left, _ in taken:
         left.release()
-    gone = {left.path for left, _ in taken}
-    raise _in_use(target, next(marker for path, marker in claims if path not in gone))
 
 
-def _in_use(target: Path, marker: _Marker) -> OutputError:
-    who = f"process {marker.process} on {marker.host}"
-    what = f"another {marker.purpose} is writing {target} ({who})"
-    return OutputError(what, fix="wait for it, or choose another output")
+def _claims(target: Path) -> Marked:
+    return [(path, marker) for path, marker in _marked(target.parent) if marker.claims and marker.target == target.name]
 
 
-def _marked(folder: Path, *, claims: bool) -> list[tuple[Path, _Marker]]:
+def _marked(folder: Path) -> Marked:
+    return [(path, marker) for path in _named(folder) if (marker := _read_marker(path))]
+
+
+def _named(folder: Path) -> list[Path]:
     try:
-        paths = sorted(Path(entry) for entry in os.scandir(folder) if entry.name.startswith(PREFIX))
+        return sorted(Path(entry) for entry in os.scandir(folder) if _NAME.fullmatch(entry.name))
     except OSError:
         return []
-    found = [(path, marker) for path in paths if (marker := _read_marker(path))]
-    return [(path, marker) for path, marker in found if marker.claims == claims]
+
+
+def _remove_empty(folder: Path) -> None:
+    """Folders whose run was cut off before it had written the marker, or when nothing else was left."""
+    for path in _named(folder):
+        with suppress(OSError):
+            if not _read_marker(path):
+                _remove_empty_marker(path)
+                path.rmdir()
+
+
+def _remove_empty_marker(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        handle = _open_marker(path)
+        try:
+            if not os.fstat(handle).st_size and os.listdir(path) == [MARKER] and try_lock(handle):
+                (path / MARKER).unlink()
+        finally:
+            os.close(handle)
 
 
 def _read_marker(path: Path) -> _Marker | None:

@@ -14,7 +14,7 @@ import pytest
 
 from pahi_rt.errors import OutputError
 from pahi_rt.files import writing_whole
-from pahi_rt.scratch import MARKER, claim, is_scratch, scratch, sweep
+from pahi_rt.scratch import MARKER, PREFIX, claim, is_scratch, scratch, sweep
 
 KILLED = """
 import os, signal, sys
@@ -131,6 +131,21 @@ except OutputError:
         run.communicate("end\n", timeout=60)
     assert sorted(said) == ["mine\n", *["refused\n"] * 3]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("marker", [False, True])
+def test_what_was_cut_off_at_its_birth(marker: bool, tmp_path: Path) -> None:
+    """Before there was anything in the marker."""
+    folder = tmp_path / f"{PREFIX}write-abcd1234"
+    folder.mkdir()
+    if marker:
+        (folder / MARKER).touch()
+    for name in ("home", f"{PREFIX}write-", f"{PREFIX}write-abcd1234-mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"{PREFIX}write-abcd5678").symlink_to("home")
+    before = set(os.listdir(tmp_path))
+    sweep(tmp_path)
+    assert before - set(os.listdir(tmp_path)) == {folder.name}
 
 
 def no_marker(folder: Path) -> None:

@@ -13,16 +13,15 @@ graph runs there too, or in the backend of ONNX Runtime or TensorRT.
 
 from __future__ import annotations
 
+import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle, verify
 from pahi_rt.errors import BundleError, PahiError
-from pahi_rt.export.reveal import claim_output, reveal
+from pahi_rt.export.reveal import Kind, building
 from pahi_rt.export.triton.config import (
     Batching,
     Message,
@@ -33,11 +32,14 @@ from pahi_rt.export.triton.config import (
     pipeline_config,
     step_config,
 )
-from pahi_rt.manifest import GAUSSIAN
+from pahi_rt.manifest import GAUSSIAN, is_safe_name
 from pahi_rt.pipeline import check_recipe
 from pahi_rt.prior import choose_prior
+from pahi_rt.record import Record
 
 CONFIG, VERSION = "config.pbtxt", "1"
+LISTING = "generate/pahi-rt.json"
+"""Says which files are of the repository. Triton does not look at it."""
 MODEL = '"""Written by `pahi-rt embed triton`."""\n\nfrom pahi_rt.serving import {} as TritonPythonModel\n'
 PLACEHOLDER = "Triton wants this folder of an ensemble; git and object stores would drop an empty one.\n"
 Write = Callable[[Path], Message]
@@ -73,22 +75,41 @@ def write_repository(
     check_recipe(bundle)
     prior = choose_prior(bundle, choice.prior)
     write = _choose_writer(bundle, bundle.graph(choice.steps, prior, choice.precision), prior, choice, batching)
-    with _building(output, overwrite) as scratch:
+    with building(output, REPOSITORY, overwrite=overwrite) as scratch:
         _write_models(scratch, bundle, _ports(bundle, prior), batching, write)
+        _write_listing(scratch)
     return output
 
 
-@contextmanager
-def _building(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `output` that becomes it, or vanishes with an error."""
-    with claim_output(output, "model repository", f"generate/{CONFIG}", overwrite=overwrite):
-        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
-        try:
-            yield scratch
-            scratch.chmod(0o755)
-            reveal(scratch, output)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+@dataclass(frozen=True)
+class Listing(Record):
+    files: tuple[str, ...]
+
+
+def list_files(folder: Path) -> list[str]:
+    """The files of a repository that are its own, the listing last. Raises BundleError."""
+    try:
+        names = Listing.from_dict(json.loads((folder / LISTING).read_bytes()), LISTING).files
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"it has no readable {LISTING}", fix="choose another output") from error
+    if not all(is_safe_name(name) for name in names):
+        raise BundleError(f"its {LISTING} names files that are elsewhere", fix="choose another output")
+    return [*names, *_compiled(folder, names), LISTING]
+
+
+REPOSITORY = Kind("model repository", "embed", list_files)
+
+
+def _compiled(folder: Path, names: Iterable[str]) -> list[str]:
+    """What the server's Python has left beside the models' code."""
+    code = [folder / name for name in names if name.endswith(".py")]
+    found = [path for file in code for path in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _write_listing(folder: Path) -> None:
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    (folder / LISTING).write_text(json.dumps(Listing(tuple(names)).to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def _ports(bundle: Bundle, prior: str) -> Ports:

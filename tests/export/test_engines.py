@@ -12,8 +12,8 @@ from pahi_rt.bundle import Bundle, open_bundle, verify
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export import engines
 from pahi_rt.export.engines import add_engines
-from pahi_rt.export.lock import lock_output
 from pahi_rt.export.tensorrt import PlanSettings
+from pahi_rt.scratch import claim
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -59,13 +59,14 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(engines, "build_plan", fail)
-    with pytest.raises(OutputError, match="cannot write into .*: No space left"):
+    with pytest.raises(OutputError, match="engines cannot be written: No space left"):
         add_engines(open_bundle(folder), SETTINGS)
 
 
 def test_two_builds_of_one_bundle(folder: Path) -> None:
-    with lock_output(folder), pytest.raises(OutputError, match="another export or build is writing"):
-        add_engines(str(folder), SETTINGS)
+    for target, verb in ((folder / "engines", "build"), (folder, "export")):
+        with claim(target, verb), pytest.raises(OutputError, match=f"another {verb} is writing"):
+            add_engines(str(folder), SETTINGS)
 
 
 @pytest.mark.parametrize("by_path", [False, True])

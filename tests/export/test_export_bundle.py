@@ -22,6 +22,7 @@ from pahi_rt.export import bundle as export_module
 from pahi_rt.export import trace
 from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
+from pahi_rt.export.reveal import BUNDLE, building
 from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
@@ -256,9 +257,9 @@ def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeyp
         patched.setattr(export_module, "check_graph", cut_off)
         with pytest.raises(KeyboardInterrupt):
             export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
-    assert [path.name for path in tmp_path.iterdir()] == [".bundle.partial"]
+    (left,) = tmp_path.iterdir()
     # As an export of two precisions would have left it, which is of the same model.
-    (tmp_path / ".bundle.partial" / "weights-fp16.bin").write_bytes(b"half of it")
+    (left / "new" / "weights-fp16.bin").write_bytes(b"half of it")
     monkeypatch.setattr(trace, "export_graph", lambda *_: pytest.fail("it was traced again"))
     bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
     verify(bundle)
@@ -266,27 +267,10 @@ def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeyp
     assert {path.name for path in bundle.path.iterdir()} == {"pahi.json", *NAMES}
 
 
-def test_a_replaced_bundle_that_could_not_be_removed_is_removed_later(tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
-    for folder in (output, tmp_path / ".bundle.old"):
-        folder.mkdir()
-        (folder / "pahi.json").touch()
-    with export_module._building(output, True) as scratch:
-        (scratch / "new.txt").touch()
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
-
-
-def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path) -> None:
-    (tmp_path / ".bundle.old").mkdir()
-    with pytest.raises(ParityError), export_module._building(tmp_path / "bundle", True):
-        raise ParityError("one-step.onnx is not PyTorch", fix="none")
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
 def test_two_exports_to_one_place(model: Path, tmp_path: Path) -> None:
     with (
-        export_module._building(tmp_path / "bundle", True),
-        pytest.raises(OutputError, match="another export or build is writing"),
+        building(tmp_path / "bundle", BUNDLE, overwrite=True),
+        pytest.raises(OutputError, match="another export is writing"),
     ):
         export_bundle(model, tmp_path / "bundle", name="x")
 
@@ -324,16 +308,6 @@ def test_only_bundles_are_overwritten(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not a bundle"):
         export_bundle(model, tmp_path / "home", name="x", overwrite=True)
     assert (tmp_path / "home" / "thesis.txt").is_file()
-
-
-def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
-    output.mkdir()
-    (output / "pahi.json").touch()
-    with export_module._building(output, True) as scratch:
-        (scratch / "new.txt").touch()
-        assert (output / "pahi.json").exists()
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["bundle", "bundle/new.txt"]
 
 
 @pytest.mark.parametrize(

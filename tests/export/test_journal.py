@@ -9,7 +9,7 @@ import pytest
 
 from pahi_rt.bundle import Graph, Parity, file_record
 from pahi_rt.export import journal
-from pahi_rt.export.journal import FILE, Journal
+from pahi_rt.export.journal import Journal
 
 ROW = Parity("one-step.onnx", "PyTorch fp32", 0.0, 90.0, 1.0, "max error <= 0.002 of [0, 1]")
 
@@ -27,57 +27,63 @@ class Writer:
         return [Graph("one-step.onnx", 1, "gaussian", "fp32", (), (), 20, ("weights.bin",))]
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "new").mkdir()
+    return tmp_path / "new"
+
+
 def begin(folder: Path, key: str = "key") -> Journal:
-    begun = Journal(folder)
+    begun = Journal(folder, folder.with_name("journal.json"))
     begun.begin(key)
     return begun
 
 
-def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
-    write = Writer(tmp_path)
-    first = begin(tmp_path)
+def test_what_is_finished_is_not_done_again(folder: Path) -> None:
+    write = Writer(folder)
+    first = begin(folder)
     graphs = first.graphs("fp32", write)
     first.parity("one-step.onnx", lambda: [ROW])
-    again = begin(tmp_path)
+    again = begin(folder)
     assert tuple(again.graphs("fp32", write)) == tuple(graphs)
     assert again.parity("one-step.onnx", lambda: pytest.fail("it was compared again")) == (ROW,)
     assert write.calls == 1
 
 
-def test_graphs_and_weights_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = begin(tmp_path)
-    first.graphs("fp32", Writer(tmp_path))
-    expected = {name: file_record(tmp_path / name) for name in ("one-step.onnx", "weights.bin")}
-    (tmp_path / "tokenizer.json").write_text("{}")
-    assert first.record("tokenizer.json") == file_record(tmp_path / "tokenizer.json")
+def test_graphs_and_weights_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begin(folder)
+    first.graphs("fp32", Writer(folder))
+    expected = {name: file_record(folder / name) for name in ("one-step.onnx", "weights.bin")}
+    (folder / "tokenizer.json").write_text("{}")
+    assert first.record("tokenizer.json") == file_record(folder / "tokenizer.json")
     monkeypatch.setattr(journal, "file_record", lambda path: pytest.fail(f"{path} was hashed again"))
     assert {name: first.record(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", ["one-step.onnx", "weights.bin"])
-def test_files_that_changed_are_written_and_compared_again(tmp_path: Path, name: str) -> None:
-    write = Writer(tmp_path)
-    first = begin(tmp_path)
+def test_files_that_changed_are_written_and_compared_again(folder: Path, name: str) -> None:
+    write = Writer(folder)
+    first = begin(folder)
     first.graphs("fp32", write)
     first.parity("one-step.onnx", lambda: [ROW])
-    (tmp_path / name).write_text("another")
-    again = begin(tmp_path)
+    (folder / name).write_text("another")
+    again = begin(folder)
     again.graphs("fp32", write)
     assert again.parity("one-step.onnx", list) == ()
     assert write.calls == 2
 
 
-def test_another_export_starts_in_an_empty_folder(tmp_path: Path) -> None:
-    begin(tmp_path).graphs("fp32", Writer(tmp_path))
-    (tmp_path / "engines").mkdir()
-    begin(tmp_path, "other")
-    assert not list(tmp_path.iterdir())
+def test_another_export_starts_in_an_empty_folder(folder: Path) -> None:
+    begin(folder).graphs("fp32", Writer(folder))
+    (folder / "engines").mkdir()
+    begin(folder, "other")
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "key"}', '{"key": "key", "written": 1, "compared": {}}'])
-def test_a_damaged_journal_starts_afresh(tmp_path: Path, content: str) -> None:
-    write = Writer(tmp_path)
-    begin(tmp_path).graphs("fp32", write)
-    (tmp_path / FILE).write_text(content)
-    begin(tmp_path).graphs("fp32", write)
+def test_a_damaged_journal_starts_afresh(folder: Path, content: str) -> None:
+    write = Writer(folder)
+    begin(folder).graphs("fp32", write)
+    folder.with_name("journal.json").write_text(content)
+    begin(folder).graphs("fp32", write)
     assert write.calls == 2

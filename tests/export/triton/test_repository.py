@@ -179,11 +179,38 @@ def test_only_a_repository_is_replaced(tmp_path: Path) -> None:
         write_repository("emoji", output)
     write_repository("emoji", output, Choice(steps=2), overwrite=True)
     assert read_configs(output)["pipeline"].parameters["steps"].string_value == "2"
+    (output / "tokenizer" / "1" / "__pycache__").mkdir()
+    (output / "tokenizer" / "1" / "__pycache__" / "model.cpython-312.pyc").touch()  # by the server
+    write_repository("emoji", output, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not a model repository"):
         write_repository("emoji", tmp_path / "mine", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "models"]
+
+
+@pytest.mark.parametrize("name", ["mine/config.pbtxt", "pipeline/2/model.py", "tokenizer/1/mine.py", "pahi.json"])
+def test_models_of_others_stay(name: str, tmp_path: Path) -> None:
+    output = write_repository("emoji", tmp_path / "models")
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="holds what is not of the model repository: ") as caught:
+        write_repository("emoji", output, overwrite=True)
+    assert name.startswith(caught.value.what.split(": ")[1].rstrip("/"))
+    assert sorted(tmp_path.rglob("*")) == before and (output / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "listing", ["", "{", "[" * 9000, '{"files": ["../thesis.txt"]}', '{"files": ["/thesis.txt"]}', '{"files": 1}']
+)
+def test_a_listing_that_is_not_ours(listing: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    output = write_repository("emoji", tmp_path / "models")
+    (output / "generate" / "pahi-rt.json").write_text(listing)
+    with pytest.raises(OutputError, match="is not a model repository"):
+        write_repository("emoji", output, overwrite=True)
+    assert (tmp_path / "thesis.txt").is_file() and (output / "pipeline").is_dir()
 
 
 def test_the_command(tmp_path: Path) -> None:
