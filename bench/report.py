@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pahi_rt.errors import PahiError
+from pahi_rt.files import write_whole
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,4 @@ def write(report: Mapping[str, Any], path: Path | None) -> None:
     """Write the report to `path`, if there is one: the old file or the new one, whenever the run is cut off."""
     if path is None:
         return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(report, indent=1) + "\n")

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.errors import PahiError
+from pahi_rt.files import explain, writing_whole
 from pahi_rt.train.priors import Prior
 
 METADATA = "pahi_rt.checkpoint"
@@ -58,14 +59,12 @@ def save_checkpoint(
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}{index}.{name}": tensor for name, tensor in moments.items()}
     counters = json.dumps({"state": asdict(state), "scaler": scaler.state_dict()}, sort_keys=True)
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(exist_ok=True)
-        save_file(tensors, partial, metadata={METADATA: counters})
-        partial.replace(path)
+        with writing_whole(path) as new:
+            save_file(tensors, new, metadata={METADATA: counters})
     except (OSError, SafetensorError) as error:
-        fix = f"make room in {path.parent}, and go on with --resume"
-        raise OutputError(f"the checkpoint {path} cannot be written: {error}", fix=fix) from error
+        raise explain(error, path, "and go on with --resume") from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

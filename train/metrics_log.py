@@ -15,7 +15,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from pahi_rt.train.run import Run, lock, write_text, writing
+from pahi_rt.files import write_whole
+from pahi_rt.train.run import Run, lock, writing
 
 _NOT_IN_A_NAME = re.compile(r"[^-.\w]")
 """What TensorBoard does not take, such as the colon and the slashes of "pickscore:/models/pickscore"."""
@@ -67,7 +68,7 @@ def forget_after(path: Path, step: int, evaluated: int) -> None:
     """Drop the rows of steps after `step`, and of evaluations after that of step `evaluated`."""
     if path.exists():
         kept = [row for row in read_metrics(path) if row["step"] <= (evaluated if "validation" in row else step)]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def flatten(name: str, value: object) -> Iterator[tuple[str, float]]:

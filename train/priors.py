@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.errors import PahiError
+from pahi_rt.files import explain, writing_whole
 from pahi_rt.train.gaussians import Gaussian, LatentShape, Parametrisation, kl_divergence, sample_noise
 
 __all__ = [
@@ -182,13 +183,11 @@ def save_prior(prior: Prior, path: str | Path) -> None:
     Raises OutputError if the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        save_file(prior.state_dict(), partial, metadata={METADATA: json.dumps(prior.config, sort_keys=True)})
-        partial.replace(path)
+        with writing_whole(path) as new:
+            save_file(prior.state_dict(), new, metadata={METADATA: json.dumps(prior.config, sort_keys=True)})
     except (OSError, SafetensorError) as error:
-        fix = f"check that {path.parent} is a folder with room that can be written"
-        raise OutputError(f"cannot write the prior {path}: {error}", fix=fix) from error
+        raise explain(error, path, "or choose another place") from error
 
 
 def load_prior(path: str | Path) -> Prior:

@@ -11,7 +11,6 @@ samples/STEP.png                validation prompts: Gaussian left, prior right, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -28,8 +27,10 @@ from torch import Tensor
 
 from pahi_rt import __version__
 from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.files import explain, write_whole, writing_whole
 from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.output import contact_sheet
+from pahi_rt.scratch import try_lock
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 
 KEPT = 2
@@ -110,9 +111,9 @@ def create_run(run: Run) -> Run:
     """Make the folder of `run`, and give it back. Raises OutputError if it cannot be written."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.path / _RECIPE, to_toml(run.recipe))
+        write_whole(run.path / _RECIPE, to_toml(run.recipe))
         # Last, because it is what makes the folder a run.
-        write_text(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
+        write_whole(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
     return run
 
 
@@ -131,14 +132,13 @@ def open_run(path: Path) -> Run:
 
 def lock(run: Run) -> IO[str]:
     """An open file that no other process can have until it is closed. Raises PahiError if another one has it."""
-    file = (run.path / _FACTS).open(encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        fix = "wait for its end, or stop it with Ctrl-C, or name another folder with -o"
-        raise PahiError(f"another process is training in {run.path}", fix=fix) from error
-    return file
+    with writing(run.path):
+        file = (run.path / _FACTS).open("r+", encoding="utf-8")
+        if try_lock(file.fileno()):
+            return file
+    file.close()
+    fix = "wait for its end, or stop it with Ctrl-C, or name another folder with -o"
+    raise PahiError(f"another process is training in {run.path}", fix=fix)
 
 
 def describe_environment(device: torch.device, processes: int, step: int) -> dict[str, object]:
@@ -157,18 +157,10 @@ def save_pictures(path: Path, pairs: Tensor, prompts: Iterable[str]) -> None:
     info = PngInfo()
     info.add_text("prompts", json.dumps(list(prompts), ensure_ascii=False))
     sheet = contact_sheet([Image.fromarray(picture) for picture in pixels], columns=2)
-    partial = path.with_name(f"{path.name}.partial")
     with writing(path):
         path.parent.mkdir(exist_ok=True)
-        sheet.save(partial, "PNG", pnginfo=info)
-        partial.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        with writing_whole(path) as new:
+            sheet.save(new, "PNG", pnginfo=info)
 
 
 @contextmanager
@@ -177,5 +169,4 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "make room, or permit it, and go on with --resume; or name another folder with -o"
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}", fix=fix) from error
+        raise explain(error, path, "and go on with --resume; or name another folder with -o") from error

@@ -315,9 +315,11 @@ def test_refuses_a_damaged_checkpoint(checkpoint: Path, damage: str) -> None:
 
 
 def test_saving_replaces_and_refuses_where_it_cannot(checkpoint: Path, tmp_path: Path) -> None:
+    mine = checkpoint.with_name(f"{checkpoint.name}.partial")
+    mine.write_text("years of work")
     save_prior(HI(SHAPE), checkpoint)
-    assert isinstance(load_prior(checkpoint), HI)
-    with pytest.raises(OutputError, match="cannot write the prior"):
+    assert isinstance(load_prior(checkpoint), HI) and mine.read_text() == "years of work"
+    with pytest.raises(OutputError, match="nowhere does not exist"):
         save_prior(HI(SHAPE), tmp_path / "nowhere" / "prior.safetensors")
 
 

@@ -95,7 +95,7 @@ def test_what_a_run_leaves(kind: str, recipe: MakeRecipe, tmp_path: Path) -> Non
     assert [path.name for path in run.checkpoints()] == ["00000008.safetensors", "00000010.safetensors"]
     assert load_prior(run.prior).kind == kind
     assert list(run.tensorboard.iterdir())
-    assert not list(run.path.rglob("*.partial"))
+    assert not list(run.path.rglob(".pahi-rt-*"))
     (start,) = (run.path / "environment.jsonl").read_text().splitlines()
     assert json.loads(start)["torch"] == torch.__version__
     rows = read_metrics(run.metrics)

@@ -15,8 +15,10 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from pahi_rt.bundle import Card
+from pahi_rt.files import write_whole
 from pahi_rt.machine import cpu_name
 from pahi_rt.noise import draw_noise
+from pahi_rt.scratch import scratch
 from pahi_rt.train.emoji import evaluate, generator
 from pahi_rt.train.emoji.captions import Captions
 from pahi_rt.train.emoji.pictures import save_grid
@@ -59,12 +61,12 @@ def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, words: CLIPToken
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipeline.to(dtype=torch.float16).save_pretrained(partial)
-    (partial / "README.md").write_text(MODEL_CARD, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    return partial.rename(folder)
+    with scratch(folder, "write") as made:
+        new = made / "new"
+        pipeline.to(dtype=torch.float16).save_pretrained(new)
+        (new / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        return new.rename(folder)
 
 
 def measure(
@@ -133,6 +135,5 @@ def vocabulary(concepts: Sequence[Concept]) -> dict[str, Any]:
 
 
 def write_json(content: dict[str, Any], path: Path) -> Path:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return path

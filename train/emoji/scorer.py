@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from pahi_rt.errors import PahiError
+from pahi_rt.files import writing_whole
 from pahi_rt.train.emoji import tokenizer
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.scorers.preprocess import check_inputs
@@ -170,10 +171,9 @@ class EmojiScorer(nn.Module):
 
 def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
     """float16 safetensors, with what was measured in the metadata; written to a temporary name and renamed."""
-    partial = path.with_suffix(".partial")
     weights = {key: value.half().contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, partial, metadata={"measured": json.dumps(report)})
-    partial.replace(path)
+    with writing_whole(path) as new:
+        save_file(weights, new, metadata={"measured": json.dumps(report)})
 
 
 def measured(path: Path) -> dict[str, Any]:

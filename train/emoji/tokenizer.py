@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from pahi_rt.scratch import scratch
 from pahi_rt.train.emoji.trainer import left_by
 
 ENTRIES = 4096
@@ -29,9 +30,9 @@ def train(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     )
     learner.train_from_iterator(captions, trainer)
     tokenizer = _assemble(learner)
-    partial = folder.with_name(f"{folder.name}.partial")
-    tokenizer.save_pretrained(partial)
-    partial.rename(folder)
+    with scratch(folder, "write") as made:
+        tokenizer.save_pretrained(made / folder.name)
+        (made / folder.name).rename(folder)
     return tokenizer
 
 

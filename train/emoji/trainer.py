@@ -24,6 +24,7 @@ from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
 from pahi_rt.errors import PahiError
+from pahi_rt.files import writing_whole
 
 Losses = dict[str, torch.Tensor]
 SYNC = 10
@@ -214,6 +215,5 @@ def left_by(stage: str, path: Path) -> Path:
 
 def save_atomically(state: Any, path: Path) -> None:
     """`torch.save` to a temporary name, then rename: a kill leaves the old file or the new one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    with writing_whole(path) as new:
+        torch.save(state, new)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from pahi_rt.cache import cache_folder
 from pahi_rt.errors import PahiError
+from pahi_rt.files import explain, writing_whole
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 """Files of which a tokenizer has at least one."""
@@ -206,15 +206,12 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
 
 def _save_atomically(weights: dict[str, Tensor], path: Path) -> None:
     # Several processes of one training may convert at once; each writes a file of its own.
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, partial)
-        partial.replace(path)
+        with writing_whole(path) as new:
+            save_file(weights, new)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        fix = f"make room in {path.parent}, or set XDG_CACHE_HOME to a folder with more"
-        raise PahiError(f"cannot write {path}: {error}", fix=fix) from error
+        raise explain(error, path, "or set XDG_CACHE_HOME to another folder") from error
 
 
 def _first_line(error: Exception) -> str:
