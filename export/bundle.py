@@ -49,7 +49,7 @@ from pahi_rt.export.trace import (
 )
 from pahi_rt.manifest import GAUSSIAN, PRECISIONS, PRIORS, is_safe_name
 from pahi_rt.noise import RECIPE
-from pahi_rt.train.components import find_model
+from pahi_rt.train.sources import find_model
 
 ROOM_FOR_GRAPHS = 64 * 2**20
 OWN_FILES = {

@@ -12,7 +12,8 @@ from pathlib import Path
 from pahi_rt import __version__
 from pahi_rt.bundle import Component
 from pahi_rt.machine import module_version
-from pahi_rt.train.components import find_model, weight_files
+from pahi_rt.train.sources import find_model
+from pahi_rt.train.weights import weight_files
 
 TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 UNKNOWN = "unknown"

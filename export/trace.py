@@ -44,7 +44,7 @@ from pahi_rt.export.weights import WeightsFile, store_weights
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator, load_generator
-from pahi_rt.train.priors import Prior, check_fit, load_prior
+from pahi_rt.train.priors import Prior, check_fit, find_prior, load_prior
 
 STEMS = {1: "one-step", 2: "two-step", 3: "three-step", 4: "four-step"}
 
@@ -216,7 +216,7 @@ def load_model(
     generator = load_generator(folder, decoder, size)
     loaded: dict[str, Prior] = {}
     checkpoints: dict[str, Path] = {}
-    for path in priors:
+    for path in map(find_prior, priors):
         prior = load_prior(path).requires_grad_(False)
         check_fit(prior, generator)
         if prior.kind in loaded:

@@ -6,6 +6,8 @@
     |- NoiseError            a seed outside 0 .. 2**64 - 1
     |- HubError              a repository of the Hugging Face hub cannot be had
     |- RuntimeUnavailable    a runtime cannot be loaded on this machine
+    |- ModelError            a generator, an autoencoder or a prior cannot be loaded, or its parts do not fit
+    |- ScorerError           a model of human preference cannot be loaded
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
 
@@ -51,6 +53,14 @@ class HubError(PahiError):
 
 class RuntimeUnavailable(PahiError):
     """The runtime that was asked for cannot be loaded on this machine."""
+
+
+class ModelError(PahiError):
+    """A generator, an autoencoder or a prior cannot be loaded, or its parts do not fit each other."""
+
+
+class ScorerError(PahiError):
+    """A model of human preference cannot be loaded."""
 
 
 class OutputError(PahiError):

@@ -1,27 +1,34 @@
-"""The parts of a diffusers model: found in a folder or on the hub, loaded from safetensors, checked against each other.
+"""The parts of a diffusers model: loaded from safetensors, and checked against each other.
 
 Which pipelines there are, and which classes may stand in them, says the registry.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffusers import EulerDiscreteScheduler, LCMScheduler, ModelMixin
-from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ModelError
+from pahi_rt.train.foreign import foreign, quiet_schedulers, read_json
 from pahi_rt.train.registry import FAMILIES, SHARED, Parts
+from pahi_rt.train.sources import find_model
+from pahi_rt.train.vocabularies import read_tokenizer
+from pahi_rt.train.weights import (
+    FUSE,
+    MEND,
+    check_finite,
+    check_loaded,
+    find_weights,
+    refuse_quantised,
+    tell_variants,
+    variants_in,
+)
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 NEEDS_MORE_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
@@ -30,6 +37,9 @@ TIME_IDS = 6
 """Numbers in SDXL's time ids: height and width of the original, of the crop's corner, of the target."""
 LEGACY_END = 2
 """The wrong eos_token_id of CLIP's first configurations: transformers then takes the prompt's highest id instead."""
+
+_SAVED = "give the folder that StableDiffusionPipeline.save_pretrained wrote"
+_refuse = partial(ModelError, fix=MEND)
 
 
 def turbo_scheduler(prediction_type: str, kind: Any = EulerDiscreteScheduler) -> Any:
@@ -45,21 +55,21 @@ def turbo_scheduler(prediction_type: str, kind: Any = EulerDiscreteScheduler) ->
         )
 
 
-@contextmanager
-def quiet_schedulers() -> Iterator[None]:
-    """The schedulers of diffusers hand tensors to np.array, which numpy 2 deprecates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-
-
-def load_components(folder: Path) -> dict[str, Any]:
+def load_components(folder: Path, variant: str | None = None) -> dict[str, Any]:
     """The parts of the diffusers pipeline in `folder`, named as in its entry of `FAMILIES`.
 
-    Raises PahiError if one is missing, unsupported, pickled, incomplete, or does not fit the others.
+    Weights are those of `variant` where a part has them, else the full ones, else the only variant, which is logged.
+    Raises ModelError if a part is missing, unsupported, pickled, quantised, incomplete, has weights that nothing reads,
+    or does not fit the others.
     """
-    index = _read_index(folder)
-    parts = {name: _load_component(folder, name, kinds, index) for name, kinds in _family(folder, index).items()}
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"{folder} is not a diffusers pipeline: it has no model_index.json", fix=_SAVED)
+    index = read_json(folder / "model_index.json", partial(ModelError, fix=_SAVED))
+    family = _family(folder, index)
+    if variant is not None and not any(variant in variants_in(folder / name) for name in family):
+        raise ModelError(f"{folder} has no {variant} weights", fix="leave out --variant, or name one that it has")
+    parts = {name: _load_component(folder, name, kinds, index, variant) for name, kinds in family.items()}
+    tell_variants(folder, list(family), variant)
     check_fit(folder, parts)
     return parts
 
@@ -67,100 +77,45 @@ def load_components(folder: Path) -> dict[str, Any]:
 def load_decoder(source: str | Path) -> nn.Module:
     """The autoencoder in a folder of its own, or on the hub, such as madebyollin/taesd.
 
-    Raises PahiError if there is none, of a supported class and with complete safetensors.
+    Raises ModelError if there is none, of a supported class and with complete safetensors.
     """
     folder, kinds = find_model(source), SHARED["vae"]
     fix = f"give a folder that {' or '.join(kinds)}.save_pretrained wrote, or a hub id like madebyollin/taesd"
-    try:
-        found = json.loads((folder / "config.json").read_text())["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PahiError(f"{folder} is not an autoencoder: its config.json does not say so", fix=fix) from error
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is not an autoencoder: it has no config.json", fix=fix)
+    found = read_json(folder / "config.json", partial(ModelError, fix=fix)).get("_class_name")
     if found not in kinds:
-        raise PahiError(f"{folder} holds a {found}, which is not a supported autoencoder", fix=fix)
+        raise ModelError(f"{folder} holds a {found}, which is not a supported autoencoder", fix=fix)
+    tell_variants(folder)
     return _load_weights(kinds[found], folder)
 
 
-def find_model(source: str | Path) -> Path:
-    """The folder of a model: `source` itself, or the snapshot of the hub id `source`. PahiError if there is none."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        fix = "give the folder of a diffusers pipeline, or a hub id like owner/name"
-        raise PahiError(f"no model at {source}", fix=fix)
-    return _download(str(source))
-
-
-def weight_files(component: Path) -> list[Path]:
-    """The safetensors files of one component's folder, shards in order. PahiError if there are none."""
-    stems = ("model", "diffusion_pytorch_model")
-    for stem in stems:
-        index = component / f"{stem}.safetensors.index.json"
-        if index.is_file():
-            return [component / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-        if (component / f"{stem}.safetensors").is_file():
-            return [component / f"{stem}.safetensors"]
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in component.glob(pattern))
-    if pickles:
-        raise PahiError(
-            f"the weights in {component} are a pickle ({pickles[0]}), which may run any code when it is opened",
-            fix="save the model as safetensors: pipeline.save_pretrained(FOLDER, safe_serialization=True)",
-        )
-    raise PahiError(f"no weights in {component}", fix=f"put {' or '.join(stems)}.safetensors there")
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    folders = sorted({part for family in FAMILIES.values() for part in family})
-    kinds = ("*.json", "*.txt", "*.safetensors")
-    parts = [f"{folder}/{kind}" for folder in folders for kind in kinds]
-    # A repository of an autoencoder alone, such as madebyollin/taesd, has no folders.
-    alone = ["config.json", "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model.safetensors.index.json"]
-    files = ["model_index.json", "README.md", *alone, *parts]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=["*.fp16*", "*.non_ema*"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise PahiError(
-            f"no folder {hub_id} here, and the hub did not give a model of that name ({type(error).__name__})",
-            fix="check the name and the connection, or give the folder of a diffusers pipeline",
-        ) from error
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
-    fix = "give the folder that StableDiffusionPipeline.save_pretrained wrote"
-    try:
-        index = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise PahiError(f"{folder} is not a diffusers pipeline: it has no model_index.json", fix=fix) from error
-    except ValueError as error:
-        raise PahiError(f"{path} is not JSON: {error}", fix=fix) from error
-    if not isinstance(index, dict):
-        raise PahiError(f"{path} does not list components", fix=fix)
-    return index
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in `folder`. ModelError if it is missing, cannot be read, knows no words, or cannot pad."""
+    fix = "save the complete pipeline: StableDiffusionPipeline.save_pretrained writes it"
+    if not folder.is_dir():
+        raise ModelError(f"the model {folder.parent} lacks its {folder.name}", fix=fix)
+    return read_tokenizer(CLIPTokenizer, folder, partial(ModelError, fix=fix))
 
 
 def _family(folder: Path, index: dict[str, Any]) -> Parts:
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise PahiError(
+        raise ModelError(
             f"the model {folder} is a {name}, which is not supported",
             fix=f"use a model of one of these pipelines: {', '.join(FAMILIES)}",
         )
     return FAMILIES[name]
 
 
-def _load_component(folder: Path, name: str, kinds: dict[str, Any], index: dict[str, Any]) -> Any:
-    entry = index.get(name)
-    found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if found is None or not (folder / name).is_dir():
-        raise PahiError(f"the model {folder} lacks its {name}", fix=f"save the complete pipeline: {folder / name}")
+def _load_component(folder: Path, name: str, kinds: dict[str, Any], index: dict[str, Any], variant: str | None) -> Any:
+    if not (folder / name).is_dir():
+        raise ModelError(f"the model {folder} lacks its {name}", fix=f"save the complete pipeline: {folder / name}")
+    found = _class_of(folder, name, next(iter(kinds)), index)
     if found not in kinds:
         # A scheduler made from nothing would have other noise levels than the model was trained with.
         source = "from_config(pipeline.scheduler.config)" if name == "scheduler" else "from_pretrained(...)"
-        raise PahiError(
+        raise ModelError(
             f"the {name} of {folder} is a {found}, which is not supported",
             fix=f"replace it before saving the pipeline: pipeline.{name} = {next(iter(kinds))}.{source}"
             f" (supported: {', '.join(kinds)})",
@@ -169,77 +124,67 @@ def _load_component(folder: Path, name: str, kinds: dict[str, Any], index: dict[
         return _load_scheduler(kinds[found], folder / name)
     if name in ("tokenizer", "tokenizer_2"):
         return load_tokenizer(folder / name)
-    return _load_weights(kinds[found], folder / name)
+    return _load_weights(kinds[found], folder / name, variant)
 
 
-def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in `folder`. PahiError if it is missing, cannot be read, or cannot pad."""
-    fix = "save the complete pipeline: StableDiffusionPipeline.save_pretrained writes it"
-    if not folder.is_dir():
-        raise PahiError(f"the model {folder.parent} lacks its {folder.name}", fix=fix)
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise PahiError(f"cannot read the tokenizer in {folder}: {error}", fix=fix) from error
-    if tokenizer.pad_token_id is None:
-        raise PahiError(f"the tokenizer in {folder} has no padding token", fix="set tokenizer.pad_token and save it")
-    return tokenizer
+def _class_of(folder: Path, name: str, usual: str, index: dict[str, Any]) -> str:
+    """The class of a part, which its own settings name as well as model_index.json, or alone.
+
+    Published models of the LCM kind list no scheduler. People put another autoencoder into a folder, which diffusers
+    then takes for what it is not. Raises ModelError if nothing names it, or both do and differ.
+    """
+    entry = index.get(name)
+    listed = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    settings = folder / name / ("scheduler_config.json" if name == "scheduler" else "config.json")
+    own = read_json(settings, _refuse).get("_class_name") if settings.is_file() else None
+    line = f'"{name}": ["diffusers", "{own or usual}"]'
+    if not listed and not own:
+        what = f"the model {folder} lacks its {name}: nothing says of which class the folder {name} is"
+        raise ModelError(what, fix=f"write {line} into model_index.json, or the class that it is")
+    if listed and own and listed != own and name != "scheduler":
+        what = f"the {name} of {folder} is an {own}, but model_index.json calls it {listed}"
+        raise ModelError(what, fix=f"write {line} into model_index.json, or put the {listed} back")
+    # A scheduler is made from the settings of another often enough: diffusers believes the list.
+    return str(listed or own)
 
 
 def _load_scheduler(kind: Any, folder: Path) -> Any:
-    try:
-        with _quiet_libraries(), quiet_schedulers():
-            scheduler = kind.from_pretrained(folder)
-    except (OSError, ValueError, ImportError, NotImplementedError) as error:
-        raise PahiError(f"cannot read the scheduler in {folder}: {error}", fix="save the pipeline again") from error
+    with foreign(f"the scheduler in {folder}", _refuse):
+        scheduler = kind.from_pretrained(folder)
     config = scheduler.config
     if config.prediction_type not in PREDICTION_TYPES:
-        raise PahiError(
+        raise ModelError(
             f"the scheduler in {folder} has prediction_type {config.prediction_type!r}",
             fix=f"use a model that predicts {', '.join(PREDICTION_TYPES)}",
         )
     if kind is LCMScheduler and (config.clip_sample or config.thresholding):
-        raise PahiError(
+        raise ModelError(
             f"the scheduler in {folder} clips what the UNet predicts, which is meant for pixels, not for latents",
             fix="set clip_sample and thresholding to false in scheduler_config.json",
         )
     return scheduler
 
 
-def _load_weights(kind: Any, folder: Path) -> nn.Module:
-    weight_files(folder)
-    # Of the two libraries only diffusers knows this argument; without it, it asks for the accelerate package.
-    options = {"low_cpu_mem_usage": False} if issubclass(kind, ModelMixin) else {}
-    try:
-        with _quiet_libraries():
-            model, report = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise PahiError(f"cannot read the weights in {folder}: {error}", fix="download or save them again") from error
-    # Both libraries fill what a file lacks with random numbers, and only log it.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise PahiError(f"{len(missing)} weights are missing in {folder}: {missing[0]}", fix="save the model again")
+def _load_weights(kind: Any, folder: Path, variant: str | None = None) -> nn.Module:
+    weights = find_weights(folder, variant)
+    refuse_quantised(read_json(folder / "config.json", _refuse), folder, _refuse)
+    options = {"use_safetensors": True, "output_loading_info": True, "variant": weights.variant}
+    if issubclass(kind, ModelMixin):
+        # Without this argument, which only diffusers knows, it asks for the accelerate package.
+        options["low_cpu_mem_usage"] = False
+    with foreign(folder, _refuse):
+        # Shapes that differ are named below; the libraries print all of them, or point to a log.
+        model, report = kind.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+    check_loaded(kind.__name__, report, folder, _refuse, FUSE)
+    check_finite(model, folder, _refuse)
     return model
 
 
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """No bars and no warnings about harmless details while weights are read; what matters is checked here."""
-    level, bars = diffusers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def check_fit(folder: Path, parts: dict[str, Any]) -> None:
-    """Raises PahiError unless tokenizers, text encoders, UNet and autoencoder agree, and need no more inputs."""
+    """Raises ModelError unless tokenizers, text encoders, UNet and autoencoder agree, and need no more inputs."""
     _check_inputs(folder, parts)
     _check_channels(folder, parts["unet"].config, parts["vae"].config)
+    _check_scales(folder, parts["vae"].config)
     _check_widths(folder, parts)
     for number in ("", "_2") if "text_encoder_2" in parts else ("",):
         check_vocabulary(folder, parts[f"tokenizer{number}"], parts[f"text_encoder{number}"])
@@ -249,9 +194,9 @@ def check_fit(folder: Path, parts: dict[str, Any]) -> None:
 
 
 def check_vocabulary(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-    """Raises PahiError if the tokenizer has tokens that the text encoder does not know."""
+    """Raises ModelError if the tokenizer has tokens that the text encoder does not know."""
     if len(tokenizer) > text_encoder.config.vocab_size:
-        raise PahiError(
+        raise ModelError(
             f"the tokenizer of {folder} has {len(tokenizer)} tokens, its text encoder knows"
             f" {text_encoder.config.vocab_size}",
             fix="use the tokenizer that the text encoder was trained with",
@@ -264,20 +209,38 @@ def _check_inputs(folder: Path, parts: dict[str, Any]) -> None:
     expected["addition_embed_type"] = "text_time" if "text_encoder_2" in parts else None
     for option, value in expected.items():
         if unet.get(option) != value:
-            raise PahiError(
+            raise ModelError(
                 f"the UNet of {folder} has {option} = {unet.get(option)!r} instead of {value!r}",
                 fix="use a model of the plain SD 1.x, SD 2.x or SDXL layout, with the pipeline class of its family",
             )
-    if not unet.sample_size:
-        raise PahiError(
-            f"the UNet of {folder} does not say how large its latents are",
+    sides = unet.sample_size if isinstance(unet.sample_size, (list, tuple)) else [unet.sample_size] * 2
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ModelError(
+            f"the UNet of {folder} does not say how large its latents are: its sample_size is {unet.sample_size!r}",
             fix=f"set sample_size in {folder / 'unet' / 'config.json'} (64 for pictures of 512 pixels)",
         )
 
 
+def _check_scales(folder: Path, vae: Any) -> None:
+    wanted: dict[str, int] = {"scaling_factor": 1, "shift_factor": 1, "latents_mean": vae.latent_channels}
+    wanted["latents_std"] = vae.latent_channels
+    for option, count in wanted.items():
+        value = vae.get(option)
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if value is None and option != "scaling_factor":
+            continue
+        if len(numbers) != count or not all(map(_is_number, numbers)):
+            what = f"the autoencoder of {folder} has {option} = {value!r}, which is not {count} finite number(s)"
+            raise ModelError(what, fix="set it as the autoencoder's authors do")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def _check_channels(folder: Path, unet: Any, vae: Any) -> None:
     if not unet.in_channels == unet.out_channels == vae.latent_channels:
-        raise PahiError(
+        raise ModelError(
             f"in {folder} the UNet maps {unet.in_channels} to {unet.out_channels} channels, the decoder reads"
             f" {vae.latent_channels}",
             fix="use the autoencoder that the UNet was trained with",
@@ -293,7 +256,7 @@ def _check_widths(folder: Path, parts: dict[str, Any]) -> None:
         rows.append(("a pooled embedding", pooled, texts[1].projection_dim))
     for what, read, written in rows:
         if read != written:
-            raise PahiError(
+            raise ModelError(
                 f"in {folder} the UNet reads {what} of width {read}, the text encoder writes {written}",
                 fix="use the text encoder that the UNet was trained with",
             )
@@ -304,7 +267,7 @@ def _check_end_token(folder: Path, tokenizer: CLIPTokenizer, name: str, text_enc
     configured = text_encoder.config.eos_token_id
     used = len(tokenizer) - 1 if configured == LEGACY_END else configured
     if used != tokenizer.eos_token_id:
-        raise PahiError(
+        raise ModelError(
             f"in {folder} the {name} looks for the end of a prompt at token {used}, its tokenizer ends prompts with"
             f" {tokenizer.eos_token_id}",
             fix=f"set eos_token_id to {tokenizer.eos_token_id} in {folder / name / 'config.json'}",
@@ -316,7 +279,7 @@ def _check_both_prompts(folder: Path, parts: dict[str, Any]) -> None:
     same_words = parts["tokenizer"].get_vocab() == parts["tokenizer_2"].get_vocab()
     if lengths[0] != lengths[1] or not same_words:
         difference = f"{lengths[0]} and {lengths[1]} tokens" if same_words else "different vocabularies"
-        raise PahiError(
+        raise ModelError(
             f"the two text encoders of {folder} read prompts of {difference}, so the same ids cannot serve both",
             fix="use an SDXL model, whose tokenizers differ in their padding alone",
         )

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ModelError
 from pahi_rt.tokenizer import check_prompts
-from pahi_rt.train.components import check_fit, find_model, load_components, load_decoder
+from pahi_rt.train.components import check_fit, load_components, load_decoder
 from pahi_rt.train.registry import GUIDANCE_SCALE
 from pahi_rt.train.sampling import Schedule, make_schedule, sample_latents
+from pahi_rt.train.sources import find_model
 
 MAX_STEPS = 4
 
@@ -120,13 +121,13 @@ def decoder_scale(config: Any) -> int:
 def set_size(unet: UNet2DConditionModel, decoder: Any, height: int, width: int) -> None:
     """Have a model draw pictures of other sides than those it was trained at, in pixels.
 
-    PahiError for sides that its UNet cannot halve and double again.
+    ModelError for sides that its UNet cannot halve and double again.
     """
     scale = decoder_scale(decoder.config)
     unit = scale * 2 ** (len(unet.config.block_out_channels) - 1)
     if min(height, width) < unit or height % unit or width % unit:
         what = f"the model cannot draw pictures of {height} x {width} pixels"
-        raise PahiError(what, fix=f"use multiples of {unit} for --height and --width")
+        raise ModelError(what, fix=f"use multiples of {unit} for --height and --width")
     unet.register_to_config(sample_size=(height // scale, width // scale))
 
 
@@ -188,9 +189,9 @@ class Generator(nn.Module):
         return int(self.text_encoder.config.max_position_embeddings)
 
     def schedule(self, steps: int) -> Schedule:
-        """Timesteps and noise levels of `steps` steps. PahiError unless it is 1 to 4, and the scheduler can."""
+        """Timesteps and noise levels of `steps` steps. ModelError unless it is 1 to 4, and the scheduler can."""
         if not 1 <= steps <= MAX_STEPS:
-            raise PahiError(f"{steps} sampling steps are not supported", fix=f"ask for 1 to {MAX_STEPS} steps")
+            raise ModelError(f"{steps} sampling steps are not supported", fix=f"ask for 1 to {MAX_STEPS} steps")
         if steps not in self._schedules:
             self._schedules[steps] = make_schedule(self.scheduler, steps)
         return self._schedules[steps]
@@ -239,18 +240,23 @@ class Generator(nn.Module):
 
 
 def load_generator(
-    source: str | Path, decoder: str | Path | None = None, size: tuple[int, int] | None = None
+    source: str | Path,
+    decoder: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    variant: str | None = None,
 ) -> Generator:
     """The model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
 
     `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD), `size` is
-    the pictures' height and width in pixels, if they are not to be those of the model's configuration.
+    the pictures' height and width in pixels, if they are not to be those of the model's configuration. `variant`, such
+    as "fp16", chooses among the weights that a model has; without it they are the full ones, or the only variant.
 
-    Raises PahiError if a component is missing, unsupported, pickled, incomplete, or does not fit the others, and for a
+    Raises ModelError if a component is missing, unsupported, pickled, incomplete, or does not fit the others, and for a
     size that the model cannot draw.
     """
-    folder = find_model(source)
-    parts = load_components(folder)
+    folder = find_model(source, variant)
+    parts = load_components(folder, variant)
     if decoder is not None:
         parts["vae"] = load_decoder(decoder)
         check_fit(folder, parts)

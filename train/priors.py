@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -17,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ModelError, PahiError
 from pahi_rt.files import explain, writing_whole
+from pahi_rt.train.foreign import foreign, reason
 from pahi_rt.train.gaussians import Gaussian, LatentShape, Parametrisation, kl_divergence, sample_noise
 
 __all__ = [
@@ -39,7 +41,9 @@ Init = Literal["pretrain", "zero"]
 
 METADATA = "pahi_rt.prior"
 """The one key of a checkpoint's metadata. (safetensors writes several in random order: equal priors would differ.)"""
-_FIX = "give a prior that `pahi-rt train` wrote"
+FILE = "prior.safetensors"
+"""Name of the best prior in the folder of a run."""
+_refuse = partial(ModelError, fix="give a prior that `pahi-rt train` wrote")
 
 
 class Prior(nn.Module):
@@ -193,20 +197,32 @@ def save_prior(prior: Prior, path: str | Path) -> None:
 def load_prior(path: str | Path) -> Prior:
     """The prior that `save_prior` wrote, on the CPU, its numbers bit for bit. Leaves PyTorch's random state alone.
 
-    Raises PahiError for a file that is missing, corrupt, not a prior, or whose weights do not fit its settings.
+    `path` is its file, or the folder of a run. Raises ModelError for a file that is missing, corrupt, not a prior, or
+    whose weights do not fit its settings.
     """
-    config, tensors = _read_checkpoint(Path(path))
+    path = find_prior(path)
+    config, tensors = _read_checkpoint(path)
     try:
         # First without memory, so that a damaged size is an error and not an attempt to allocate it.
         with torch.device("meta"):
             expected = _build(config).state_dict()
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, PahiError) as error:
-        raise PahiError(f"the settings in {path} do not describe a prior: {error!r}", fix=_FIX) from error
+    except Exception as error:
+        raise _refuse(f"the settings in {path} do not describe a prior: {reason(error)}") from error
     _check_tensors(path, tensors, {name: tensor.shape for name, tensor in expected.items()})
     with torch.random.fork_rng(devices=[]):
         prior = _build(config)
     prior.load_state_dict(tensors)
     return prior
+
+
+def find_prior(path: str | Path) -> Path:
+    """`path` itself, or the best prior in the folder `path` of a run. Raises ModelError if there is none."""
+    path = Path(path)
+    found = path / FILE if path.is_dir() else path
+    if not found.is_file():
+        what = f"the folder {path} holds no {FILE}" if path.is_dir() else f"no prior at {path}"
+        raise _refuse(what)
+    return found
 
 
 class NoiseReader(Protocol):
@@ -253,20 +269,15 @@ def _build(config: dict[str, Any]) -> Prior:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except FileNotFoundError as error:
-        raise PahiError(f"no prior at {path}", fix=_FIX) from error
-    except (OSError, SafetensorError) as error:
-        raise PahiError(f"cannot read the prior {path}: {error}", fix=_FIX) from error
+    with foreign(f"the prior {path}", _refuse), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     try:
         config = json.loads(metadata[METADATA])
-    except (KeyError, ValueError) as error:
-        raise PahiError(f"{path} is no prior: it lacks the settings of one", fix=_FIX) from error
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _refuse(f"{path} is not a prior: it lacks the settings of one") from error
     if not isinstance(config, dict):
-        raise PahiError(f"{path} is no prior: its settings are {config!r}", fix=_FIX)
+        raise _refuse(f"{path} is not a prior: its settings are {config!r}")
     return config, tensors
 
 
@@ -276,9 +287,9 @@ def _check_tensors(path: str | Path, tensors: dict[str, Tensor], shapes: dict[st
         wanted = list(shapes[name]) if name in shapes else "none"
         if found != wanted:
             what = f"the weights in {path} do not fit its settings: {name} is {found} and should be {wanted}"
-            raise PahiError(what, fix=_FIX)
+            raise _refuse(what)
         if not tensors[name].isfinite().all():
-            raise PahiError(f"{name} in {path} holds NaN or infinity", fix="take an earlier checkpoint of that run")
+            raise ModelError(f"{name} in {path} holds NaN or infinity", fix="take an earlier checkpoint of that run")
 
 
 def _make_constant(layer: nn.Module, value: Tensor) -> None:

@@ -31,6 +31,7 @@ from pahi_rt.files import explain, write_whole, writing_whole
 from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.output import contact_sheet
 from pahi_rt.scratch import try_lock
+from pahi_rt.train.priors import FILE as PRIOR
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 
 KEPT = 2
@@ -53,7 +54,7 @@ class Run:
     @property
     def prior(self) -> Path:
         """The best prior so far."""
-        return self.path / "prior.safetensors"
+        return self.path / PRIOR
 
     @property
     def metrics(self) -> Path:

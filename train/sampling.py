@@ -18,8 +18,8 @@ from typing import Any
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
-from pahi_rt.errors import PahiError
-from pahi_rt.train.components import quiet_schedulers
+from pahi_rt.errors import ModelError
+from pahi_rt.train.foreign import quiet_schedulers, reason
 
 PURE_NOISE = 0.9
 """Share of the training's timesteps beyond which a sampler may start: before it, latents are not noise alone."""
@@ -46,15 +46,15 @@ class Schedule:
 
 
 def make_schedule(scheduler: Any, steps: int) -> Schedule:
-    """What `scheduler` does in `steps` steps, made deterministic. Raises PahiError if it cannot."""
+    """What `scheduler` does in `steps` steps, made deterministic. Raises ModelError if it cannot."""
     make = lcm_schedule if isinstance(scheduler, LCMScheduler) else euler_schedule
     try:
         schedule = make(scheduler, steps)
-    except ValueError as error:
+    except Exception as error:  # settings are other people's, and schedulers check few of them
         fix = "ask for fewer steps, or use a model of the few-step kind"
-        raise PahiError(f"the model's scheduler cannot sample in {steps} steps: {error}", fix=fix) from error
+        raise ModelError(f"the model's scheduler cannot sample in {steps} steps: {reason(error)}", fix=fix) from error
     if schedule.timesteps[0] < PURE_NOISE * scheduler.config.num_train_timesteps:
-        raise PahiError(
+        raise ModelError(
             f"with {steps} steps the model's scheduler starts at timestep {schedule.timesteps[0]:g} of"
             f" {scheduler.config.num_train_timesteps}, not at pure noise",
             fix='set timestep_spacing to "trailing" in scheduler_config.json, as few-step models need',

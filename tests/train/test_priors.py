@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.errors import ModelError, OutputError, PahiError
 from pahi_rt.train.gaussians import cosine_basis, kl_divergence, sample_noise
 from pahi_rt.train.priors import HI, METADATA, PAHI, Prior, check_fit, load_prior, save_prior
 
@@ -280,7 +280,7 @@ def rewrite(path: Path, settings: object = None, **tensors: Tensor | None) -> No
 
 DAMAGES: dict[str, tuple[Any, str]] = {
     "missing": (lambda p: p.unlink(), "no prior at"),
-    "a folder": (lambda p: (p.unlink(), p.mkdir()), "cannot read|no prior at"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "holds no prior.safetensors"),
     "empty": (lambda p: p.write_bytes(b""), "cannot read"),
     "text": (lambda p: p.write_text("not a prior " * 50), "cannot read"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-9]), "cannot read"),
@@ -312,6 +312,14 @@ def test_refuses_a_damaged_checkpoint(checkpoint: Path, damage: str) -> None:
     with pytest.raises(PahiError, match=message) as caught:
         load_prior(checkpoint)
     assert caught.value.fix
+
+
+def test_the_folder_of_a_run_stands_for_its_prior(checkpoint: Path, tmp_path: Path) -> None:
+    assert checkpoint.name == "prior.safetensors"
+    assert load_prior(checkpoint.parent).config == load_prior(checkpoint).config
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="the folder .*/empty holds no prior.safetensors"):
+        load_prior(tmp_path / "empty")
 
 
 def test_saving_replaces_and_refuses_where_it_cannot(checkpoint: Path, tmp_path: Path) -> None:

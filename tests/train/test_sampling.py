@@ -9,7 +9,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.components import PREDICTION_TYPES, quiet_schedulers, turbo_scheduler
+from pahi_rt.train.components import PREDICTION_TYPES, turbo_scheduler
+from pahi_rt.train.foreign import quiet_schedulers
 from pahi_rt.train.sampling import make_schedule, sample_latents
 
 NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))

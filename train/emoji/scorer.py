@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.files import writing_whole
 from pahi_rt.train.emoji import tokenizer
 from pahi_rt.train.emoji.text import tokens
+from pahi_rt.train.scorers.checkpoints import fill, read_weights
 from pahi_rt.train.scorers.preprocess import check_inputs
 
 HERE = Path(__file__).parent
@@ -185,16 +186,13 @@ def measured(path: Path) -> dict[str, Any]:
 
 def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | None = None) -> EmojiScorer:
     """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped, for the tokens of `words` or of the published
-    tokeniser. PahiError for a missing or foreign file."""
+    tokeniser. ScorerError for a missing or foreign file."""
     path = Path(source) if source else HOME / f"{name}.safetensors"
     words = words or tokenizer.load(WORDS)
     network = KINDS[name](len(words))
     fix = "python -m pahi_rt.train.emoji scorers"
-    try:
-        # Halves become floats as they are copied into the network.
-        network.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        raise PahiError(f"there is no scorer at {path}", fix=fix) from error
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise PahiError(f"{path} does not hold the scorer {name}: {error}", fix=fix) from error
+    if not path.is_file():
+        raise ScorerError(f"there is no scorer at {path}", fix=fix)
+    # Halves become floats as they are copied into the network.
+    fill(network, read_weights(path), path, fix)
     return EmojiScorer(name, network, words)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
 from pahi_rt.train.scorers.aesthetic import load_aesthetic
 from pahi_rt.train.scorers.clip import load_clipscore, load_hpsv2, load_pickscore
 from pahi_rt.train.scorers.image_reward import load_image_reward
@@ -73,11 +73,11 @@ SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
 def load_scorer(spec: str) -> Scorer:
     """The scorer that `spec` names: "kind", or "kind:PATH_OR_HUB_ID".
 
-    Raises PahiError for an unknown kind, and where the loader finds no model, a pickle that holds more than tensors,
+    Raises ScorerError for an unknown kind, and where the loader finds no model, a pickle that holds more than tensors,
     or another architecture's weights.
     """
     kind, _, source = spec.partition(":")
     if kind not in SCORERS:
         fix = f"use {', '.join(SCORERS)}, alone or as kind:PATH_OR_HUB_ID"
-        raise PahiError(f"there is no scorer {kind!r}", fix=fix)
+        raise ScorerError(f"there is no scorer {kind!r}", fix=fix)
     return SCORERS[kind](source or None)

@@ -13,11 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
-from pahi_rt.train.scorers.checkpoints import check_layout, locate, read_weights, under, weights_file
+from pahi_rt.errors import ScorerError
+from pahi_rt.train.scorers.checkpoints import check_layout, check_nothing_else, read_weights, under, weights_file
 from pahi_rt.train.scorers.clip import CLIPSCORE, embed_images, load_clip
 from pahi_rt.train.scorers.head import load_head
 from pahi_rt.train.scorers.preprocess import Preprocess, check_inputs, cover
+from pahi_rt.train.sources import locate
 
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
 HEAD_FILES = ("sac+logos+ava1-l14-linearMSE.pth", "aesthetic-model.pth")
@@ -54,15 +55,16 @@ class AestheticScorer(nn.Module):
 def load_aesthetic(source: str | None = None) -> AestheticScorer:
     """The predictor with the head in a file, a folder or a hub id.
 
-    Its CLIP is the folder clip-vit-large-patch14 beside the head, or else OpenAI's on the hub. Raises PahiError if one
-    is missing or of another architecture.
+    Its CLIP is the folder clip-vit-large-patch14 beside the head, or else OpenAI's on the hub. Raises ScorerError if
+    one is missing or of another architecture.
     """
-    path = weights_file(locate(source or HEAD, HEAD_FILES, _FIX), HEAD_FILES)
+    path = weights_file(locate(source or HEAD, HEAD_FILES, partial(ScorerError, fix=_FIX)), HEAD_FILES)
     if "relu" in path.name.lower():
         # Same names and shapes, so nothing else would tell.
-        raise PahiError(f"{path.name} is the variant with activations, which is not supported", fix=_FIX)
+        raise ScorerError(f"{path.name} is the variant with activations, which is not supported", fix=_FIX)
     weights = read_weights(path)
     check_layout(weights, ["layers.0.weight"], path, _FIX)
+    check_nothing_else(weights, ("layers.",), path, _FIX)
     clip = _load_vision(path.parent)
     return AestheticScorer(clip, load_head(under(weights, "layers."), clip.config.projection_dim, path, _FIX))
 

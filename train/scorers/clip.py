@@ -8,8 +8,9 @@ HPSv2.1     CLIP ViT-H/14 fine-tuned on HPD v2 (Wu et al. 2023); their tables pr
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
+from pahi_rt.train.foreign import read_json
 from pahi_rt.train.placement import lent
-from pahi_rt.train.scorers.checkpoints import build, load_tokenizer, locate, read_weights, weights_file
+from pahi_rt.train.scorers.checkpoints import build, load_tokenizer, read_weights, weights_file
 from pahi_rt.train.scorers.open_clip import convert_weights, infer_config, load_cleaner
 from pahi_rt.train.scorers.preprocess import CLIP_MEAN, CLIP_STD, Fit, Preprocess, check_inputs, contain, cover
+from pahi_rt.train.sources import find_parts, locate
+from pahi_rt.train.weights import find_weights, refuse_quantised, tell_variants
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 CLIPSCORE = "openai/clip-vit-large-patch14"
@@ -33,7 +37,7 @@ VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 KEPT = 100_000
 """Prompts whose embeddings a scorer remembers, on the CPU: 0.4 GB where they are 1,024 numbers."""
 
-_FILES = ("*.json", "merges.txt", "model*.safetensors")
+_SETTINGS = ("*.json", "merges.txt")
 _FIX = "give a folder with a CLIPModel, its tokenizer and its model.safetensors, or a hub id like owner/name"
 
 
@@ -115,12 +119,12 @@ def embed_images(model: Any, pixels: Tensor) -> Tensor:
 
 
 def load_pickscore(source: str | None = None) -> ClipScorer:
-    """PickScore from a folder in transformers' layout, or from the hub. Raises PahiError if it is not one."""
+    """PickScore from a folder in transformers' layout, or from the hub. Raises ScorerError if it is not one."""
     return _load_scorer("pickscore", source or PICKSCORE, cover)
 
 
 def load_clipscore(source: str | None = None) -> ClipScorer:
-    """Any CLIP of transformers from a folder, or from the hub. Raises PahiError if it is not one."""
+    """Any CLIP of transformers from a folder, or from the hub. Raises ScorerError if it is not one."""
     return _load_scorer("clipscore", source or CLIPSCORE, cover)
 
 
@@ -128,11 +132,11 @@ def load_hpsv2(source: str | None = None) -> ClipScorer:
     """HPSv2.1 from its published checkpoint, a folder with that, a folder in transformers' layout, or the hub.
 
     The published checkpoint comes without a tokenizer: one is looked for beside it, then on the hub. Prompts are read
-    as open_clip reads them, which HPSv2 is built on. Raises PahiError if something is missing, ftfy included, or of
+    as open_clip reads them, which HPSv2 is built on. Raises ScorerError if something is missing, ftfy included, or of
     another architecture.
     """
     fix = f"give the file {HPSV2_FILE} of {HPSV2}"
-    place = locate(source or HPSV2, (HPSV2_FILE,), fix)
+    place = locate(source or HPSV2, (HPSV2_FILE,), partial(ScorerError, fix=fix))
     if (place / "config.json").is_file():
         return _load_scorer("hpsv2", str(place), contain, load_cleaner())
     path = weights_file(place, (HPSV2_FILE,))
@@ -146,25 +150,30 @@ def load_hpsv2(source: str | None = None) -> ClipScorer:
 def load_clip(source: str, fix: str = _FIX) -> tuple[Any, Path]:
     """A CLIPModel from a folder in transformers' layout or a hub id, and the folder it lies in.
 
-    Raises PahiError, where it has none of its own with `fix`, if there is no such model or it is incomplete.
+    Raises ScorerError, where it has none of its own with `fix`, if there is no such model or it is incomplete.
     """
-    folder = locate(source, _FILES, fix)
-    kind = _read_json(folder / "config.json").get("model_type")
-    if kind != "clip":
-        raise PahiError(f"the model in {folder} is a {kind}, not a clip", fix=fix)
-    if not list(folder.glob("model*.safetensors")):
-        if any(folder.glob("*.bin")):
-            fix = "save them as safetensors: CLIPModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-            raise PahiError(f"the weights in {folder} are a pickle", fix=fix)
-        raise PahiError(f"there are no weights in {folder}", fix=fix)
-    return build(CLIPModel, folder, folder, fix, use_safetensors=True), folder
+    refuse = partial(ScorerError, fix=fix)
+    folder = find_parts(source, ("",), _SETTINGS, refuse)
+    settings = read_json(folder / "config.json", refuse)
+    if settings.get("model_type") != "clip":
+        raise refuse(f"the model in {folder} is a {settings.get('model_type')}, not a clip")
+    refuse_quantised(settings, folder, refuse)
+    weights = find_weights(folder, refuse=refuse)
+    tell_variants(folder)
+    return build(CLIPModel, folder, folder, fix, use_safetensors=True, variant=weights.variant), folder
 
 
 def read_normalisation(folder: Path) -> dict[str, Sequence[float]]:
     """The mean and the std that a folder's preprocessor_config.json states; CLIP's where it states none."""
     path = folder / "preprocessor_config.json"
-    stated = _read_json(path) if path.is_file() else {}
-    return {"mean": stated.get("image_mean", CLIP_MEAN), "std": stated.get("image_std", CLIP_STD)}
+    stated = read_json(path, partial(ScorerError, fix=_FIX)) if path.is_file() else {}
+    mean, std = stated.get("image_mean", CLIP_MEAN), stated.get("image_std", CLIP_STD)
+    for name, values, least in (("image_mean", mean, -math.inf), ("image_std", std, 0)):
+        numbers = values if isinstance(values, (list, tuple)) else ()
+        if len(numbers) != 3 or not all(isinstance(n, (int, float)) and least < n < math.inf for n in numbers):
+            fix = "take the file of the published model, or delete it: then CLIP's numbers are used"
+            raise ScorerError(f"{name} in {path} is {values!r}, which cannot normalise three colours", fix=fix)
+    return {"mean": mean, "std": std}
 
 
 def _load_scorer(name: str, source: str, fit: Fit, clean: Callable[[str], str] = str) -> ClipScorer:
@@ -179,17 +188,7 @@ def _check_end(sought: int, written: int, folder: Path) -> None:
     # Where the text encoder does not find its end token, transformers takes the first one: every prompt is the same.
     # The published configurations say 2, which is wrong, and for which it takes the highest.
     if sought not in (2, written):
-        raise PahiError(
+        raise ScorerError(
             f"the text encoder in {folder} looks for the end token {sought}, its tokenizer writes {written}",
             fix=f"set eos_token_id of the text_config to {written} in {folder / 'config.json'}",
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise PahiError(f"there is no {path.name} in {path.parent}", fix=_FIX)
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PahiError(f"cannot read {path}: {error}", fix=_FIX) from error
-    return content if isinstance(content, dict) else {}

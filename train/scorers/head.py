@@ -27,7 +27,7 @@ def linear_head(width: int) -> nn.Sequential:
 
 
 def load_head(weights: Mapping[str, Tensor], width: int, source: Path, fix: str) -> nn.Sequential:
-    """The head with `weights`, named 0.weight and so on. Raises PahiError with `fix` if they do not fit."""
+    """The head with `weights`, named 0.weight and so on. Raises ScorerError with `fix` if they do not fit."""
     head = linear_head(width)
     fill(head, weights, source, fix)
     return head

@@ -18,13 +18,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
 from pahi_rt.train.scorers.checkpoints import (
     build,
     check_layout,
+    check_nothing_else,
     count_layers,
     load_tokenizer,
-    locate,
     read_weights,
     rename,
     under,
@@ -32,6 +32,7 @@ from pahi_rt.train.scorers.checkpoints import (
 )
 from pahi_rt.train.scorers.head import load_head
 from pahi_rt.train.scorers.preprocess import Preprocess, check_inputs, cover
+from pahi_rt.train.sources import locate
 
 IMAGE_REWARD, FILE = "zai-org/ImageReward", "ImageReward.pt"
 BERT = "google-bert/bert-base-uncased"
@@ -42,6 +43,8 @@ HEAD_WIDTH = 64
 """Of every attention head of ViT-L and BERT-base: the one thing that the weights' shapes do not tell."""
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp.layers."
+_UNREAD = "blip.vision_proj.", "blip.text_proj."
+"""Of the published file: what BLIP was pre-trained with, and the reward does not depend on."""
 _VISION_NAMES = {
     "cls_token": "embeddings.class_embedding",
     "pos_embed": "embeddings.position_embedding",
@@ -97,11 +100,12 @@ class ImageRewardScorer(nn.Module):
 def load_image_reward(source: str | None = None) -> ImageRewardScorer:
     """ImageReward from its published checkpoint, a folder with that, or the hub.
 
-    The checkpoint comes without a tokenizer: BERT's is looked for beside it, then on the hub. Raises PahiError if
+    The checkpoint comes without a tokenizer: BERT's is looked for beside it, then on the hub. Raises ScorerError if
     something is missing or of another architecture.
     """
-    path = weights_file(locate(source or IMAGE_REWARD, (FILE,), _FIX), (FILE,))
+    path = weights_file(locate(source or IMAGE_REWARD, (FILE,), partial(ScorerError, fix=_FIX)), (FILE,))
     weights = read_weights(path)
+    check_nothing_else(weights, (_VISION, _TEXT, _HEAD, *_UNREAD), path, _FIX)
     vision_config = infer_vision_config(weights, path)
     text_config = infer_text_config(weights, path)
     vision = build(BlipVisionModel, None, path, _FIX, config=vision_config, state_dict=convert_vision_weights(weights))
@@ -115,7 +119,7 @@ def load_image_reward(source: str | None = None) -> ImageRewardScorer:
 
 
 def infer_vision_config(weights: Mapping[str, Tensor], path: Path) -> BlipVisionConfig:
-    """BLIP's picture tower, its sizes read from the weights' shapes. Raises PahiError for another layout."""
+    """BLIP's picture tower, its sizes read from the weights' shapes. Raises ScorerError for another layout."""
     names = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
     check_layout(weights, [_VISION + name for name in names], path, _FIX)
     patches, positions, inner = (weights[_VISION + name] for name in names)
@@ -133,7 +137,7 @@ def infer_vision_config(weights: Mapping[str, Tensor], path: Path) -> BlipVision
 
 
 def infer_text_config(weights: Mapping[str, Tensor], path: Path) -> BlipTextConfig:
-    """BLIP's prompt tower, its sizes read from the weights' shapes. Raises PahiError for another layout."""
+    """BLIP's prompt tower, its sizes read from the weights' shapes. Raises ScorerError for another layout."""
     names = (
         "embeddings.word_embeddings.weight",
         "embeddings.position_embeddings.weight",
@@ -160,5 +164,5 @@ def convert_vision_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _count_heads(width: int, path: Path) -> int:
     if width % HEAD_WIDTH:
-        raise PahiError(f"{path} has another layout: a width of {width} is no multiple of {HEAD_WIDTH}", fix=_FIX)
+        raise ScorerError(f"{path} has another layout: a width of {width} is no multiple of {HEAD_WIDTH}", fix=_FIX)
     return width // HEAD_WIDTH

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import CLIPConfig
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
 from pahi_rt.train.scorers.checkpoints import check_layout, count_layers, rename
 
 VISION_HEAD, TEXT_HEAD = 80, 64
@@ -51,14 +51,14 @@ _STACKED = ".self_attn.in_proj_"
 def infer_config(weights: Mapping[str, Tensor], path: Path, fix: str) -> CLIPConfig:
     """The configuration of a CLIP with ViT-H-14's head widths and activation, its sizes read from the weights' shapes.
 
-    Raises PahiError with `fix` if the names are not open_clip's, or a width is no multiple of ViT-H-14's heads.
+    Raises ScorerError with `fix` if the names are not open_clip's, or a width is no multiple of ViT-H-14's heads.
     """
     check_layout(weights, [*_first_layers(), "logit_scale", "visual.conv1.weight", "token_embedding.weight"], path, fix)
     check_layout(weights, ["visual.positional_embedding", "positional_embedding", "text_projection"], path, fix)
     width, _, patch, _ = weights["visual.conv1.weight"].shape
     vocabulary, text_width = weights["token_embedding.weight"].shape
     if width % VISION_HEAD or text_width % TEXT_HEAD:
-        raise PahiError(f"{path} is not a ViT-H-14: it is {width} and {text_width} wide", fix=fix)
+        raise ScorerError(f"{path} is not a ViT-H-14: it is {width} and {text_width} wide", fix=fix)
     vision = {
         "hidden_size": width,
         "num_attention_heads": width // VISION_HEAD,
@@ -89,13 +89,13 @@ def load_cleaner() -> Callable[[str], str]:
     """What open_clip's tokenizer does to a prompt before it cuts it into tokens, which transformers' does not do.
 
     Broken encodings are mended and curly quotes straightened (ftfy), HTML entities are resolved twice, white space
-    becomes one blank. Raises PahiError without ftfy.
+    becomes one blank. Raises ScorerError without ftfy.
     """
     try:
         from ftfy import fix_text
     except ModuleNotFoundError as error:
         fix = "pip install 'pahi-rt[train]'"
-        raise PahiError("HPSv2 reads prompts with the package ftfy, which is not installed", fix=fix) from error
+        raise ScorerError("HPSv2 reads prompts with the package ftfy, which is not installed", fix=fix) from error
 
     def clean(prompt: str) -> str:
         resolved = html.unescape(html.unescape(fix_text(prompt)))

@@ -88,6 +88,10 @@ def test_another_layout_is_refused(folder: Path) -> None:
     save_head(folder / HEAD, 768)
     with pytest.raises(PahiError, match=r"0.weight is \[1024, 768\] where \[1024, 16\] is expected"):
         load_scorer(f"aesthetic:{folder}")
+    head = save_head(folder / HEAD, 16).state_dict()
+    torch.save({**head, "clip.weight": torch.zeros(1)}, folder / HEAD)
+    with pytest.raises(PahiError, match="1 weights that the scorer does not read: clip.weight"):
+        load_scorer(f"aesthetic:{folder}")
     torch.save({"weight": torch.zeros(1, 768), "bias": torch.zeros(1)}, folder / HEAD)
     with pytest.raises(PahiError, match="no layers.0.weight"):
         load_scorer(f"aesthetic:{folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
-from pahi_rt.train.scorers.checkpoints import convert_pickle, fill, locate, read_weights, weights_file
+from pahi_rt.errors import PahiError, ScorerError
+from pahi_rt.train.scorers.checkpoints import convert_pickle, fill, read_weights, weights_file
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.float16)}
 
@@ -73,7 +74,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) ->
         read_weights(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [torch.zeros(2), {}, {"a": 1.0}, [torch.zeros(2)], {"state_dict": [1]}])
+@pytest.mark.parametrize(
+    "content", [torch.zeros(2), {}, {"a": 1.0}, [torch.zeros(2)], {"state_dict": [1]}, {1: torch.zeros(2)}]
+)
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(PahiError, match="not a state dict"):
@@ -90,24 +93,11 @@ def test_safetensors_are_preferred_in_a_folder(tmp_path: Path) -> None:
     assert weights_file(tmp_path / "model.pt", ("other.pt",)) == tmp_path / "model.pt"
 
 
-def test_hub_ids_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def download(hub_id: str, allow_patterns: list[str]) -> str:
-        asked.append((hub_id, allow_patterns))
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert locate("owner/name", ("model.pt",), "mend it") == tmp_path
-    assert asked == [("owner/name", ["model.pt"])]
-
-
-@pytest.mark.usefixtures("no_hub")
-@pytest.mark.parametrize("source", ["owner/name", "/no/such/folder", "no-such-file.pt"])
-def test_what_is_nowhere_is_refused(source: str) -> None:
-    with pytest.raises(PahiError, match=source) as caught:
-        locate(source, ("model.pt",), "mend it")
-    assert "mend it" in caught.value.fix
+def test_tensors_that_share_memory_are_kept_apart(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    torch.save({"whole": whole, "part": whole[2:4], "turned": whole.view(2, 3).T}, tmp_path / "model.pt")
+    weights = read_weights(tmp_path / "model.pt")
+    assert weights["part"].tolist() == [2, 3] and weights["turned"].shape == (3, 2)
 
 
 def test_weights_must_have_the_modules_names_and_shapes(tmp_path: Path) -> None:
@@ -117,3 +107,6 @@ def test_weights_must_have_the_modules_names_and_shapes(tmp_path: Path) -> None:
     for name, value in (("weight", torch.zeros(3, 2)), ("more", torch.zeros(1))):
         with pytest.raises(PahiError, match=f"{name} is .* is expected"):
             fill(module, {**good, name: value}, tmp_path, "mend it")
+    for value in (math.nan, math.inf):
+        with pytest.raises(ScorerError, match="bias in .* holds NaN or infinity"):
+            fill(module, {**good, "bias": torch.full((2,), value)}, tmp_path, "mend it")

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.train.scorers import load_scorer
-from pahi_rt.train.scorers.clip import ClipScorer
+from pahi_rt.train.scorers.clip import ClipScorer, read_normalisation
 
 LONG = "night " * 40
 
@@ -157,15 +158,15 @@ def drop_a_layer(folder: Path) -> None:
     ("damage", "message"),
     [
         (damage_config, "is a blip, not a clip"),
-        (remove_config, "there is no config.json"),
+        (remove_config, "config.json: No such file"),
         (pickle_weights, "are a pickle"),
         (remove_weights, "no weights"),
-        (cut_weights, "cannot be read as a CLIPModel"),
-        (change_sizes, "weights of other shapes than a CLIPModel"),
-        (say_nonsense, "cannot be read as a CLIPModel"),
+        (cut_weights, "cannot read .* as a CLIPModel: "),
+        (change_sizes, r"is \[.*\] where a CLIPModel has \[.*\], and \d+ more"),
+        (say_nonsense, "cannot read .* as a CLIPModel: .*hidden_size"),
         (seek_another_end, "the end token 49407, its tokenizer writes 599"),
         (add_a_layer, "lacks 32 weights of a CLIPModel"),
-        (drop_a_layer, "has 32 weights that a CLIPModel has not"),
+        (drop_a_layer, "has 32 weights that a CLIPModel of its settings does not read: .* and 29 more"),
     ],
 )
 def test_a_damaged_folder_is_refused(tiny_clip: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -173,6 +174,66 @@ def test_a_damaged_folder_is_refused(tiny_clip: Path, damage: Callable[[Path], N
     with pytest.raises(PahiError, match=message) as caught:
         load_scorer(f"pickscore:{tiny_clip}")
     assert caught.value.fix
+
+
+def poison(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "logit_scale": torch.tensor(math.nan)}, folder / "model.safetensors", {"format": "pt"})
+
+
+def wrap_as_peft_does(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights = {name.replace("q_proj.", "q_proj.base_layer."): value for name, value in weights.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def quantise(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "what", "fix"),
+    [
+        (poison, "logit_scale in .* holds NaN or infinity", "download it again"),
+        (wrap_as_peft_does, "an adapter that is not fused", "merge_and_unload"),
+        (quantise, r"quantised \(bitsandbytes\)", "unquantised weights"),
+        (lambda folder: (folder / "config.json").write_text("["), "config.json: it is not JSON", "CLIPModel"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: it is not a JSON object", "CLIPModel"),
+    ],
+)
+def test_what_cannot_score_is_refused_by_name(
+    tiny_clip: Path, damage: Callable[[Path], Any], what: str, fix: str
+) -> None:
+    damage(tiny_clip)
+    with pytest.raises(ScorerError, match=what) as caught:
+        load_scorer(f"clipscore:{tiny_clip}")
+    assert fix in caught.value.fix
+    assert "\n" not in caught.value.what
+
+
+@pytest.mark.parametrize("values", [None, [], [0.5, 0.5], 0.5, ["a", "b", "c"], [0.5, 0.5, None], [0.5, 0.5, math.nan]])
+@pytest.mark.parametrize("name", ["image_mean", "image_std"])
+def test_colours_must_be_normalised_by_three_numbers(tiny_clip: Path, name: str, values: Any) -> None:
+    (tiny_clip / "preprocessor_config.json").write_text(json.dumps({name: values}))
+    with pytest.raises(ScorerError, match=f"{name} in .*preprocessor_config.json is"):
+        read_normalisation(tiny_clip)
+
+
+def test_a_spread_of_colours_is_above_zero(tiny_clip: Path) -> None:
+    (tiny_clip / "preprocessor_config.json").write_text('{"image_std": [0.2, 0.0, 0.2]}')
+    with pytest.raises(ScorerError, match="cannot normalise three colours"):
+        load_scorer(f"pickscore:{tiny_clip}")
+
+
+def test_positions_that_older_releases_saved_are_harmless(tiny_clip: Path, images: Tensor, prompts: list[str]) -> None:
+    """As in PickScore's published file."""
+    expected = load_scorer(f"pickscore:{tiny_clip}").score(images, prompts)
+    positions = {f"{tower}_model.embeddings.position_ids": torch.arange(24)[None] for tower in ("text", "vision")}
+    weights = load_file(tiny_clip / "model.safetensors")
+    save_file({**weights, **positions}, tiny_clip / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_scorer(f"pickscore:{tiny_clip}").score(images, prompts), expected)
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -223,8 +223,15 @@ def test_prompts_are_35_tokens_of_bert(folder: Path, weights: Weights) -> None:
         ({"mlp.layers.0.weight": None}, "no mlp.layers.0.weight"),
         ({"mlp.layers.7.weight": None}, "7.weight is missing"),
         ({"blip.visual_encoder.norm.bias": None}, "lacks 1 weights of a BlipVisionModel"),
-        ({"blip.visual_encoder.more": torch.ones(1)}, "has 1 weights that a BlipVisionModel has not"),
-        ({"blip.text_encoder.pooler.dense.bias": torch.ones(64)}, "has 1 weights that a BlipTextModel has not"),
+        (
+            {"blip.visual_encoder.more": torch.ones(1)},
+            "has 1 weights that a BlipVisionModel of its settings does not read: more",
+        ),
+        (
+            {"blip.text_encoder.pooler.dense.bias": torch.ones(64)},
+            "has 1 weights that a BlipTextModel of its settings does not read",
+        ),
+        ({"blip.text_decoder.bias": torch.ones(1)}, "has 1 weights that the scorer does not read: blip.text_decoder"),
         ({"blip.visual_encoder.patch_embed.proj.weight": torch.zeros(100, 3, 8, 8)}, "no multiple of 64"),
     ],
 )
@@ -234,6 +241,12 @@ def test_another_layout_is_refused(folder: Path, weights: Weights, change: Weigh
     with pytest.raises(PahiError, match=message) as caught:
         load_scorer(f"imagereward:{folder}")
     assert "ImageReward.pt" in caught.value.fix
+
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path, weights: Weights) -> None:
+    save_file({**weights, "mlp.layers.7.bias": torch.full((1,), math.nan)}, folder / "ImageReward.safetensors")
+    with pytest.raises(PahiError, match="7.bias in .* holds NaN"):
+        load_scorer(f"imagereward:{folder}")
 
 
 @pytest.mark.usefixtures("no_hub")

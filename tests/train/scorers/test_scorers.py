@@ -34,6 +34,6 @@ def test_an_empty_folder_is_refused(kind: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("kind", LEARNT)
 def test_without_the_hub_the_published_model_is_named(kind: str) -> None:
-    with pytest.raises(PahiError, match="the hub did not give it") as caught:
+    with pytest.raises(PahiError, match="cannot be had from the hub") as caught:
         load_scorer(kind)
-    assert "connection" in caught.value.fix
+    assert "network" in caught.value.fix
