@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
-import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.manifest import GAUSSIAN, PRIORS
+from pahi_rt.files import explain
+from pahi_rt.manifest import GAUSSIAN, PRIORS, ImageSpec
+from pahi_rt.scratch import scratch, sweep
+from pahi_rt.terminal import command
 
+MOST_PICTURES = 1_000_000
+"""That one command draws, and that one file may ask for."""
 _LONGEST_NAME = 48
 _GAP = 4
+_ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Recipe:
         if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError("prompts is no list of strings")
         seed, count, steps = (int(text[key]) for key in ("seed", "count", "steps"))
+        if not (prompts and 0 < count * len(prompts) <= MOST_PICTURES):
+            raise ValueError("no number of pictures that is ever drawn")
         made_by = text["bundle"], text["bundle-sha256"], text["pahi-rt"]
         return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text), text.get("precision"))
 
@@ -101,6 +108,20 @@ def read_recipe(path: Path) -> Recipe:
             raise PahiError(f"{path} cannot be read: {error.strerror}", fix="check the path") from error
         fix = "name a PNG that `pahi-rt generate` wrote, unchanged: other programs drop its text chunks"
         raise PahiError(f"{path} does not say how it was made", fix=fix) from error
+
+
+def check_amount(recipe: Recipe, in_one_sheet: ImageSpec | None) -> None:
+    """Raises OutputError for more pictures than one command draws, or than fit in a sheet of pictures of that size."""
+    if recipe.pictures > MOST_PICTURES:
+        fix = f"draw {MOST_PICTURES} or fewer at once, each time with another --seed"
+        raise OutputError(f"{recipe.pictures} pictures are too many for one command", fix=fix)
+    if in_one_sheet is None:
+        return
+    size = (in_one_sheet.width + _GAP) * recipe.count * (in_one_sheet.height + _GAP) * len(recipe.prompts)
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # more than that, Pillow opens no more
+    if size > most:
+        what = f"a sheet of {len(recipe.prompts)} x {recipe.count} pictures has {size} pixels, more than {most}"
+        raise OutputError(what, fix="draw fewer, or leave --grid out: each picture is a file then")
 
 
 def encode_png(image: Image.Image, recipe: Recipe) -> bytes:
@@ -141,26 +162,28 @@ class Destination:
         self._folder, self._file = _split(target)
         self._force = force
         self._numbers: dict[Path, int] = defaultdict(lambda: 1)
-        _check_writable(self._folder)
+        _check_writable(self._folder, self._file or "")
+        sweep(self._folder)
 
     def save(self, content: bytes, name: str) -> Path:
         """Write a PNG, as `name`.png unless the destination is a file, and return its path. Raises OutputError."""
         wanted = self._folder / (self._file or f"{name}.png")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with _scratch(self._folder, content) as scratch:
-                return self._publish(scratch, wanted)
+            _make(self._folder)
+            with scratch(wanted, "write") as made:
+                ready = made / "picture.png"
+                ready.write_bytes(content)
+                return self._publish(ready, wanted)
         except OSError as error:
-            fix = "choose another place with -o FILE.png or -o FOLDER"
-            raise OutputError(f"{wanted} cannot be written: {error.strerror or error}", fix=fix) from error
+            raise explain(error, wanted, _ELSEWHERE) from error
 
-    def _publish(self, scratch: Path, wanted: Path) -> Path:
+    def _publish(self, ready: Path, wanted: Path) -> Path:
         while True:
             number = self._numbers[wanted]
             path = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}-{number}")
             self._numbers[wanted] += 1
             try:
-                _move(scratch, path, self._force)
+                _move(ready, path, self._force)
             except FileExistsError:
                 continue
             return path
@@ -169,51 +192,60 @@ class Destination:
 def _split(target: Path | None) -> tuple[Path, str | None]:
     if target is None:
         return Path(), None
-    if target.is_dir() or not target.suffix:
+    if os.path.isdir(target) or not target.suffix:
         return target, None
     if target.suffix.lower() != ".png":
-        fix = f"use -o {target.with_suffix('.png')}, or a folder (a name without a dot)"
+        fix = f"use {command('-o', target.with_suffix('.png'))}, or a folder (a name without a dot)"
         raise OutputError(f"{target} would be no PNG, which is all that is written", fix=fix)
-    if not target.parent.is_dir():
-        raise OutputError(f"there is no folder {target.parent}", fix=f"mkdir -p {target.parent}")
+    if not os.path.isdir(target.parent):
+        raise OutputError(f"there is no folder {target.parent}", fix=command("mkdir", "-p", target.parent))
     return target.parent, target.name
 
 
-def _check_writable(folder: Path) -> None:
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise OutputError(f"{nearest} is not a folder", fix="choose another place with -o FILE.png or -o FOLDER")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{nearest} cannot be written by you", fix="choose another place with -o FILE.png or -o FOLDER"
-        )
-
-
-@contextmanager
-def _scratch(folder: Path, content: bytes) -> Iterator[Path]:
-    path = folder / f".pahi-rt-{secrets.token_hex(8)}.tmp"
+def _make(folder: Path) -> None:
     try:
-        with path.open("xb") as file:
-            file.write(content)
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file has taken its place
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
 
-def _move(scratch: Path, path: Path, overwrite: bool) -> None:
+def _check_writable(folder: Path, file: str) -> None:
+    try:
+        places = [folder.absolute(), *folder.absolute().parents]
+        nearest = next(place for place in places if _exists(place))
+        for name in (folder / file).parts:  # of those that are still to be made, too
+            _exists(nearest / name)
+    except OSError as error:
+        raise explain(error, folder / file, _ELSEWHERE) from error
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is not a folder", fix=f"choose another place {_ELSEWHERE[3:]}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise explain(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), nearest / "x", _ELSEWHERE)
+
+
+def _exists(place: Path) -> bool:
+    """Raises OSError for what can never be there, such as a name of 300 characters."""
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _move(ready: Path, path: Path, overwrite: bool) -> None:
     """Raises FileExistsError unless `overwrite`; never shows a part of the file under `path`."""
     if overwrite:
-        os.replace(scratch, path)
+        os.replace(ready, path)
         return
     try:
-        os.link(scratch, path)
+        os.link(ready, path)
     except FileExistsError:
         raise
     except OSError:
         # No hard links on this file system (exFAT, some network shares): claim the name, then move over it.
         path.open("xb").close()
         try:
-            os.replace(scratch, path)
+            os.replace(ready, path)
         except OSError:
             path.unlink()
             raise

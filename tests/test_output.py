@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +16,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.output import Destination, Recipe, contact_sheet, encode_png, read_recipe, slug
+from pahi_rt.manifest import ImageSpec
+from pahi_rt.output import (
+    MOST_PICTURES,
+    Destination,
+    Recipe,
+    check_amount,
+    contact_sheet,
+    encode_png,
+    read_recipe,
+    slug,
+)
 
 RECIPE = Recipe(("a red apple",), 7, 1, 1, "emoji", "ab" * 32, "0.1.0")
 
@@ -196,7 +209,7 @@ def test_places_that_cannot_be_written(target: str, what: str, fix: str, tmp_pat
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(OutputError, match="cannot be written by you"):
+    with pytest.raises(OutputError, match="you have no permission in"):
         Destination(tmp_path / "deeper")
 
 
@@ -207,3 +220,44 @@ def test_a_full_disk_leaves_nothing(force: bool, tmp_path: Path, monkeypatch: py
     with pytest.raises(OutputError, match=r"cat\.png cannot be written: No space left"):
         Destination(tmp_path, force=force).save(b"content", "cat")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["x" * 300 + ".png", "x" * 300, "deeper/" + "x" * 300])
+def test_a_name_that_is_too_long_is_refused_at_once(target: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is too long"):
+        Destination(tmp_path / target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+import pahi_rt.output
+pahi_rt.output._move = lambda *_: os.kill(os.getpid(), 9)
+pahi_rt.output.Destination(Path(sys.argv[1])).save(b"content", "cat")
+"""
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=60).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    assert Destination(tmp_path).save(b"content", "cat") == tmp_path / "cat.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "count"), [(("a",), 2**63), (("a",), 0), (("a",), -1), (("a",) * 2000, 1000), ((), 1)]
+)
+def test_a_picture_that_asks_for_absurdly_many(prompts: tuple[str, ...], count: int) -> None:
+    text = {**RECIPE.to_text(), "count": str(count), "prompts": json.dumps(prompts)}
+    with pytest.raises(ValueError, match="no number of pictures"):
+        Recipe.from_text(text)
+
+
+def test_amounts() -> None:
+    size = ImageSpec(512, 512, (4, 64, 64))
+    check_amount(replace(RECIPE, count=MOST_PICTURES), None)
+    check_amount(replace(RECIPE, count=400), size)
+    with pytest.raises(OutputError, match="1000001 pictures are too many for one command"):
+        check_amount(replace(RECIPE, count=MOST_PICTURES + 1), None)
+    with pytest.raises(OutputError, match=r"a sheet of 1 x 1000 pictures has \d+ pixels") as caught:
+        check_amount(replace(RECIPE, count=1000), size)
+    assert "--grid" in caught.value.fix

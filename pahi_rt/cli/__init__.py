@@ -7,6 +7,10 @@ keeps its traceback. Verbs import what they need inside the function, so that `-
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -33,15 +37,48 @@ from pahi_rt.errors import PahiError
 class Verbs(TyperGroup):
     """Runs a verb and tells what went wrong."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _told({}):  # --help and --version print in here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with messages.notes_from_the_library():
-                return super().invoke(ctx)
-        except PahiError as error:
-            if ctx.meta.get(options.DEBUG):
-                raise
-            messages.problem(error)
-            raise typer.Exit(1) from None
+        with _told(ctx.meta), messages.notes_from_the_library():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told(meta: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (PahiError, MemoryError, OSError) as error:
+        problem = _as_problem(error)
+        if problem is None or meta.get(options.DEBUG):
+            raise
+        messages.problem(problem)
+        messages.abandon_output()
+        raise typer.Exit(1) from None
+
+
+def _as_problem(error: PahiError | MemoryError | OSError) -> PahiError | None:
+    """What the user can mend; None for a bug of ours, and for a closed pipe, which typer ends without a word."""
+    if isinstance(error, PahiError):
+        return error
+    if isinstance(error, MemoryError):
+        return PahiError("there is not enough memory for this", fix="close other programs, or ask for less at once")
+    # From typer's own printing of help, or from wherever a disk was found full.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return messages.lost_output(os.strerror(error.errno))
+    if isinstance(error, FileNotFoundError) and _has_no_place():
+        return PahiError("the folder that this was started in is not there any more", fix="cd to another one")
+    return None
+
+
+def _has_no_place() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +26,7 @@ def table1(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> N
     if as_json:
         messages.document(report.to_dict())
     else:
-        messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
+        messages.result(*load("pahi_rt.train.table", extra="train").format_report(report).split("\n"))
 
 
 @app.command()
@@ -52,7 +51,7 @@ def table2(
     if as_json:
         messages.document(report)
     else:
-        messages.result("\n".join([*format_report(report), "", json.dumps(report, separators=(",", ":"))]))
+        messages.result(*format_report(report), "", messages.to_json(report))
 
 
 def _read_runtimes(text: str) -> tuple[str, ...]:
@@ -91,7 +90,7 @@ def format_report(report: dict[str, Any]) -> list[str]:
 def _format_runtime(runtime: dict[str, Any]) -> list[str]:
     if "reason" in runtime:
         return [f"{runtime['runtime']}: {runtime['reason']}", f"  to have it: {runtime['fix']}"]
-    lines = [runtime["runtime"], messages.table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
+    lines = [runtime["runtime"], *messages.table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
     rates = ", ".join(f"{rate} at {size}" for size, rate in runtime["images_per_s"].items())
     lines.append(f"  pictures/s by batch: {rates}")
     if parts := runtime.get("components_ms"):

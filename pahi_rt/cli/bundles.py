@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -28,7 +28,7 @@ def list_bundles(context: typer.Context, as_json: Json = False, debug: Debug = F
     if as_json:
         messages.document([summarise(bundle) for bundle in opened])
     elif opened:
-        messages.result(messages.table([("name", "picture", "steps", "size", "summary"), *map(_row, opened)]))
+        messages.result(*messages.table([("name", "picture", "steps", "size", "summary"), *map(_row, opened)]))
     if opened:
         messages.next_command("bundles", "show", opened[0].manifest.name)
     else:
@@ -46,7 +46,7 @@ def show(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> Non
     if as_json:
         messages.document({**summarise(opened), **_list_concepts(vocabulary)})
     else:
-        messages.result("\n".join([*card_lines(opened), *concept_lines(vocabulary)]))
+        messages.result(*card_lines(opened), *concept_lines(vocabulary))
     example = vocabulary.concepts[0].label if vocabulary and vocabulary.concepts else "a red apple"
     where = [] if bundle == "emoji" else ["--bundle", bundle]
     messages.next_command("generate", example, *where)
@@ -76,20 +76,20 @@ def card_lines(bundle: Bundle) -> list[str]:
         return [
             title,
             "",
-            messages.paragraph("draws", facts),
-            messages.paragraph("noise", noise_facts(bundle)),
-            messages.paragraph("licence", bundle.manifest.generator.licence),
+            *messages.paragraph("draws", facts),
+            *messages.paragraph("noise", noise_facts(bundle)),
+            *messages.paragraph("licence", bundle.manifest.generator.licence),
         ]
     measured = [(name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in card.measured.items()]
     return [
         title,
         "",
-        messages.paragraph("draws", facts),
-        messages.paragraph("noise", noise_facts(bundle)),
+        *messages.paragraph("draws", facts),
+        *messages.paragraph("noise", noise_facts(bundle)),
         *_items("trained on", card.trained_on),
-        messages.paragraph("licence", card.licence),
+        *messages.paragraph("licence", card.licence),
         *_items("limits", card.limits),
-        *(["measured", messages.table(measured, indent="  ")] if measured else []),
+        *(["measured", *messages.table(measured, indent="  ")] if measured else []),
     ]
 
 
@@ -108,8 +108,8 @@ def concept_lines(vocabulary: Vocabulary | None) -> list[str]:
     categories = _by_category(vocabulary)
     styles = f", in the styles {', '.join(vocabulary.styles)}" if vocabulary.styles else ""
     title = f"knows {len(vocabulary.concepts)} concepts{styles}"
-    lists = [messages.paragraph(f"  {name} ", ", ".join(labels)) for name, labels in categories.items()]
-    return ["", title, *lists]
+    lists = (messages.paragraph(f"  {name} ", ", ".join(labels)) for name, labels in categories.items())
+    return ["", title, *chain.from_iterable(lists)]
 
 
 def _by_category(vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -131,4 +131,4 @@ def _row(bundle: Bundle) -> tuple[str, str, str, str, str]:
 
 
 def _items(label: str, items: tuple[str, ...]) -> list[str]:
-    return [messages.paragraph(label if index == 0 else "", item) for index, item in enumerate(items)]
+    return [line for index, item in enumerate(items) for line in messages.paragraph("" if index else label, item)]

@@ -40,7 +40,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
     else:
         messages.result(f"on {cpu_name() or 'an unknown processor'}")
-        messages.result(messages.table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
+        messages.result(*messages.table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
         for finding in findings:
             if finding.fix:
                 messages.result(f"to have {finding.runtime}: {finding.fix}")

@@ -43,7 +43,7 @@ def evaluate(
     if as_json:
         messages.document(report.to_dict())
     else:
-        messages.result(load("pahi_rt.train.table", extra="train").format_report(report))
+        messages.result(*load("pahi_rt.train.table", extra="train").format_report(report).split("\n"))
     if len(report.priors) == 1:
         (prior,) = report.priors.values()
         decoder = ["--decoder", report.decoder] if report.decoder else []

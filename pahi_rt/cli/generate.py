@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.options import Debug, Json
+from pahi_rt.cli.interrupts import each_ends_at_once, ends_at_once
+from pahi_rt.cli.options import Debug, Json, expand
+from pahi_rt.cli.written import STANDARD_OUTPUT, StandardOutput, Written, write_each, write_grid
 from pahi_rt.errors import PahiError, PromptError
+from pahi_rt.terminal import command
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from pahi_rt.bundle import Bundle
-    from pahi_rt.output import Destination, Recipe
+    from pahi_rt.output import Recipe
     from pahi_rt.pipeline import Pipeline, Result
 
 _DEFAULT = "emoji"
 _LONGEST_ECHO = 60
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def generate(
@@ -32,16 +35,16 @@ def generate(
     count: Annotated[int | None, typer.Option("-n", "--count", help="Pictures of each prompt (1).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture (random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (1).")] = None,
-    bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub id ({_DEFAULT}).")] = None,
+    bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub:owner/name@rev ({_DEFAULT}).")] = None,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, w16, w8, int8 or fp16 (the bundle's first).")] = None,
     runtime: Annotated[str, typer.Option(help="What runs the model (see `pahi-rt doctor`).")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Cores to use (all).")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png file or a folder (here).")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="A .png file, a folder (here), or -.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write one file, with a row for each prompt.")] = False,
     file: Annotated[str | None, typer.Option("--prompts", help="File with a prompt on each line, or -.")] = None,
-    like: Annotated[Path | None, typer.Option(help="A PNG of pahi-rt, to draw again.")] = None,
+    like: Annotated[Path | None, typer.Option(parser=expand, metavar="FILE", help="A PNG to draw again.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show the pictures in the terminal.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files instead of numbering them.")] = False,
     as_json: Json = False,
@@ -51,23 +54,36 @@ def generate(
 
     Each file records how it was made, so that `pahi-rt generate --like FILE.png` draws it again.
     """
-    from pahi_rt.output import Destination
+    from pahi_rt.output import Destination, check_amount
 
     wishes = Wishes(seed, count, steps, prior, prior_strength, precision)
     if like and (prompts or file or wishes != Wishes()):
         raise typer.BadParameter("--like brings its own prompts, seed, steps, count, prior and precision")
+    is_piped = output == STANDARD_OUTPUT
+    if is_piped and as_json:
+        raise typer.BadParameter("--json and -o - both want standard output: leave one of them out")
     opened, recipe = repeat(like, bundle) if like else plan(read_prompts(prompts, file), wishes, bundle)
-    destination = Destination(output, force=force)
+    is_grid = grid or (like is not None and recipe.pictures > 1)
+    check_amount(recipe, opened.manifest.image if is_grid else None)
+    place = (
+        StandardOutput(1 if is_grid else recipe.pictures)
+        if is_piped
+        else Destination(None if output is None else expand(output), force=force)
+    )
     pipeline, load_ms = load_pipeline(opened, recipe, runtime, threads)
     results = pipeline.stream(
         recipe.prompts, seed=recipe.seed, count=recipe.count, prior_strength=recipe.prior_strength
     )
     _name_unknown_words(opened, recipe.prompts)
-    write = write_grid if grid or (like and recipe.pictures > 1) else write_each
-    files = [_present(written, show=show, quiet=as_json) for written in write(results, recipe, destination)]
+    tell = None if as_json else messages.say if is_piped else messages.result
+    first, pictures = None, []
+    for written in (write_grid if is_grid else write_each)(each_ends_at_once(results), recipe, place):
+        _present(written, tell, show=show)
+        first = first or written.path
+        pictures += written.describe() if as_json else []
     if as_json:
-        messages.document(describe(pipeline, recipe, load_ms, files))
-    _suggest(recipe, files[0].path, bundle)
+        messages.document(describe(pipeline, recipe, load_ms, pictures))
+    _suggest(recipe, None if is_piped else first, bundle)
 
 
 def read_prompts(prompts: Sequence[str] | None, file: str | None) -> list[str]:
@@ -82,14 +98,14 @@ def read_prompts(prompts: Sequence[str] | None, file: str | None) -> list[str]:
 def _read_lines(file: str) -> list[str]:
     name = "standard input" if file == "-" else file
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = raw.decode("utf-8-sig").split("\n")
+        raw = sys.stdin.buffer.read() if file == "-" else expand(file).read_bytes()
+        lines = _LINE_END.split(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        number = error.object[: error.start].count(b"\n") + 1
+        number = len(_LINE_END.split(error.object[: error.start].decode("latin-1")))
         raise PromptError(f"line {number} of {name} is not valid UTF-8", fix="convert it to UTF-8") from error
     except OSError as error:
         raise PromptError(f"{name} cannot be read: {error.strerror or error}", fix="check the path") from error
-    prompts = [line.rstrip("\r") for line in lines if line.strip()]
+    prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise PromptError(f"{name} holds no prompts", fix="write one on each line")
     return prompts
@@ -137,15 +153,16 @@ def repeat(like: Path, bundle: str | None) -> tuple[Bundle, Recipe]:
 
     recipe = read_recipe(like)
     if bundle is None and recipe.bundle not in built_in():
-        fix = f"pahi-rt generate --like {like} --bundle FOLDER"
-        raise PahiError(f"{like} was drawn by bundle {recipe.bundle!r}, which is not built in", fix=fix)
+        fix = command("pahi-rt", "generate", "--like", like, "--bundle", "FOLDER")
+        raise PahiError(f"{like} was drawn by bundle {recipe.bundle[:80]!r}, which is not built in", fix=fix)
     opened = open_bundle(recipe.bundle if bundle is None else bundle)
     if recipe.precision not in opened.precisions:
-        what = f"{like} was drawn in {recipe.precision}, and bundle {opened.manifest.name!r} has no such graphs"
+        drawn = str(recipe.precision)[:40]
+        what = f"{like} was drawn in {drawn!r}, and bundle {opened.manifest.name!r} has no such graphs"
         raise PahiError(what, fix="draw its prompt anew, without --like, or name the bundle that drew it (--bundle)")
     sha256 = manifest_sha256(opened)
     if sha256 != recipe.bundle_sha256:
-        messages.note(f"{like} was drawn by another bundle {recipe.bundle!r}; the picture may differ")
+        messages.note(f"{like} was drawn by another bundle {recipe.bundle[:80]!r}; the picture may differ")
     return opened, replace(recipe, bundle=opened.manifest.name, bundle_sha256=sha256)
 
 
@@ -154,14 +171,15 @@ def load_pipeline(bundle: Bundle, recipe: Recipe, runtime: str, threads: int | N
     started = time.perf_counter()
     from pahi_rt.pipeline import Pipeline
 
-    pipeline = Pipeline.load(
-        bundle,
-        steps=recipe.steps,
-        prior=recipe.prior,
-        precision=recipe.precision,
-        runtime=runtime,
-        threads=threads,
-    )
+    with ends_at_once():
+        pipeline = Pipeline.load(
+            bundle,
+            steps=recipe.steps,
+            prior=recipe.prior,
+            precision=recipe.precision,
+            runtime=runtime,
+            threads=threads,
+        )
     return pipeline, _milliseconds_since(started)
 
 
@@ -172,69 +190,18 @@ def manifest_sha256(bundle: Bundle) -> str:
     return file_record(bundle.path / MANIFEST).sha256
 
 
-@dataclass(frozen=True)
-class Written:
-    """A file, and the pictures in it."""
-
-    path: Path
-    image: Image.Image
-    results: Sequence[Result]
-    size: int
-    """Bytes."""
-    encode_ms: float
-    """Encoding it as PNG."""
-
-
-def write_each(results: Iterable[Result], recipe: Recipe, destination: Destination) -> Iterator[Written]:
-    """A file for each picture, written as soon as it is drawn. Raises OutputError."""
-    from pahi_rt.output import slug
-
-    for result in results:
-        alone = replace(recipe, prompts=(result.prompt,), seed=result.seed, count=1)
-        yield _write(result.image, [result], alone, destination, slug(result.prompt))
-
-
-def write_grid(results: Iterable[Result], recipe: Recipe, destination: Destination) -> Iterator[Written]:
-    """One file with a row for each prompt and a column for each seed. Raises OutputError."""
-    from pahi_rt.output import contact_sheet, slug
-
-    drawn = list(results)
-    sheet = contact_sheet([result.image for result in drawn], recipe.count)
-    yield _write(sheet, drawn, recipe, destination, slug(recipe.prompts[0]) + "-grid")
-
-
-def _write(
-    image: Image.Image, results: Sequence[Result], recipe: Recipe, destination: Destination, name: str
-) -> Written:
-    from pahi_rt.output import encode_png
-
-    started = time.perf_counter()
-    content = encode_png(image, recipe)
-    encode_ms = _milliseconds_since(started)
-    return Written(destination.save(content, name), image, results, len(content), encode_ms)
-
-
-def _present(written: Written, *, show: bool, quiet: bool) -> Written:
+def _present(written: Written, tell: Callable[[str], None] | None, *, show: bool) -> None:
     _name_cut_prompts(written.results)
     if show:
         from pahi_rt.cli.show import show_picture
 
         show_picture(written.image)
-    if not quiet:
-        messages.result(_line(written))
-    return written
+    if tell is not None:
+        tell(written.line)
 
 
-def _line(written: Written) -> str:
-    total_ms = written.encode_ms + sum(result.tokenize_ms + result.run_ms for result in written.results)
-    seeds = sorted({result.seed for result in written.results})
-    listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    size = f"{written.image.width}x{written.image.height}, {messages.megabytes(written.size)}"
-    return f"{written.path}  {size}, {total_ms:.0f} ms, {listed}"
-
-
-def describe(pipeline: Pipeline, recipe: Recipe, load_ms: float, files: Iterable[Written]) -> dict[str, Any]:
-    """The run as one JSON document; a picture in a grid has its share of the file's encode_ms."""
+def describe(pipeline: Pipeline, recipe: Recipe, load_ms: float, pictures: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run as one JSON document."""
     return {
         "version": recipe.version,
         "bundle": {"name": recipe.bundle, "sha256": recipe.bundle_sha256},
@@ -243,26 +210,8 @@ def describe(pipeline: Pipeline, recipe: Recipe, load_ms: float, files: Iterable
         "prior_strength": recipe.prior_strength,
         "runtime": pipeline.runtime.describe(),
         "load_ms": load_ms,
-        "pictures": [picture for written in files for picture in _describe_pictures(written)],
+        "pictures": pictures,
     }
-
-
-def _describe_pictures(written: Written) -> list[dict[str, Any]]:
-    return [
-        {
-            "path": str(written.path),
-            "bytes": written.size,
-            "prompt": result.prompt,
-            "seed": result.seed,
-            "width": result.image.width,
-            "height": result.image.height,
-            "truncated": result.truncated,
-            "tokenize_ms": result.tokenize_ms,
-            "run_ms": result.run_ms,
-            "encode_ms": written.encode_ms / len(written.results),
-        }
-        for result in written.results
-    ]
 
 
 def _name_unknown_words(bundle: Bundle, prompts: Sequence[str]) -> None:
@@ -282,12 +231,12 @@ def _name_cut_prompts(results: Sequence[Result]) -> None:
         messages.note(f"the prompt {_short(prompt)!r} is longer than the model reads; its end was cut")
 
 
-def _suggest(recipe: Recipe, path: Path, bundle: str | None) -> None:
+def _suggest(recipe: Recipe, path: Path | None, bundle: str | None) -> None:
     where = [] if bundle is None else ["--bundle", bundle]
     prompt = recipe.prompts[0]
     if recipe.pictures == 1 and len(prompt) <= _LONGEST_ECHO and not prompt.startswith("-"):
         messages.next_command("generate", prompt, "-n", "8", "--grid", *where)
-    else:
+    elif path is not None:
         messages.next_command("generate", "--like", str(path), *where)
 
 

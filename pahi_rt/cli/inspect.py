@@ -34,7 +34,7 @@ def inspect(
     else:
         verified = f": all {len(opened.manifest.files)} files are what the manifest says" if check else ""
         came = "" if hub_id is None else f", from {hub_id}"
-        messages.result("\n".join([*manifest_lines(opened.manifest), "", f"{opened.path}{came}{verified}"]))
+        messages.result(*manifest_lines(opened.manifest), "", f"{opened.path}{came}{verified}")
     if check:
         messages.next_command("generate", "a red apple", "--bundle", bundle)
     else:
@@ -64,8 +64,8 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         ],
         "made with": list(manifest.tools.items()),
     }
-    tables = [["", title, messages.table(rows, indent="  ")] for title, rows in sections.items() if rows]
-    return [messages.table(fact_rows(manifest)), *(line for table in tables for line in table)]
+    tables = [["", title, *messages.table(rows, indent="  ")] for title, rows in sections.items() if rows]
+    return [*messages.table(fact_rows(manifest)), *(line for table in tables for line in table)]
 
 
 def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -1,35 +1,69 @@
-"""What verbs say: results on standard output, the rest on standard error."""
+"""What verbs say: results on standard output, the rest on standard error.
+
+Whatever is printed goes through here, and what comes from files, from the hub or from other libraries among it is
+shown so that a terminal obeys none of it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import shlex
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.terminal import command, printable
 
 
-def result(text: str) -> None:
-    """A line of the result, byte for byte: file names need not be valid Unicode, nor the locale UTF-8."""
-    typer.echo(text.encode("utf-8", "surrogateescape"))
+def result(*lines: str) -> None:
+    """Lines of the result. File names need not be valid Unicode, nor the locale UTF-8. Raises OutputError."""
+    _write("".join(printable(line) + "\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def document(data: object) -> None:
-    """The result as one JSON document."""
-    typer.echo(json.dumps(data, indent=2))
+    """The result as one JSON document. Raises OutputError."""
+    _write((to_json(data, indent=2) + "\n").encode())
+
+
+def binary(content: bytes) -> None:
+    """The result as it is. Raises OutputError."""
+    _write(content)
+
+
+def to_json(data: object, indent: int | None = None) -> str:
+    """JSON in printable ASCII; without `indent` on one line, without spaces."""
+    text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"))
+    return text.replace("\x7f", "\\u007f")  # the one control character that json leaves as it is
+
+
+def say(line: str) -> None:
+    """A line on standard error; where nobody reads it, the work goes on."""
+    with suppress(OSError):
+        typer.echo(printable(line), err=True)
+
+
+def show_live(line: str) -> None:
+    """On a terminal: a line that `clear_live` takes away again."""
+    with suppress(OSError):
+        typer.echo(printable(line), err=True, nl=False)
+
+
+def clear_live() -> None:
+    """Empty the line that the cursor is in."""
+    with suppress(OSError):
+        typer.echo("\r\x1b[K", err=True, nl=False)
 
 
 def note(text: str) -> None:
     """Something the user should know."""
-    typer.echo(f"note: {text}", err=True)
+    say(f"note: {text}")
 
 
 class _Notes(logging.Handler):
@@ -50,12 +84,12 @@ def notes_from_the_library() -> Iterator[None]:
 
 def stage(name: str, seconds: float, size: int | None = None) -> None:
     """A long step is done; `size` is the bytes that it wrote."""
-    typer.echo(f"{name}  {seconds:.1f} s{'' if size is None else ', ' + megabytes(size)}", err=True)
+    say(f"{name}  {seconds:.1f} s{'' if size is None else ', ' + megabytes(size)}")
 
 
 def next_command(*words: str) -> None:
     """The verb and its words that are useful after this one, as they can be typed here."""
-    typer.echo(f"next: {shlex.join([_program(), *words])}", err=True)
+    say(f"next: {command(_program(), *words)}")
 
 
 def _program() -> str:
@@ -66,20 +100,52 @@ def _program() -> str:
 
 def problem(error: PahiError) -> None:
     """What went wrong, and what mends it."""
-    typer.echo(f"error: {error.what}\nfix: {error.fix}", err=True)
+    say(f"error: {error.what}")
+    say(f"fix: {error.fix}")
 
 
-def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
-    """Rows of cells in aligned columns, two spaces apart."""
-    cells = [[str(cell) for cell in row] for row in rows]
+def _write(content: bytes) -> None:
+    if is_closed():
+        raise lost_output("it is closed")
+    try:
+        typer.echo(content, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise lost_output(error.strerror or str(error)) from error
+
+
+def lost_output(reason: str) -> OutputError:
+    """The error that the result could not be written."""
+    return OutputError(f"the output cannot be written: {reason}", fix="free some space, or send it elsewhere")
+
+
+def abandon_output() -> None:
+    """If standard output is broken, keep Python from trying, and complaining, again when it ends."""
+    try:
+        if not is_closed():
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_closed() -> bool:
+    """Whoever started us gave us no standard output."""
+    return getattr(sys, "stdout", None) is None
+
+
+def table(rows: Iterable[Sequence[object]], indent: str = "") -> list[str]:
+    """Rows of cells in aligned columns, two spaces apart, as lines."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join((indent + line).rstrip() for line in lines)
+    return [(indent + line).rstrip() for line in lines]
 
 
-def paragraph(label: str, text: str, width: int = 100, hanging: int = 14) -> str:
-    """`text` wrapped beside its label."""
-    return textwrap.fill(text, width, initial_indent=label.ljust(hanging), subsequent_indent=" " * hanging)
+def paragraph(label: str, text: str, width: int = 100, hanging: int = 14) -> list[str]:
+    """`text` wrapped beside its label, as lines."""
+    start = printable(label).ljust(hanging)
+    return textwrap.wrap(printable(text), width, initial_indent=start, subsequent_indent=" " * hanging) or [start]
 
 
 def megabytes(size: int) -> str:

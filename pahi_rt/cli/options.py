@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pahi_rt.errors import PahiError
 
 DEBUG = "pahi_rt.debug"
 """Key of the context's `meta`, where the error handler looks."""
 
 
+_HOME = re.compile(r"""(?:^|(?<=[=:"']))~[^/\s"']*(?=/|$)""")
+
+
 def _remember(context: typer.Context, wanted: bool) -> bool:
     context.meta[DEBUG] = wanted or context.meta.get(DEBUG, False)
     return wanted
+
+
+def expand(text: str) -> Path:
+    """A path with its ~, which shells leave alone in --output=~/x. Raises PahiError for a home that is not known."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise PahiError(f"{text}: there is no such home", fix="write the whole path") from error
+
+
+def expand_name(text: str) -> str:
+    """The same for what may also be a name, an id, or a path after "kind:" or "key="."""
+    return _HOME.sub(lambda found: str(expand(found[0])), text)
 
 
 Debug = Annotated[
@@ -21,5 +41,7 @@ Debug = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 BundleName = Annotated[
     str,
-    typer.Argument(metavar="BUNDLE", help="A built-in bundle's name, a folder, a .zip, or hub:owner/name@rev."),
+    typer.Argument(
+        parser=expand_name, metavar="BUNDLE", help="A built-in name, a folder, a .zip, or hub:owner/name@rev."
+    ),
 ]

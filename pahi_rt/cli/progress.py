@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import typer
-
 from pahi_rt.cli import messages
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ class TrainingProgress:
         wins = ", ".join(f"{name} {verdict.win_rate_percent:.1f} %" for name, verdict in evaluation.scorers.items())
         mark = " (best)" if best else ""
         loss = f"validation loss {evaluation.loss:.4f}{mark}"
-        typer.echo(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}", err=True)
+        messages.say(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}")
         # The pause is no part of how fast steps are.
         self._steps.clear()
 
@@ -96,18 +94,18 @@ class TrainingProgress:
         if self._live:
             self._show(line)
         else:
-            typer.echo(line, err=True)
+            messages.say(line)
 
     def _show(self, line: str) -> None:
         """A line that the next one replaces; nothing where there is no terminal."""
         if self._live:
             self._clear()
-            typer.echo(line[: shutil.get_terminal_size().columns - 1], err=True, nl=False)
+            messages.show_live(line[: shutil.get_terminal_size().columns - 1])
             self._shown = True
 
     def _clear(self) -> None:
         if self._shown:
-            typer.echo("\r\x1b[K", err=True, nl=False)
+            messages.clear_live()
             self._shown = False
 
 

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from pahi_rt import Pipeline, __version__
+from pahi_rt.cli.written import StandardOutput
+from pahi_rt.errors import OutputError
 from pahi_rt.output import contact_sheet, read_recipe
 
 LINE = re.compile(r"(?P<path>.+)  (?P<size>\d+x\d+), \d+\.\d kB, \d+ ms, seeds? (?P<seed>.+)")
@@ -274,3 +280,83 @@ def test_show_needs_a_terminal(run) -> None:
     result = run("generate", "a cat", "--show")
     assert result.exit_code == 0
     assert "note: --show needs a terminal\n" in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2", "--grid"]])
+def test_a_png_to_standard_output(run, here: Path, options: list[str]) -> None:
+    run("generate", "a cat", "--seed", "3", "-o", "cat.png", *options)
+    result = run("generate", "a cat", "--seed", "3", "-o", "-", *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes == Path("cat.png").read_bytes()
+    assert [path.name for path in here.iterdir()] == ["cat.png"]
+    assert result.stderr.startswith("-  ")
+    assert "--like -" not in result.stderr
+
+
+@pytest.mark.parametrize("words", [["a cat", "-n", "2"], ["a cat", "a dog"]])
+def test_several_pictures_do_not_go_to_standard_output(run, here: Path, words: list[str]) -> None:
+    result = run("generate", *words, "-o", "-")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: 2 files cannot go to standard output\nfix: use --grid, which makes one file of them, or -o FOLDER\n"
+    )
+    assert not list(here.iterdir())
+
+
+def test_json_and_a_png_do_not_share_standard_output(run) -> None:
+    result = run("generate", "a cat", "-o", "-", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_a_png_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(OutputError, match="not for a terminal"):
+        StandardOutput(1)
+
+
+def test_a_file_named_dash(run, here: Path) -> None:
+    (here / "-").mkdir()
+    assert lines(run("generate", "a cat", "-o", "./-").stdout)[0][0] == "-/a-cat.png"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_lines_of_every_system(run, end: str) -> None:
+    result = run("generate", "--prompts", "-", stdin=end.join(["a cat", "", "a\x0bdog", ""]).encode())
+    assert [line[0] for line in lines(result.stdout)] == ["a-cat.png", "a-dog.png"]
+    wrong = end.join(["a cat", "\udcff"]).encode("utf-8", "surrogateescape")
+    assert "line 2 of standard input is not valid UTF-8" in run("generate", "--prompts", "-", stdin=wrong).stderr
+
+
+def test_a_home_in_every_path(run, here: Path, contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    shutil.copytree(contract, here / "bundle")
+    (here / "prompts.txt").write_text("a cat")
+    result = run("generate", "--prompts", "~/prompts.txt", "--bundle", "~/bundle", "-o", "~/cat.png")
+    assert result.exit_code == 0, result.stderr
+    assert run("generate", "--like", "~/cat.png", "--bundle", "~/bundle", "-o", "~/out").exit_code == 0
+    assert (here / "out" / "a-cat.png").read_bytes() == (here / "cat.png").read_bytes()
+    assert run("inspect", "~/bundle").exit_code == 0
+    assert "there is no such home" in run("generate", "a cat", "-o", "~nobody-of-that-name/x.png").stderr
+
+
+@pytest.mark.parametrize("options", [["-n", "1000001"], ["-n", "1000000", "--grid"]])
+def test_absurdly_many_pictures(run, here: Path, options: list[str]) -> None:
+    result = run("generate", "a cat", *options)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 2
+    assert not list(here.iterdir())
+
+
+def test_pictures_are_not_kept_in_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[weakref.ref[Image.Image]] = []
+
+    def convert(pictures: Any) -> list[Image.Image]:
+        images = [Image.fromarray(picture) for picture in pictures]
+        assert sum(ref() is not None for ref in drawn) <= 2, "only the last ones"
+        drawn.extend(map(weakref.ref, images))
+        return images
+
+    monkeypatch.setattr("pahi_rt.pipeline.to_images", convert)
+    assert run("generate", "a cat", "-n", "6", "--json").exit_code == 0
+    assert len(drawn) == 6

@@ -1,0 +1,113 @@
+"""Files that `generate` writes, each as soon as its pictures are drawn."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pahi_rt.cli import messages
+from pahi_rt.errors import OutputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pahi_rt.output import Recipe
+    from pahi_rt.pipeline import Result
+
+STANDARD_OUTPUT = "-"
+
+
+class Place(Protocol):
+    """Where PNG files go: a Destination, or standard output."""
+
+    def save(self, content: bytes, name: str) -> Path:
+        """Write a file, and return its path. Raises OutputError."""
+        ...
+
+
+class StandardOutput:
+    """Takes one PNG file. Raises OutputError for several files, and for a terminal."""
+
+    def __init__(self, files: int) -> None:
+        if files != 1:
+            fix = "use --grid, which makes one file of them, or -o FOLDER"
+            raise OutputError(f"{files} files cannot go to standard output", fix=fix)
+        if not messages.is_closed() and sys.stdout.isatty():
+            fix = "send it on, as in `-o - > FILE.png`; --show shows a picture"
+            raise OutputError("a PNG file is not for a terminal", fix=fix)
+
+    def save(self, content: bytes, name: str) -> Path:
+        """Raises OutputError."""
+        messages.binary(content)
+        return Path(STANDARD_OUTPUT)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file, and the pictures in it."""
+
+    path: Path
+    image: Image.Image
+    results: Sequence[Result]
+    size: int
+    """Bytes."""
+    encode_ms: float
+    """Encoding it as PNG."""
+
+    @property
+    def line(self) -> str:
+        """What a person wants to know of it."""
+        total_ms = self.encode_ms + sum(result.tokenize_ms + result.run_ms for result in self.results)
+        seeds = sorted({result.seed for result in self.results})
+        listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+        size = f"{self.image.width}x{self.image.height}, {messages.megabytes(self.size)}"
+        return f"{self.path}  {size}, {total_ms:.0f} ms, {listed}"
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Its pictures, for JSON; each has its share of the file's encode_ms."""
+        return [
+            {
+                "path": str(self.path),
+                "bytes": self.size,
+                "prompt": result.prompt,
+                "seed": result.seed,
+                "width": result.image.width,
+                "height": result.image.height,
+                "truncated": result.truncated,
+                "tokenize_ms": result.tokenize_ms,
+                "run_ms": result.run_ms,
+                "encode_ms": self.encode_ms / len(self.results),
+            }
+            for result in self.results
+        ]
+
+
+def write_each(results: Iterable[Result], recipe: Recipe, place: Place) -> Iterator[Written]:
+    """A file for each picture. Raises OutputError."""
+    from pahi_rt.output import slug
+
+    for result in results:
+        alone = replace(recipe, prompts=(result.prompt,), seed=result.seed, count=1)
+        yield _write(result.image, [result], alone, place, slug(result.prompt))
+
+
+def write_grid(results: Iterable[Result], recipe: Recipe, place: Place) -> Iterator[Written]:
+    """One file with a row for each prompt and a column for each seed. Raises OutputError."""
+    from pahi_rt.output import contact_sheet, slug
+
+    drawn = list(results)
+    sheet = contact_sheet([result.image for result in drawn], recipe.count)
+    yield _write(sheet, drawn, recipe, place, slug(recipe.prompts[0]) + "-grid")
+
+
+def _write(image: Image.Image, results: Sequence[Result], recipe: Recipe, place: Place, name: str) -> Written:
+    from pahi_rt.output import encode_png
+
+    started = time.perf_counter()
+    content = encode_png(image, recipe)
+    encode_ms = 1000.0 * (time.perf_counter() - started)
+    return Written(place.save(content, name), image, results, len(content), encode_ms)
