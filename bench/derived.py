@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ def copy_with_plain(bundle: Bundle, folder: Path, precision: str) -> Bundle:
     own = [graph for graph in bundle.manifest.graphs if graph.precision == precision]
     tokenizer = bundle.manifest.tokenizer.file
     for name in {tokenizer, *(name for graph in own for name in (graph.file, *graph.weights))}:
-        shutil.copyfile(bundle.file(name), folder / name)
+        bundle.copy(name, folder / name)
     lacking = [graph for graph in bundle.graphs(GAUSSIAN, precision).values() if graph.prior != GAUSSIAN]
     graphs = (*own, *(_remove_prior(graph, folder) for graph in lacking))
     names = {tokenizer, *(name for graph in graphs for name in (graph.file, *graph.weights))}
@@ -73,7 +72,7 @@ def open_cached(bundle: Bundle, graph: Graph, runtime: str) -> Callable[[int], o
 
     Files are written into the bundle's folder. Raises RuntimeUnavailable.
     """
-    path, inputs = bundle.graph_file(graph), Inputs(bundle)
+    path, inputs = bundle.file(graph.file), Inputs(bundle)
     encode = _open_saved(split(ir.load(path))[TEXT_ENCODER], path.with_suffix(".encoder.onnx"), "onnxruntime")
     rest = _open_saved(after_prompt(ir.load(path)), path.with_suffix(".rest.onnx"), runtime)
     read = [encode(inputs(number)) for number in range(len(PROMPTS))]
@@ -82,7 +81,7 @@ def open_cached(bundle: Bundle, graph: Graph, runtime: str) -> Callable[[int], o
 
 def open_components(bundle: Bundle, graph: Graph, runtime: str) -> dict[str, Part]:
     """Each component of a graph, to be run one after the other. Files are written into the bundle's folder."""
-    path = bundle.graph_file(graph)
+    path = bundle.file(graph.file)
     return {
         name: _open_saved(model, path.with_suffix(f".{name.replace(' ', '-')}.onnx"), runtime)
         for name, model in split(ir.load(path)).items()

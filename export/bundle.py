@@ -136,6 +136,7 @@ def export_bundle(
                 vocabulary=vocabulary,
             )
             write_manifest(scratch, manifest)
+            Bundle(scratch, manifest).check_graphs()
     return open_bundle(output)
 
 

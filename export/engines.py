@@ -91,7 +91,8 @@ def _build(bundle: Bundle, engine: Engine, settings: PlanSettings, folder: Path,
     started = time.perf_counter()
     (graph,) = (graph for graph in bundle.manifest.graphs if graph.file == engine.graph)
     path = folder / Path(engine.file).name
-    layers = build_plan(bundle.graph_file(graph), path, settings)
+    with bundle.opened(graph) as source:
+        layers = build_plan(source.path, path, settings)
     if settings.flavour == "tensorrt-rtx":  # TensorRT proper lists its layers in other words
         check_types(layers, graph.precision)
     if on_stage is not None:

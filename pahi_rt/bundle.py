@@ -5,28 +5,31 @@
     weights.bin      external data, memory mapped by the runtime; the priors' own is in pahi.bin and hi.bin
     tokenizer.json   Hugging Face tokenizers format
 
-A file is checked when it is about to be used: its place, its size, its sha256, and that it is no pickle.
+A file is checked when it is about to be used: its place, its size, its sha256, and that it is no pickle. A graph is
+read before a runtime reads it, and looked at again afterwards, with its weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickletools
-import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 
 from pahi_rt.cache import cache_folder
 from pahi_rt.errors import BundleError
 from pahi_rt.files import write_whole
+from pahi_rt.graphs import check_onnx
 from pahi_rt.hub import PREFIX, parse
+from pahi_rt.listed import ListedFile, open_listed, read_bounded
 from pahi_rt.manifest import (
     FORMAT_VERSION,
     GAUSSIAN,
     MANIFEST,
+    MAX_MANIFEST,
     PRIORS,
     Card,
     Component,
@@ -68,6 +71,19 @@ __all__ = [
 ]
 
 
+MOST_ENTRIES = 10_000
+"""Files and folders that a bundle's folder may hold, listed or not."""
+
+
+@dataclass(frozen=True)
+class OpenGraph:
+    """A graph that has been checked, and so have the files that it reads its weights from."""
+
+    path: Path
+    content: bytes
+    """What was checked, for runtimes that need not open the file again."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A folder whose manifest has been read; `open_bundle` makes it."""
@@ -77,16 +93,19 @@ class Bundle:
 
     def file(self, name: str) -> Path:
         """The path of a listed file, which is what the manifest says at this moment. Raises BundleError."""
-        record = self.manifest.files.get(name)
-        if record is None:
-            raise BundleError(f"{self.path} lists no file {name!r}", fix=_mend(self.path))
-        path = self.path / name
-        try:
-            _check_place(self, path)
-            _check_content(path, record, _mend(self.path))
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror or error}", fix=_mend(self.path)) from error
-        return path
+        with self._hold(name) as file:
+            file.check()
+        return file.path
+
+    def read(self, name: str) -> bytes:
+        """What a listed file holds, which is what the manifest says. Raises BundleError."""
+        with self._hold(name) as file:
+            return file.read()
+
+    def copy(self, name: str, target: Path) -> None:
+        """Copy a listed file, which is what the manifest says. Raises BundleError, and OSError for `target`."""
+        with self._hold(name) as file:
+            file.copy(target)
 
     @property
     def priors(self) -> list[str]:
@@ -137,11 +156,50 @@ class Bundle:
             raise BundleError(f"bundle {self.manifest.name!r} has no graph of {steps} steps, only {listed}", fix=fix)
         return graphs[steps]
 
-    def graph_file(self, graph: Graph) -> Path:
-        """The path of a graph, checked as `file` does, and so are the files that it reads its weights from."""
-        for name in graph.weights:
-            self.file(name)
-        return self.file(graph.file)
+    @contextmanager
+    def opened(self, graph: Graph) -> Iterator[OpenGraph]:
+        """A graph for a runtime to load inside this context; the only way to load one.
+
+        Graph and weights are checked before, and again at the end: they may not have been changed meanwhile. Raises
+        BundleError.
+        """
+        with ExitStack() as stack:
+            first, *weights = [stack.enter_context(self._hold(name)) for name in (graph.file, *graph.weights)]
+            content = first.read()
+            self._check(graph, content)
+            for file in weights:
+                file.check()
+            try:
+                yield OpenGraph(first.path, content)
+            finally:
+                # Also where loading has failed: the reason may be what has been put in a file's place.
+                for file in (first, *weights):
+                    file.confirm()
+
+    def read_graph(self, graph: Graph) -> bytes:
+        """What a graph's file holds, which is what our exports write. Its weights are not read. Raises BundleError."""
+        content = self.read(graph.file)
+        self._check(graph, content)
+        return content
+
+    def check_graphs(self) -> None:
+        """That runtimes may read the graphs. Raises BundleError."""
+        for graph in self.manifest.graphs:
+            self.read_graph(graph)
+
+    def _check(self, graph: Graph, content: bytes) -> None:
+        sizes = {name: record.size for name, record in self.manifest.files.items()}
+        check_onnx(content, graph, sizes, str(self.path / graph.file))
+
+    @contextmanager
+    def _hold(self, name: str) -> Iterator[ListedFile]:
+        record, path = self.manifest.files.get(name), self.path / name
+        if record is None:
+            raise BundleError(f"{self.path} lists no file {name!r}", fix=_mend(self.path))
+        _check_inside(self.path, path)
+        with open_listed(path, record, _mend(self.path)) as file:
+            _check_links(self, file)
+            yield file
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
@@ -152,15 +210,12 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     it, it is an id in any case. Zips and repositories are unpacked once into the user's cache. Raises BundleError.
     """
     folder = _locate(name_or_path)
-    _check_inside(folder, folder / MANIFEST)
-    try:
-        raw = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: it has no readable {MANIFEST}", fix=_choices()) from error
-    bundle = Bundle(folder, read_manifest(raw, str(folder / MANIFEST)))
-    for path in folder.rglob("*"):
-        if is_pickle_name(path.name):
-            raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=f"remove {path}")
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
+        raise BundleError(f"{folder} is not a bundle: it has no readable {MANIFEST}", fix=_choices())
+    _check_inside(folder, path)
+    bundle = Bundle(folder, read_manifest(read_bounded(path, MAX_MANIFEST, _mend(folder)), str(path)))
+    _check_folder(folder)
     return bundle
 
 
@@ -175,7 +230,8 @@ def is_managed(folder: Path) -> bool:
 
 
 def verify(bundle: Bundle) -> None:
-    """Check every listed file. Raises BundleError at the first that is not what the manifest says."""
+    """Check every listed file, and read every graph. Raises BundleError at the first that is not what it should be."""
+    bundle.check_graphs()
     for name in bundle.manifest.files:
         bundle.file(name)
 
@@ -248,47 +304,38 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links before Python 3.13
 
 
-def _check_place(bundle: Bundle, path: Path) -> None:
-    _check_inside(bundle.path, path)
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise BundleError(f"{path} is not a file", fix=_mend(bundle.path))
-    links = found.st_nlink
+def _check_folder(folder: Path) -> None:
+    """That there is no pickle in a bundle's folder, listed or not."""
+    for count, path in enumerate(_walk(folder)):
+        if is_pickle_name(path.name):
+            raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=f"remove {path}")
+        if count == MOST_ENTRIES:
+            what = f"{folder} holds more than {MOST_ENTRIES} files and folders"
+            raise BundleError(what, fix="move what is not the bundle's to another folder")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, one by one; links are not followed."""
+    waiting = [folder]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    yield Path(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be searched: {error}", fix=_mend(folder)) from error
+
+
+def _check_links(bundle: Bundle, file: ListedFile) -> None:
+    links = file.status.st_nlink
     # Installers may hard-link a package's files to their cache, so the built-in bundles are let off.
-    if links > 1 and bundle.path.parent != _assets() and links > _links_inside(bundle, path):
+    if links > 1 and bundle.path.parent != _assets() and links > _links_inside(bundle, file.path):
         fix = f"copy real files: cp -r --no-preserve=links {bundle.path} NEW"
-        raise BundleError(f"{path} is a hard link that leaves the bundle", fix=fix)
+        raise BundleError(f"{file.path} is a hard link that leaves the bundle", fix=fix)
 
 
 def _links_inside(bundle: Bundle, path: Path) -> int:
     paths = {_real(bundle.path / name) for name in bundle.manifest.files}
     return sum(other.samefile(path) for other in paths if other.exists())
-
-
-def _check_content(path: Path, expected: FileRecord, fix: str) -> None:
-    size = path.stat().st_size
-    if size != expected.size:
-        raise BundleError(f"{path} has {size} bytes instead of {expected.size}", fix=fix)
-    if file_record(path).sha256 != expected.sha256:
-        raise BundleError(f"{path} has been changed: its sha256 is not the manifest's", fix=fix)
-    if is_pickle(path):
-        raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=fix)
-
-
-def is_pickle(path: Path) -> bool:
-    """By name, or by the first bytes: a bare pickle, or the zip of one that PyTorch writes."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if is_pickle_name(path.name):
-        return True
-    if head.startswith(b"PK\x03\x04"):
-        return b".pkl" in head
-    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and _has_opcodes(head)
-
-
-def _has_opcodes(head: bytes) -> bool:
-    # Weights may begin with the same two bytes by chance, but hardly go on as a valid program.
-    try:
-        return len(list(islice(pickletools.genops(head), 6))) > 1
-    except ValueError:
-        return False

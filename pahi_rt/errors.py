@@ -5,7 +5,7 @@
     |- PromptError           a prompt or a list of prompts cannot be used
     |- NoiseError            a seed outside 0 .. 2**64 - 1
     |- HubError              a repository of the Hugging Face hub cannot be had
-    |- RuntimeUnavailable    a runtime cannot be loaded on this machine
+    |- RuntimeUnavailable    a runtime cannot be loaded, or fails, on this machine
     |- ModelError            a generator, an autoencoder or a prior cannot be loaded, or its parts do not fit
     |- ScorerError           a model of human preference cannot be loaded
     |- OutputError           a result cannot be written
@@ -52,7 +52,7 @@ class HubError(PahiError):
 
 
 class RuntimeUnavailable(PahiError):
-    """The runtime that was asked for cannot be loaded on this machine."""
+    """The runtime that was asked for cannot be loaded on this machine, or fails while it draws."""
 
 
 class ModelError(PahiError):

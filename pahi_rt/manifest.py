@@ -7,11 +7,13 @@ manifest that is half understood gives wrong pictures rather than none.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from pahi_rt.errors import BundleError
-from pahi_rt.record import FIX, Record
+from pahi_rt.record import FIX, Record, parse_json
 
 FORMAT_VERSION = 3
 """What is written and read. Formats 1 and 2, of versions that were never released, had one precision."""
@@ -26,6 +28,26 @@ STRENGTH = "prior_strength"
 PRECISIONS = ("fp32", "w16", "w8", "int8", "fp16")
 """What a graph computes in: fp32 and fp16 as they say, w16 and w8 in 32 bits with weights that are stored in 16 and 8,
 int8 in 8 where convolutions are."""
+
+MAX_MANIFEST = 1 << 20
+"""Bytes of pahi.json."""
+MAX_FILES = 1_000
+MAX_GRAPHS = 100
+MAX_FILE = 1 << 40
+"""Bytes of any file."""
+MAX_GRAPH = 256 << 20
+"""Bytes of a graph without its weights."""
+MAX_TEXT = 64 << 20
+"""Bytes of a tokenizer or a vocabulary."""
+MAX_SIDE = 8_192
+"""Pixels."""
+MAX_PIXELS = 1 << 26
+MAX_LATENTS = 1 << 24
+"""Values of one picture's noise."""
+MAX_TOKENS = 1_024
+MAX_STEPS = 4
+MAX_BATCH = 256
+"""Pictures that a plan draws at once."""
 
 _PICKLES = (".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _NAME = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")
@@ -173,10 +195,9 @@ class Manifest(Record):
 
 def read_manifest(raw: bytes, where: str) -> Manifest:
     """`raw` is pahi.json's content, `where` its place in messages. Raises BundleError."""
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not valid JSON: {error}", fix=FIX) from error
+    if len(raw) > MAX_MANIFEST:
+        raise BundleError(f"{where} has more than {MAX_MANIFEST} bytes", fix=FIX)
+    data = parse_json(raw, where)
     version = data.get("format_version") if isinstance(data, dict) else None
     if type(version) is not int or version < 1:
         raise BundleError(f"{where} holds no usable format_version", fix=FIX)
@@ -190,21 +211,10 @@ def read_manifest(raw: bytes, where: str) -> Manifest:
 
 def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     """Raises BundleError unless names are safe, every file that is named is listed, and sizes make sense."""
-    for name, record in manifest.files.items():
-        if not is_safe_name(name) or name == MANIFEST:
-            raise BundleError(f"{where}: {name!r} is not a path inside the bundle", fix=FIX)
-        if is_pickle_name(name):
-            raise BundleError(f"{where}: {name} is a pickle; a bundle must hold none", fix=FIX)
-        if record.size < 0 or not _SHA256.fullmatch(record.sha256):
-            raise BundleError(f"{where}: files: {name}: no usable size and sha256", fix=FIX)
-    for name in _named_files(manifest):
-        if name not in manifest.files:
-            raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
+    _check_files(manifest, where)
+    _check_sizes(manifest, where)
     _check_graphs(manifest, where)
     _check_engines(manifest, where)
-    sizes = (manifest.image.height, manifest.image.width, *manifest.image.latent_shape)
-    if min(sizes) < 1 or manifest.tokenizer.max_length < 2 or manifest.tokenizer.pad_id < 0:
-        raise BundleError(f"{where}: image or tokenizer sizes make no sense", fix=FIX)
 
 
 def is_safe_name(name: str) -> bool:
@@ -225,9 +235,44 @@ def write_json(record: Record) -> bytes:
     return (text + "\n").encode()
 
 
+def _check_files(manifest: Manifest, where: str) -> None:
+    if len(manifest.files) > MAX_FILES:
+        raise BundleError(f"{where} lists {len(manifest.files)} files, and {MAX_FILES} are allowed", fix=FIX)
+    for name, record in manifest.files.items():
+        if not is_safe_name(name) or name == MANIFEST:
+            raise BundleError(f"{where}: {name!r} is not a path inside the bundle", fix=FIX)
+        if is_pickle_name(name):
+            raise BundleError(f"{where}: {name} is a pickle; a bundle must hold none", fix=FIX)
+        if not 0 <= record.size < MAX_FILE or not _SHA256.fullmatch(record.sha256):
+            raise BundleError(f"{where}: files: {name}: no usable size and sha256", fix=FIX)
+    for name, most in _named_files(manifest).items():
+        if name not in manifest.files:
+            raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
+        if manifest.files[name].size > most:
+            raise BundleError(f"{where}: files: {name} has more than {most} bytes", fix=FIX)
+
+
+def _check_sizes(manifest: Manifest, where: str) -> None:
+    image, tokenizer = manifest.image, manifest.tokenizer
+    ranges = {
+        "height": (image.height, 1, MAX_SIDE),
+        "width": (image.width, 1, MAX_SIDE),
+        "pixels": (image.height * image.width, 1, MAX_PIXELS),
+        "least of latent_shape": (min(image.latent_shape), 1, MAX_LATENTS),
+        "values of latent_shape": (math.prod(image.latent_shape), 1, MAX_LATENTS),
+        "max_length": (tokenizer.max_length, 2, MAX_TOKENS),
+        "pad_id": (tokenizer.pad_id, 0, 2**31 - 1),
+    }
+    for name, (value, least, most) in ranges.items():
+        if not least <= value <= most:
+            what = f"{where}: image or tokenizer sizes make no sense: {name} is {value}, not {least} to {most}"
+            raise BundleError(what, fix=FIX)
+
+
 def _check_graphs(manifest: Manifest, where: str) -> None:
-    if not manifest.graphs:
-        raise BundleError(f"{where}: there are no graphs", fix=FIX)
+    if not 1 <= len(manifest.graphs) <= MAX_GRAPHS:
+        what = f"{len(manifest.graphs)} graphs" if manifest.graphs else "no graphs"
+        raise BundleError(f"{where}: there are {what}", fix=FIX)
     for kind in manifest.priors:
         if kind not in PRIORS:
             raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
@@ -236,14 +281,40 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
     seen = set()
     for graph in manifest.graphs:
         place = f"{where}: graphs: {graph.file}"
-        if graph.steps < 1 or graph.precision not in PRECISIONS or graph.prior not in (*manifest.priors, GAUSSIAN):
+        is_known = graph.precision in PRECISIONS and graph.prior in (*manifest.priors, GAUSSIAN)
+        if not is_known or not 1 <= graph.steps <= MAX_STEPS:
             what = f"{graph.steps} steps, prior {graph.prior!r} and precision {graph.precision!r}"
             raise BundleError(f"{place}: {what} make no sense here", fix=FIX)
         if graph.prior != GAUSSIAN and STRENGTH not in {spec.name for spec in graph.inputs}:
             raise BundleError(f"{place} does not take {STRENGTH}", fix=FIX)
+        # By another ending runtimes would take it for another format.
+        if not graph.file.endswith(".onnx"):
+            raise BundleError(f"{place} is not called .onnx", fix=FIX)
+        folder = PurePosixPath(graph.file).parent
+        if not all(PurePosixPath(name).is_relative_to(folder) for name in graph.weights):
+            raise BundleError(f"{place}: its weights lie in another folder", fix=FIX)
+        _check_specs(manifest, graph, place)
         if (role := (graph.steps, graph.prior, graph.precision)) in seen:
             raise BundleError(f"{place} is a second graph of {role}", fix=FIX)
         seen.add(role)
+
+
+def _check_specs(manifest: Manifest, graph: Graph, place: str) -> None:
+    """That a graph takes and gives what every runtime hands it and reads from it, in the shapes of this manifest."""
+    image = manifest.image
+    expected = {
+        "input_ids": ("int64", ("batch", manifest.tokenizer.max_length)),
+        "noise": ("float32", ("batch", *image.latent_shape)),
+        STRENGTH: ("float32", ("batch",)),
+    }
+    inputs = {spec.name: (spec.dtype, spec.shape) for spec in graph.inputs}
+    without = {name: spec for name, spec in expected.items() if name != STRENGTH}
+    if len(inputs) < len(graph.inputs) or inputs not in (expected, without):
+        raise BundleError(f"{place}: inputs: {inputs} are not {expected}", fix=FIX)
+    picture = [("uint8", ("batch", image.height, image.width, 3))]
+    outputs = [(spec.dtype, spec.shape) for spec in graph.outputs]
+    if outputs != picture:
+        raise BundleError(f"{place}: outputs: {outputs} are not {picture}", fix=FIX)
 
 
 def _check_engines(manifest: Manifest, where: str) -> None:
@@ -254,15 +325,13 @@ def _check_engines(manifest: Manifest, where: str) -> None:
         if engine.graph not in graphs:
             raise BundleError(f"{place} is of {engine.graph!r}, which is no graph", fix=FIX)
         least, best, most = engine.batch
-        if not 1 <= least <= best <= most:
+        if not 1 <= least <= best <= most <= MAX_BATCH:
             raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)
-        specs = (*graphs[engine.graph].inputs, *graphs[engine.graph].outputs)
-        if not all(isinstance(size, int) and size > 0 for spec in specs for size in spec.shape[1:]):
-            raise BundleError(f"{place}: {engine.graph} has other dynamic axes than its batch", fix=FIX)
 
 
-def _named_files(manifest: Manifest) -> list[str]:
-    graphs = [file for graph in manifest.graphs for file in (graph.file, *graph.weights)]
-    engines = [file for engine in manifest.engines for file in (engine.file, engine.graph)]
-    vocabulary = [manifest.vocabulary] if manifest.vocabulary is not None else []
-    return [*graphs, *engines, manifest.tokenizer.file, *vocabulary]
+def _named_files(manifest: Manifest) -> dict[str, int]:
+    """Name of each file that something refers to -> the most bytes that it may have."""
+    most = {name: MAX_FILE for graph in manifest.graphs for name in graph.weights}
+    most |= {name: MAX_FILE for engine in manifest.engines for name in (engine.file, engine.graph)}
+    most |= {name: MAX_TEXT for name in (manifest.tokenizer.file, manifest.vocabulary) if name is not None}
+    return most | {graph.file: MAX_GRAPH for graph in manifest.graphs}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pahi_rt.bundle import Bundle, open_bundle
-from pahi_rt.errors import BundleError
+from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import RECIPE, draw_noise, request_seeds
 from pahi_rt.prior import choose_prior, choose_strength
 from pahi_rt.runtimes import Runtime, load
@@ -93,7 +93,9 @@ class Pipeline:
 
         Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies all of the
         learned prior, which is the default where there is one, 0 leaves the noise standard Gaussian. Everything
-        is checked at the call, before the first picture. Raises PromptError, NoiseError.
+        is checked at the call, before the first picture. Raises PromptError, NoiseError; and while it draws
+        BundleError for a graph that draws other pictures than its manifest says, RuntimeUnavailable where the runtime
+        fails or memory runs out.
         """
         seeds = request_seeds(seed, count)
         strength = choose_strength(self.prior, prior_strength)
@@ -130,18 +132,26 @@ class Pipeline:
         jobs = ((index, seed) for index in range(len(prompts)) for seed in seeds)
         while batch := list(islice(jobs, self.batch_size)):
             started = time.perf_counter()
-            noise = draw_noise([seed for _, seed in batch], self.bundle.manifest.image.latent_shape)
-            rows = encoded.input_ids[[index for index, _ in batch]]
-            images = to_images(run(self.runtime, rows, noise, prior_strength))
+            images = self._draw_batch(batch, encoded, prior_strength)
             run_ms = _milliseconds_since(started) / len(batch)
             for (index, seed), image in zip(batch, images, strict=True):
                 yield Result(image, prompts[index], seed, encoded.truncated[index], tokenize_ms, run_ms)
+
+    def _draw_batch(self, batch: list[tuple[int, int]], encoded: Encoded, prior_strength: float) -> list[Image.Image]:
+        """`batch`: which prompt, and its seed, for each picture."""
+        try:
+            noise = draw_noise([seed for _, seed in batch], self.bundle.manifest.image.latent_shape)
+            rows = encoded.input_ids[[index for index, _ in batch]]
+            return to_images(run(self.runtime, rows, noise, prior_strength))
+        except MemoryError as error:
+            what = f"there is not enough memory to draw {len(batch)} pictures at once"
+            raise RuntimeUnavailable(what, fix="draw fewer at once, or free memory") from error
 
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """The bundle's own tokenizer. Raises BundleError."""
     spec = bundle.manifest.tokenizer
-    return Tokenizer(bundle.file(spec.file), spec.max_length, spec.pad_id)
+    return Tokenizer(bundle.read(spec.file), spec.max_length, spec.pad_id)
 
 
 def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Encoded, float]:

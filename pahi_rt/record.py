@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import fields
 from types import NoneType, UnionType
@@ -10,6 +11,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pahi_rt.errors import BundleError
 
 FIX = "export the bundle again, or get a fresh copy of it"
+MAX_DEPTH = 32
+"""Of JSON: objects and lists inside one another."""
+MAX_DIGITS = 16
+"""Of a whole number in JSON, its sign included."""
 
 R = TypeVar("R", bound="Record")
 
@@ -32,6 +37,48 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: objects with string keys, lists, strings, numbers, null."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """What `raw` holds. Raises BundleError for what readers of JSON understand in more than one way.
+
+    That is: another encoding than UTF-8, a key twice, halves of surrogate pairs, numbers that are none or too large.
+    """
+    try:
+        data = json.loads(
+            raw.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_number, parse_int=_short_number
+        )
+        json.dumps(data, ensure_ascii=False).encode()  # raises for a lone surrogate
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not valid JSON: {str(error)[:200]}", fix=FIX) from error
+    if _is_deeper(data, MAX_DEPTH):
+        raise BundleError(f"{where} is not valid JSON: more than {MAX_DEPTH} levels deep", fix=FIX)
+    return data
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _short_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} characters")
+    return int(text)
+
+
+def _is_deeper(data: Any, most: int) -> bool:
+    level = [data]
+    for _ in range(most):
+        nested = [item for item in level if isinstance(item, dict | list)]
+        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
+    return bool(level)
 
 
 def _read(kind: Any, value: object, where: str) -> Any:

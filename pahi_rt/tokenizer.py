@@ -25,24 +25,26 @@ class Encoded:
 class Tokenizer:
     """A tokenizer.json together with the length and the padding that the model was trained with.
 
-    `max_length` (T) counts the start and the end token. Raises BundleError for a file it cannot read.
+    `file` is its path, or what it holds; `max_length` (T) counts the start and the end token. Raises BundleError for a
+    file it cannot read.
     """
 
-    def __init__(self, path: Path, max_length: int, pad_id: int) -> None:
+    def __init__(self, file: Path | bytes, max_length: int, pad_id: int) -> None:
         from tokenizers import Tokenizer as Rust
 
+        name = "the bundle's tokenizer.json" if isinstance(file, bytes) else file
         try:
-            self._rust = Rust.from_file(str(path))
+            self._rust = Rust.from_buffer(file if isinstance(file, bytes) else file.read_bytes())
         except Exception as error:  # what tokenizers raises for every reason
             fix = "pip install --upgrade tokenizers, or export the bundle again"
-            raise BundleError(f"{path} is no tokenizer: {error}", fix=fix) from error
+            raise BundleError(f"{name} is no tokenizer: {error}", fix=fix) from error
         self._rust.no_truncation()
         self._rust.no_padding()
         self._special = self._rust.num_special_tokens_to_add(False)
         self._max_length = max_length
         self._pad_id = pad_id
         if not 1 <= self._special < max_length:
-            raise BundleError(f"{path} adds no end token to a prompt", fix="export the bundle again")
+            raise BundleError(f"{name} adds no end token to a prompt", fix="export the bundle again")
 
     def encode(self, prompts: Sequence[str]) -> Encoded:
         """Token ids [B, T]; a longer prompt is cut to T with the end token last. Raises PromptError."""

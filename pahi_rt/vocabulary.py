@@ -7,7 +7,6 @@ The file: {"words": ["apple", ...], "styles": ["noto", ...], "concepts": [{"labe
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import BundleError
+from pahi_rt.record import parse_json
 
 _WORD_OR_SIGNS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]+")
 _VARIATION_SELECTOR = "\ufe0f"
@@ -42,10 +42,10 @@ class Vocabulary:
         name = bundle.manifest.vocabulary
         if name is None:
             return None
-        path = bundle.file(name)
+        content, path = bundle.read(name), bundle.path / name
         try:
-            return _parse(json.loads(path.read_bytes()))
-        except (ValueError, TypeError, KeyError) as error:
+            return _parse(parse_json(content, str(path)))
+        except (TypeError, KeyError) as error:
             raise BundleError(f"{path} is no vocabulary: {error}", fix="export the bundle again") from error
 
     def unknown(self, prompt: str) -> dict[str, list[str]]:
@@ -76,6 +76,6 @@ def _bare(emoji: str) -> str:
 
 
 def _parse(data: Any) -> Vocabulary:
-    concepts = tuple(Concept(c["label"], c["emoji"], c["category"]) for c in data["concepts"])
+    concepts = tuple(Concept(str(c["label"]), str(c["emoji"]), str(c["category"])) for c in data["concepts"])
     words = frozenset(str(word).lower() for word in data["words"])
     return Vocabulary(words, concepts, tuple(str(style) for style in data["styles"]))

@@ -31,7 +31,8 @@ def replace_file(edit: Edit, name: str, content: bytes) -> Path:
 def use_graph(folder: Path) -> None:
     """What a runtime does before it loads a graph."""
     bundle = b.open_bundle(folder)
-    bundle.graph_file(bundle.graph(1))
+    with bundle.opened(bundle.graph(1)):
+        pass
 
 
 def test_open_and_verify(contract: Path) -> None:
@@ -43,7 +44,8 @@ def test_open_and_verify(contract: Path) -> None:
     assert (bundle.precisions, bundle.choose_precision()) == (["fp32"], "fp32")
     assert bundle.graph(2).inputs[2] == b.TensorSpec("prior_strength", "float32", ("batch",))
     assert bundle.file("tokenizer.json") == contract / "tokenizer.json"
-    assert bundle.graph_file(bundle.graph(1)) == contract / "one-step.onnx"
+    with bundle.opened(bundle.graph(1)) as graph:
+        assert (graph.path, graph.content) == (contract / "one-step.onnx", (contract / "one-step.onnx").read_bytes())
     assert bundle.graph(1).weights == ("weights.bin",)
     b.verify(bundle)
 
@@ -158,8 +160,8 @@ def test_no_usable_format_version(edit: Edit, version: object) -> None:
         (lambda d: d["graphs"][0]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),
         (lambda d: d["graphs"][0]["inputs"][0].update(shape=[1.5]), r"shape\[0\]: expected int or str"),
         (lambda d: d["graphs"][0].update(file="other.onnx"), "'other.onnx' is used but not listed"),
-        (lambda d: d["parity"][0].update(psnr_db=10**400), "psnr_db: expected a finite number"),
-        (lambda d: d["parity"][0].update(psnr_db=float("nan")), "psnr_db: expected a finite number"),
+        (lambda d: d["parity"][0].update(psnr_db=10**400), "not valid JSON: a number has 401 characters"),
+        (lambda d: d["parity"][0].update(psnr_db=float("nan")), "not valid JSON: NaN is not a number"),
         (lambda d: d["card"]["measured"].update(x=None), "measured: x: expected float or str"),
         (lambda d: d["files"]["weights.bin"].update(size=-1), "weights.bin: no usable size"),
         (lambda d: d["files"]["weights.bin"].update(sha256="0" * 63), "weights.bin: no usable size"),
@@ -192,7 +194,7 @@ def test_a_manifest_that_does_not_fit(edit: Edit, change: Callable[[dict[str, An
     ],
 )
 def test_names_that_would_leave_the_bundle(edit: Edit, name: str) -> None:
-    with pytest.raises(BundleError, match="not a path inside the bundle"):
+    with pytest.raises(BundleError, match="not a path inside the bundle|not valid JSON"):
         b.open_bundle(edit(lambda data: data["files"].update({name: data["files"]["weights.bin"]})))
 
 
@@ -285,7 +287,7 @@ def test_links_inside_the_bundle_are_fine(folder: Path, edit: Edit, tmp_path: Pa
 def test_a_pickle_under_another_name(edit: Edit, protocol: int) -> None:
     folder = replace_file(edit, "weights.bin", pickle.dumps({"weight": [1.0, 2.0], "n": 3}, protocol))
     with pytest.raises(BundleError, match="is a pickle"):
-        use_graph(folder)
+        b.open_bundle(folder).file("weights.bin")
 
 
 def test_a_torch_checkpoint_under_another_name(edit: Edit, tmp_path: Path) -> None:
@@ -295,7 +297,7 @@ def test_a_torch_checkpoint_under_another_name(edit: Edit, tmp_path: Path) -> No
         archive.writestr("archive/data.pkl", pickle.dumps({}))
     folder = replace_file(edit, "weights.bin", (tmp_path / "checkpoint").read_bytes())
     with pytest.raises(BundleError, match="is a pickle"):
-        use_graph(folder)
+        b.open_bundle(folder).file("weights.bin")
 
 
 def test_a_pickle_that_lies_beside(folder: Path) -> None:
@@ -308,7 +310,7 @@ def test_a_pickle_that_lies_beside(folder: Path) -> None:
 @pytest.mark.parametrize("head", [b"\x80\x02\x00\x3c\x01\x02", b"\x80\x04\xff\xff", b"PK\x03\x04\x00", b"\x80", b""])
 def test_weights_that_begin_like_a_pickle_by_chance(edit: Edit, head: bytes) -> None:
     folder = replace_file(edit, "weights.bin", head + bytes(100))
-    use_graph(folder)
+    b.open_bundle(folder).file("weights.bin")
 
 
 PRIOR_DAMAGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
@@ -317,7 +319,7 @@ PRIOR_DAMAGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d.update(graphs=[g for g in d["graphs"] if g["prior"] != "hi"]), "hi has no graph"),
     (lambda d: d["priors"].pop("hi"), "prior 'hi' and precision 'fp32' make no sense here"),
     (lambda d: d["priors"]["hi"].update(licence="?"), "priors: hi: unknown key 'licence'"),
-    (lambda d: d["priors"]["hi"].update(kl_nats=float("inf")), "hi: kl_nats: expected a finite number"),
+    (lambda d: d["priors"]["hi"].update(kl_nats=float("inf")), "not valid JSON: Infinity is not a number"),
     (lambda d: d["priors"]["hi"]["component"].pop("sha256"), "hi: component: missing key 'sha256'"),
     (lambda d: d["graphs"][0]["inputs"].pop(), "one-step-hi.onnx does not take prior_strength"),
     (lambda d: d["files"].pop("two-step-pahi.onnx"), "'two-step-pahi.onnx' is used but not listed"),
@@ -397,3 +399,136 @@ def test_the_committed_manifest_is_plain_json(contract: Path) -> None:
     data = json.loads((contract / "pahi.json").read_text())
     assert [graph["steps"] for graph in data["graphs"]] == [1, 2]
     assert data["priors"] == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"a": 1, "a": 2}', "a key twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "a key twice"),
+        (b'{"a": NaN}', "NaN is not a number"),
+        (b'{"a": -Infinity}', "-Infinity is not a number"),
+        (b'{"a": 12345678901234567}', "a number has 17 characters"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b'{"\\udfff": 1}', "surrogates not allowed"),
+        (b"[" * 33 + b"1" + b"]" * 33, "more than 32 levels deep"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "more than 32 levels deep"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        ('{"a": 1}'.encode("utf-16"), "decode"),
+        (b'{"a": "\xff"}', "decode"),
+    ],
+)
+def test_json_that_other_readers_may_understand_otherwise(folder: Path, content: bytes, what: str) -> None:
+    (folder / "pahi.json").write_bytes(content)
+    with pytest.raises(BundleError, match=f"not valid JSON: .*{what}"):
+        b.open_bundle(folder)
+
+
+def test_a_manifest_that_never_ends(folder: Path) -> None:
+    (folder / "pahi.json").write_bytes(b" " * (1 << 20) + b"{}")
+    with pytest.raises(BundleError, match="has more than 1048576 bytes"):
+        b.open_bundle(folder)
+
+
+def test_a_manifest_that_is_no_file(folder: Path) -> None:
+    """A FIFO is not waited for, a device not read without end."""
+    (folder / "pahi.json").unlink()
+    os.mkfifo(folder / "pahi.json")
+    with pytest.raises(BundleError, match="is not a file"):
+        b.open_bundle(folder)
+    (folder / "pahi.json").unlink()
+    (folder / "pahi.json").symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match="link that leaves the bundle"):
+        b.open_bundle(folder)
+
+
+def resize(**sizes: object) -> Callable[[dict[str, Any]], object]:
+    """Change the sizes of a manifest and of its graphs alike: height, width, latents, tokens."""
+
+    def change(data: dict[str, Any]) -> None:
+        image, tokenizer = data["image"], data["tokenizer"]
+        image.update(height=sizes.get("height", 32), width=sizes.get("width", 32))
+        image.update(latent_shape=sizes.get("latents", [4, 4, 4]))
+        tokenizer.update(max_length=sizes.get("tokens", 24))
+        for graph in data["graphs"]:
+            graph["inputs"][0]["shape"] = ["batch", tokenizer["max_length"]]
+            graph["inputs"][1]["shape"] = ["batch", *image["latent_shape"]]
+            graph["outputs"][0]["shape"] = ["batch", image["height"], image["width"], 3]
+
+    return change
+
+
+def list_many(data: dict[str, Any], count: int) -> None:
+    data["files"].update({f"f{k}": data["files"]["weights.bin"] for k in range(count - len(data["files"]))})
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (resize(height=8193), "height is 8193, not 1 to 8192"),
+        (resize(width=0), "width is 0, not 1 to 8192"),
+        (resize(height=8192, width=8193), "width is 8193"),
+        (resize(height=8192, width=8192 + 1 - 1, latents=[4, 4, 2**20 + 1]), "values of latent_shape is 16777232"),
+        (resize(latents=[1, 60000, 60000]), "values of latent_shape is 3600000000, not 1 to 16777216"),
+        (resize(latents=[4, 0, 4]), "least of latent_shape is 0"),
+        (resize(latents=[-4, -4, 4]), "least of latent_shape is -4"),
+        (resize(tokens=1), "max_length is 1, not 2 to 1024"),
+        (resize(tokens=2**33), "max_length is 8589934592, not 2 to 1024"),
+        (lambda d: d["tokenizer"].update(pad_id=2**31), "pad_id is 2147483648"),
+        (lambda d: d["graphs"][0].update(steps=5), "5 steps, .* make no sense here"),
+        (lambda d: d["engines"].append(plan(batch=[1, 2, 257])), "no batch goes from 1 over 2 to 257"),
+        (lambda d: d["files"]["weights.bin"].update(size=2**40), "weights.bin: no usable size"),
+        (lambda d: d["files"]["one-step.onnx"].update(size=2**28 + 1), "one-step.onnx has more than 268435456 bytes"),
+        (lambda d: d["files"]["tokenizer.json"].update(size=2**26 + 1), "tokenizer.json has more than 67108864 bytes"),
+        (lambda d: list_many(d, 1001), "lists 1001 files, and 1000 are allowed"),
+        (lambda d: d.update(graphs=d["graphs"] * 51), "there are 102 graphs"),
+        (lambda d: d["graphs"][0].update(file="weights.bin"), "weights.bin is not called .onnx"),
+        (lambda d: d["graphs"][0]["inputs"].pop(), r"one-step.onnx: inputs: \{'input_ids'.* are not"),
+        (lambda d: d["graphs"][0]["inputs"].append(d["graphs"][0]["inputs"][0]), "one-step.onnx: inputs"),
+        (lambda d: d["graphs"][0]["inputs"][0].update(name="ids"), "one-step.onnx: inputs"),
+        (lambda d: d["graphs"][0]["inputs"][0].update(dtype="int32"), "one-step.onnx: inputs"),
+        (lambda d: d["graphs"][0]["inputs"][1].update(shape=["batch", 4, 4, 5]), "one-step.onnx: inputs"),
+        (lambda d: d["graphs"][0]["outputs"][0].update(dtype="float32"), "one-step.onnx: outputs"),
+        (lambda d: d["graphs"][0]["outputs"][0].update(shape=["batch", 32, 32, 4]), "one-step.onnx: outputs"),
+        (lambda d: d["graphs"][0]["outputs"].append(d["graphs"][0]["outputs"][0]), "one-step.onnx: outputs"),
+    ],
+)
+def test_what_would_cost_without_end(edit: Edit, change: Callable[[dict[str, Any]], object], what: str) -> None:
+    with pytest.raises(BundleError, match=what):
+        b.open_bundle(edit(change))
+
+
+def test_the_largest_that_is_allowed(edit: Edit) -> None:
+    b.open_bundle(edit(resize(height=8192, width=8192, latents=[4, 2048, 2048], tokens=1024)))
+    b.open_bundle(edit(lambda data: list_many(data, 1000)))
+
+
+def test_weights_in_another_folder_than_the_graph(edit: Edit) -> None:
+    def move(data: dict[str, Any]) -> None:
+        data["files"]["a/one-step.onnx"] = data["files"]["one-step.onnx"]
+        data["graphs"][0]["file"] = "a/one-step.onnx"
+
+    with pytest.raises(BundleError, match="a/one-step.onnx: its weights lie in another folder"):
+        b.open_bundle(edit(move))
+
+
+def test_a_folder_of_very_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(b, "MOST_ENTRIES", 100)
+    (folder / "more").mkdir()
+    for number in range(100 - len(os.listdir(folder))):
+        (folder / "more" / str(number)).touch()
+    b.open_bundle(folder)
+    (folder / "more" / "last").touch()
+    with pytest.raises(BundleError, match="holds more than 100 files and folders"):
+        b.open_bundle(folder)
+
+
+def test_a_graph_is_read_where_it_is_used(folder: Path, edit: Edit) -> None:
+    """A graph of the kind that is refused, which the manifest vouches for."""
+    content = (folder / "one-step.onnx").read_bytes() + b"\xca\x01\x00"  # a function
+    replace_file(edit, "one-step.onnx", content)
+    bundle = b.open_bundle(folder)
+    uses = (lambda: use_graph(folder), lambda: b.verify(bundle), lambda: bundle.read_graph(bundle.graph(1)))
+    for use in (*uses, bundle.check_graphs):
+        with pytest.raises(BundleError, match="not a graph that pahi-rt reads: the model has a field 25"):
+            use()

@@ -202,6 +202,18 @@ def test_load_passes_on_what_it_is_asked_for(contract: Path) -> None:
         Pipeline.load(bundle, batch_size=0)
 
 
+class NoMemory(FakeRuntime):
+    def run(self, *given: object) -> object:  # type: ignore[override]
+        raise MemoryError
+
+
+def test_memory_that_runs_out(contract: Path) -> None:
+    pipeline = Pipeline(open_bundle(contract), NoMemory(32, 32), batch_size=3)
+    with pytest.raises(RuntimeUnavailable, match="not enough memory to draw 3 pictures at once") as caught:
+        pipeline("cat", count=4)
+    assert caught.value.fix.startswith("draw fewer at once")
+
+
 def test_a_tokenizer_of_ones_own(contract: Path) -> None:
     bundle = open_bundle(contract)
     tokenizer = Tokenizer(contract / "tokenizer.json", 24, 0)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle, verify
+from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle
 from pahi_rt.errors import BundleError, PahiError
 from pahi_rt.export.reveal import Kind, building
 from pahi_rt.export.triton.config import (
@@ -127,7 +127,7 @@ def _write_models(folder: Path, bundle: Bundle, ports: Ports, batching: Batching
         "tokenizer", [ports.prompt], [ports.ids], most, max_length=spec.max_length, pad_id=spec.pad_id
     )
     _write_step(folder, tokenizer, "TokenizerModel")
-    shutil.copyfile(bundle.file(spec.file), folder / "tokenizer" / VERSION / "tokenizer.json")
+    bundle.copy(spec.file, folder / "tokenizer" / VERSION / "tokenizer.json")
     # Noise needs no input_ids, but must not be drawn beside them: when one of two steps at once fails, Triton's
     # ensemble may crash the whole server (2.51 does, after some hundred bad prompts).
     after_tokenizer = [ports.seed, replace(ports.ids, is_optional=True)]
@@ -172,12 +172,13 @@ def _choose_writer(bundle: Bundle, graph: Graph, prior: str, choice: Choice, bat
 
 
 def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, folder: Path) -> Message:
-    """The whole bundle, whose hashes are checked when the server opens it."""
-    verify(bundle)
-    for name in (MANIFEST, *bundle.manifest.files):
+    """The whole bundle, which is checked again when the server opens it."""
+    bundle.check_graphs()
+    for name in bundle.manifest.files:
         target = folder / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.path / name, target)
+        bundle.copy(name, target)
+    shutil.copyfile(bundle.path / MANIFEST, folder / "bundle" / MANIFEST)
     (folder / "model.py").write_text(MODEL.format("PipelineModel"), encoding="utf-8")
     chosen = {"runtime": "auto", "steps": graph.steps, "prior": prior, "precision": graph.precision}
     # The runtime looks for a GPU itself.
@@ -185,12 +186,14 @@ def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, 
 
 
 def _write_onnx(bundle: Bundle, graph: Graph, batching: Batching, folder: Path) -> Message:
-    """A graph with external data is a folder for Triton."""
+    """A graph with external data is a folder for Triton, which reads it without another look: it is checked here."""
     model = folder / "model.onnx"
     model.mkdir()
-    shutil.copyfile(bundle.file(graph.file), model / "model.onnx")
+    (model / "model.onnx").write_bytes(bundle.read_graph(graph))
     for name in graph.weights:
-        shutil.copyfile(bundle.file(name), model / name)
+        target = model / Path(name).relative_to(Path(graph.file).parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        bundle.copy(name, target)
     group = batching.on("GPU" if batching.is_on_gpu else "CPU")
     return {"backend": "onnxruntime", "default_model_filename": "model.onnx", "instance_group": group}
 
@@ -212,7 +215,7 @@ def _plans(bundle: Bundle, graph: Graph, most: int) -> Mapping[str, str]:
 
 def _write_plans(bundle: Bundle, plans: Mapping[str, str], batching: Batching, folder: Path) -> Message:
     for name in set(plans.values()):
-        shutil.copyfile(bundle.file(name), folder / Path(name).name)
+        bundle.copy(name, folder / Path(name).name)
     files = [{"key": f"{int(c) // 10}.{int(c) % 10}", "value": Path(name).name} for c, name in plans.items()]
     return {
         "backend": "tensorrt",

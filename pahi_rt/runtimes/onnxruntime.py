@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle, Graph
+from pahi_rt.bundle import Bundle, Graph, OpenGraph
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
+from pahi_rt.runtimes.pictures import check_pictures
 
-_ERRORS_ONLY = 3
-_TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)", "uint8": "tensor(uint8)"}
+_NOTHING_BUT_FATAL = 4
 # What ONNX Runtime raises when the file is at fault, whatever was to run it.
 _DAMAGE = ("InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")
 _REGISTERING = threading.Lock()
@@ -55,6 +55,8 @@ class Provider:
     """The module that loads further libraries when it is imported; they may also be the system's."""
     plugin: str = ""
     """The module of a provider that has a package of its own."""
+    reads_path: bool = False
+    """It looks for weights beside the graph's path, and so cannot be given a graph's bytes alone."""
 
 
 # Both packages put their files into one folder: with the other one left there, either may be loaded.
@@ -66,6 +68,9 @@ _NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 _WHOLE = {"session.disable_cpu_ep_fallback": "1"}
 # Else the threads of one session keep the cores busy after its picture, and that of the next takes up to twice as long.
 _SLEEP_AFTERWARDS = {"session.force_spinning_stop": "1"}
+# Else it would take some bytes for its own format, whatever else they are.
+_ONNX_ONLY = {"session.load_model_format": "ONNX"}
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Without flags for fp16, bf16 or int8, TensorRT's networks are strongly typed: precision follows the graph.
 PROVIDERS = {
@@ -87,6 +92,7 @@ PROVIDERS = {
         environment=_NO_TF32,
         library="libonnxruntime_providers_tensorrt.so",
         companion="tensorrt",
+        reads_path=True,
     ),
     "onnxruntime-tensorrt-rtx": Provider(
         "NvTensorRTRTXExecutionProvider",
@@ -97,6 +103,7 @@ PROVIDERS = {
         session=_WHOLE,
         environment=_NO_TF32,
         plugin="onnxruntime_ep_nv_tensorrt_rtx",
+        reads_path=True,
     ),
 }
 """Name of a runtime -> its provider."""
@@ -120,10 +127,10 @@ class OnnxRuntime:
         threads: int | None = None,
     ) -> None:
         graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
-        path = bundle.graph_file(graph)
         options = session_options(threads, flavour)
-        self._session = _open_session(path, options, flavour, _engine_folder(bundle, graph, flavour))
-        _check_signature(self._session, graph, path)
+        with bundle.opened(graph) as opened:
+            self._session = _open_session(opened, options, flavour, _engine_folder(bundle, graph, flavour))
+        self._image = bundle.manifest.image
         self._inputs = [spec.name for spec in graph.inputs]
         self._output = graph.outputs[0].name
         self._flavour = flavour
@@ -133,11 +140,18 @@ class OnnxRuntime:
     def run(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3].
+
+        Raises RuntimeUnavailable where ONNX Runtime fails, BundleError for a graph that draws no such pictures.
+        """
         # A graph without a prior does not take prior_strength.
         feeds = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
-        (pictures,) = self._session.run([self._output], {name: feeds[name] for name in self._inputs})
-        return np.asarray(pictures, np.uint8)
+        try:
+            (pictures,) = self._session.run([self._output], {name: feeds[name] for name in self._inputs})
+        except _own_errors() as error:
+            what = f"ONNX Runtime cannot draw a batch of {len(noise)}: {_reason(error)}"
+            raise RuntimeUnavailable(what, fix="draw fewer at once, free memory, or export the bundle again") from error
+        return check_pictures(pictures, len(noise), self._image)
 
     def describe(self) -> dict[str, str | int]:
         """runtime, version, device, precision, threads (0: one for each physical core)."""
@@ -162,8 +176,9 @@ def require_onnxruntime() -> Any:
 def session_options(threads: int | None = None, flavour: str = "onnxruntime") -> Any:
     """What every session here is opened with. Raises RuntimeUnavailable for no threads."""
     options = require_onnxruntime().SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    for key, value in {**_SLEEP_AFTERWARDS, **PROVIDERS[flavour].session}.items():
+    # What it would log on standard error is what it raises.
+    options.log_severity_level = _NOTHING_BUT_FATAL
+    for key, value in {**_SLEEP_AFTERWARDS, **_ONNX_ONLY, **PROVIDERS[flavour].session}.items():
         options.add_session_config_entry(key, value)
     if threads is not None:
         if threads < 1:
@@ -193,17 +208,20 @@ def _import(name: str) -> Any:
     return None
 
 
-def _open_session(path: Path, options: Any, flavour: str, folder: Path) -> Any:
+def _open_session(graph: OpenGraph, options: Any, flavour: str, folder: Path) -> Any:
     onnxruntime, provider = require_onnxruntime(), PROVIDERS[flavour]
     os.environ.update(provider.environment)
     use = _use_plugin if provider.plugin else _use_built_in
     chosen = use(onnxruntime, provider, options, _provider_options(provider, folder))
-    raised: tuple[type[Exception], ...] = (*_load_errors(), RuntimeError, ValueError)
+    model = str(graph.path) if provider.reads_path else graph.content
+    if not provider.reads_path:
+        options.add_session_config_entry(_FOLDER, str(graph.path.parent.absolute()))
+    raised: tuple[type[Exception], ...] = (*_own_errors(), RuntimeError, ValueError)
     try:
         # Else it prints the reason, and goes on with the CPU.
-        session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=0)
+        session = onnxruntime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
     except raised as error:
-        raise _explain(error, path, flavour) from error
+        raise _explain(error, graph.path, flavour) from error
     # Where a built-in provider's libraries are missing, it only warns.
     if session.get_providers()[0] != provider.name:
         raise _not_started(provider)
@@ -251,7 +269,7 @@ def _register(onnxruntime: Any, provider: Provider, plugin: Any) -> list[Any]:
     """The devices of a plugin's library, loaded now. Raises RuntimeUnavailable with the loader's reason."""
     try:
         onnxruntime.register_execution_provider_library(provider.name, plugin.get_library_path())
-    except _load_errors() as error:
+    except _own_errors() as error:
         # The second time that a library which found no device is registered.
         if "already registered" not in str(error):
             what = f"{provider.name} cannot be loaded: {_reason(error)}"
@@ -266,7 +284,7 @@ def _find_devices(onnxruntime: Any, provider: Provider) -> list[Any]:
 def _explain(error: Exception, path: Path, flavour: str) -> PahiError:
     """The file is at fault where the error says so, or on the CPU, which takes every graph that we export."""
     provider = PROVIDERS[flavour]
-    if isinstance(error, _load_errors()) and (flavour == "onnxruntime" or type(error).__name__ in _DAMAGE):
+    if isinstance(error, _own_errors()) and (flavour == "onnxruntime" or type(error).__name__ in _DAMAGE):
         fix = "pip install --upgrade onnxruntime, or export the bundle again"
         return BundleError(f"ONNX Runtime cannot load {path}: {_reason(error)}", fix=fix)
     if missing := _missing_library(provider):
@@ -296,20 +314,8 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0].split(" : ", 3)[-1]
 
 
-def _load_errors() -> tuple[type[Exception], ...]:
+def _own_errors() -> tuple[type[Exception], ...]:
     """Its exceptions have no common base but Exception, so they are taken from the module that defines them."""
     state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     members = (getattr(state, name) for name in dir(state))
     return tuple(member for member in members if isinstance(member, type) and issubclass(member, Exception))
-
-
-def _check_signature(session: Any, graph: Graph, path: Path) -> None:
-    for kind, specs, found in (
-        ("inputs", graph.inputs, session.get_inputs()),
-        ("outputs", graph.outputs, session.get_outputs()),
-    ):
-        declared = {spec.name: _TYPES.get(spec.dtype, spec.dtype) for spec in specs}
-        actual = {node.name: node.type for node in found}
-        if declared != actual or len(graph.outputs) != 1:
-            what = f"{path} has the {kind} {actual}, its manifest says {declared}"
-            raise BundleError(what, fix="export the bundle again")

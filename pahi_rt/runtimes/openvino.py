@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle, Graph
+from pahi_rt.bundle import Bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
+from pahi_rt.runtimes.pictures import check_pictures
 
 _ARITHMETIC = {"fp16": "f16"}
 """Precision of a graph -> what OpenVINO may compute in. By itself it takes bfloat16 where a CPU has it, which changes
@@ -42,11 +43,11 @@ class OpenVinoRuntime:
         is_bfloat16: bool = False,
     ) -> None:
         graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
-        path = bundle.graph_file(graph)
         arithmetic = "bf16" if is_bfloat16 else _ARITHMETIC.get(graph.precision, "f32")
         self._name = BFLOAT16 if is_bfloat16 else "openvino"
-        self._compiled = compile_graph(path, device, arithmetic, threads)
-        _check_signature(self._compiled, graph, path)
+        with bundle.opened(graph) as opened:
+            self._compiled = compile_graph(opened.path, device, arithmetic, threads)
+        self._image = bundle.manifest.image
         self._inputs = [spec.name for spec in graph.inputs]
         self._precision, self._threads, self._device = graph.precision, threads or 0, device
         self._requests = threading.local()
@@ -54,13 +55,20 @@ class OpenVinoRuntime:
     def run(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3]."""
+        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3].
+
+        Raises RuntimeUnavailable where OpenVINO fails, BundleError for a graph that draws no such pictures.
+        """
         # A graph without a prior does not take prior_strength.
         feeds = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
         request = self._request()
-        request.infer({name: feeds[name] for name in self._inputs})
+        try:
+            request.infer({name: feeds[name] for name in self._inputs})
+        except RuntimeError as error:
+            what = f"OpenVINO cannot draw a batch of {len(noise)}: {_reason(error)}"
+            raise RuntimeUnavailable(what, fix="draw fewer at once, free memory, or export the bundle again") from error
         # A copy: the request's own output is overwritten by the next picture.
-        return np.array(request.get_output_tensor().data, np.uint8)
+        return check_pictures(request.get_output_tensor().data, len(noise), self._image).copy()
 
     def describe(self) -> dict[str, str | int]:
         """runtime, version, device, precision, threads (0: OpenVINO's own choice)."""
@@ -111,25 +119,14 @@ def compile_graph(path: Path, device: str = "CPU", arithmetic: str = "f32", thre
     try:
         return core.compile_model(core.read_model(path), device, properties)
     except RuntimeError as error:
-        reason = str(error).strip().split("\n")[-1].strip()
         fix = "pip install --upgrade openvino, or use --runtime onnxruntime"
-        raise BundleError(f"OpenVINO cannot load {path}: {reason}", fix=fix) from error
+        raise BundleError(f"OpenVINO cannot load {path}: {_reason(error)}", fix=fix) from error
+
+
+def _reason(error: Exception) -> str:
+    """One line: the last, which says what is wrong."""
+    return str(error).strip().split("\n")[-1].strip()
 
 
 def _has_bfloat16(core: Any, device: str) -> bool:
     return "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-
-
-def _check_signature(compiled: Any, graph: Graph, path: Path) -> None:
-    """Raises BundleError if the graph is not what its manifest says."""
-    for kind, specs, ports in (
-        ("inputs", graph.inputs, compiled.inputs),
-        ("outputs", graph.outputs, compiled.outputs),
-    ):
-        declared = {spec.name: spec.dtype for spec in specs}
-        # Where the graph hands a tensor on unchanged, OpenVINO knows it by several names.
-        named = [(port.get_names() & declared.keys() or port.get_names(), port) for port in ports]
-        actual = {min(names): port.get_element_type().to_dtype().name for names, port in named}
-        if declared != actual or len(graph.outputs) != 1:
-            what = f"{path} has the {kind} {actual}, its manifest says {declared}"
-            raise BundleError(what, fix="export the bundle again")

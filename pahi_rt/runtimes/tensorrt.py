@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,10 +56,10 @@ class TensorRtRuntime:
         self._graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
         found = flavour, str(trt.__version__), self._cuda.compute_capability
         engine = choose_engine(bundle, self._graph, found)
-        plan = bundle.file(engine.file)
+        plan = bundle.read(engine.file)
         self._least, _, self._most = engine.batch
         self._cache = RuntimeCache(bundle.manifest.files[engine.file].sha256, flavour)
-        self._context = _open(trt, plan, self._cache)
+        self._context = _open(trt, plan, engine.file, self._cache)
         self._buffers = Buffers(self._cuda, self._graph, self._most)
         self._launches: dict[int, Callable[[], None]] = {}
         self._one_at_a_time = threading.Lock()
@@ -242,15 +241,15 @@ def _is_capturable(context: Any, stream: int) -> bool:
     return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream))
 
 
-def _open(trt: Any, plan: Path, cache: RuntimeCache) -> Any:
-    """An execution context of the plan."""
+def _open(trt: Any, plan: bytes, name: str, cache: RuntimeCache) -> Any:
+    """An execution context of the plan, which lies in the file `name`."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise BundleError(f"TensorRT cannot load {plan}", fix="build it again: pahi-rt build")
+        raise BundleError(f"TensorRT cannot load {name}", fix="build it again: pahi-rt build")
     config = cache.attach(trt, engine)
     context = engine.create_execution_context() if config is None else engine.create_execution_context(config)
     if context is None:
-        what = f"TensorRT cannot make {plan.name} ready to run"
+        what = f"TensorRT cannot make {name} ready to run"
         raise RuntimeUnavailable(what, fix="free memory of the GPU, or build with a smaller --batch")
     return context

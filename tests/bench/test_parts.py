@@ -62,7 +62,7 @@ def test_components_one_after_the_other_are_the_graph(copy: Bundle, runtime: str
 
 
 def test_a_graph_without_a_prior_has_three_components(copy: Bundle) -> None:
-    parts = split(ir.load(copy.graph_file(copy.graph(1, GAUSSIAN))))
+    parts = split(ir.load(copy.file(copy.graph(1, GAUSSIAN).file)))
     assert list(parts) == [name for name in COMPONENTS if name != "prior"]
 
 
@@ -75,7 +75,7 @@ def test_components_are_timed(copy: Bundle) -> None:
 
 def test_only_runtimes_of_the_cpu_take_parts(copy: Bundle) -> None:
     with pytest.raises(RuntimeUnavailable, match="tensorrt cannot run a part"):
-        open_part(copy.graph_file(copy.graph(1)), "tensorrt")
+        open_part(copy.file(copy.graph(1).file), "tensorrt")
 
 
 def test_work_of_layers_that_can_be_counted_by_hand(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_work_of_layers_that_can_be_counted_by_hand(tmp_path: Path) -> None:
 
 
 def test_work_of_the_embedded_model(copy: Bundle) -> None:
-    one, two = (count_work(copy.graph_file(copy.graph(steps, "pahi"))) for steps in (1, 2))
+    one, two = (count_work(copy.file(copy.graph(steps, "pahi").file)) for steps in (1, 2))
     assert list(one) == list(COMPONENTS)
     assert two["unet"].gflop == pytest.approx(2 * one["unet"].gflop, rel=0.03)  # both steps read the same prompt
     assert two["text encoder"] == one["text encoder"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.graph_bytes import INT64, UINT8, field, model, node, tensor, write_bundle
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import file_record, open_bundle
@@ -22,6 +23,7 @@ from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import PROVIDERS, OnnxRuntime
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
+TO_UINT8 = field(5, field(1, "to") + field(3, UINT8) + field(20, 2))
 
 
 def test_describe(contract: Path) -> None:
@@ -122,6 +124,8 @@ class FakeBuild:
         class Options(options_class):  # type: ignore[misc, valid-type]
             def add_session_config_entry(self, key: str, value: str) -> None:
                 build.entries[key] = value
+                if key == "session.model_external_initializers_file_folder_path":
+                    super().add_session_config_entry(key, value)
 
             def add_provider_for_devices(self, devices: list[Any], settings: dict[str, str]) -> None:
                 build.used = ([device.ep_name for device in devices], settings)
@@ -129,12 +133,12 @@ class FakeBuild:
         self.entries: dict[str, str] = {}
         return Options()
 
-    def open(self, path: str, options: Any, providers: Any, enable_fallback: int) -> Any:
+    def open(self, model: str | bytes, options: Any, providers: Any, enable_fallback: int) -> Any:
         assert not enable_fallback
         if self.session_error:
             raise self.session_error
         self.asked = providers
-        session = self.session_class(path, options, providers=["CPUExecutionProvider"])
+        session = self.session_class(model, options, providers=["CPUExecutionProvider"])
         names = [providers[0][0]] if providers else self.used[0]
         session.get_providers = lambda: [self.provider or names[0], "CPUExecutionProvider"]
         return session
@@ -268,6 +272,24 @@ def test_a_damaged_graph_is_not_the_gpus_fault(contract: Path, build: FakeBuild)
     build.session_error = InvalidProtobuf("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf parsing failed.")
     with pytest.raises(BundleError, match=r"cannot load .*one-step.onnx: Protobuf parsing failed\."):
         runtimes.load(open_bundle(contract), name="onnxruntime-cuda")
+
+
+def test_a_graph_that_fails_while_it_draws(contract: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Token ids that are no place among three values, and 3 TB: what is known at run time alone.
+
+    ONNX Runtime's own lines about it do not reach the screen.
+    """
+    lookup = model([node("Gather", ["w", "input_ids"], ["image"])], [tensor("w", [3], UINT8, bytes(3))])
+    sizes = b"".join(size.to_bytes(8, "little") for size in (1, 10**6, 10**6, 3))
+    nodes = [node("ConstantOfShape", ["sizes"], ["zeros"]), node("Cast", ["zeros"], ["image"], TO_UINT8)]
+    huge = model(nodes, [tensor("sizes", [4], INT64, sizes)])
+    for number, (graph, words) in enumerate(((lookup, "out of data bounds"), (huge, "Failed to allocate memory"))):
+        runtime = OnnxRuntime(open_bundle(write_bundle(contract, tmp_path / str(number), graph)))
+        noise = draw_noise([0], (4, 4, 4))
+        with pytest.raises(RuntimeUnavailable, match=f"cannot draw a batch of 1: .*{words}") as caught:
+            runtime.run(np.full((1, 24), 99, np.int64), noise, np.ones(1, np.float32))
+        assert "\n" not in caught.value.what
+    assert capfd.readouterr() == ("", "")
 
 
 def _failure(words: str) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.graph_bytes import constant, write_bundle
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import file_record, open_bundle
@@ -131,7 +133,7 @@ def test_no_threads(contract: Path, name: str) -> None:
 def test_a_graph_that_cannot_be_loaded(folder: Path, edit: Edit, content: bytes, name: str) -> None:
     (folder / "one-step.onnx").write_bytes(content)
     edit(lambda data: data["files"].update({"one-step.onnx": file_record(folder / "one-step.onnx").to_dict()}))
-    with pytest.raises(BundleError, match="cannot load") as caught:
+    with pytest.raises(BundleError, match="is not a graph that pahi-rt reads") as caught:
         runtimes.load(open_bundle(folder), name=name)
     assert "\n" not in caught.value.what
 
@@ -152,3 +154,27 @@ def test_an_unknown_runtime(contract: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="no runtime 'tensorflow'") as caught:
         runtimes.load(open_bundle(contract), name="tensorflow")
     assert "onnxruntime" in caught.value.fix
+
+
+SHAPES = [
+    (1, 32, 32),
+    (1, 1, 1, 3),
+    (1, 32, 32, 4),
+    (0, 32, 32, 3),
+    (2, 32, 32, 3),
+    (1, 0, 32, 3),
+    (1,),
+    (),
+    (1, 32, 32, 3, 1),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pictures_of_another_shape_than_the_manifests(
+    contract: Path, tmp_path: Path, shape: tuple[int, ...], name: str
+) -> None:
+    runtime = runtimes.load(open_bundle(write_bundle(contract, tmp_path / "bundle", constant(shape))), name=name)
+    # OpenVINO makes a scalar of what has no values.
+    drawn = re.escape(str(list(shape))) if 0 not in shape else r"\[.*\]"
+    with pytest.raises(BundleError, match=rf"draws uint8 {drawn}, where its manifest says uint8 \[1, 32, 32, 3\]"):
+        runtime.run(*inputs(1))

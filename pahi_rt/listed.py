@@ -1,0 +1,145 @@
+"""A file that a manifest lists, opened once: what was checked is what is used.
+
+What is small is read into memory, and the bytes that were hashed are those that are handed on. Weights take gigabytes,
+and runtimes map them by their path: they are hashed here, and looked at again when the runtime has loaded them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickletools
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from pahi_rt.errors import BundleError
+from pahi_rt.manifest import FileRecord, is_pickle_name
+
+_PART = 1 << 20
+_HEAD = 4096
+
+
+class ListedFile:
+    """An open file of a bundle; `fix` says how the bundle is mended. All that it does may raise BundleError."""
+
+    def __init__(self, path: Path, descriptor: int, record: FileRecord, fix: str) -> None:
+        self.path = path
+        self._descriptor, self._record, self._fix = descriptor, record, fix
+        # Before a byte is read: whatever is changed from here on shows in `confirm`.
+        self._identity = _identity(path)
+        self.status = os.fstat(descriptor)
+
+    def check(self) -> None:
+        """That it has the listed size and sha256, and is no pickle."""
+        self._hash(lambda part: None)
+
+    def read(self) -> bytes:
+        """What it holds, checked."""
+        parts: list[bytes] = []
+        self._hash(parts.append)
+        return b"".join(parts)
+
+    def copy(self, target: Path) -> None:
+        """Write what it holds to `target`, which is of no use if this raises. Raises OSError too."""
+        with target.open("wb") as file:
+            self._hash(file.write)
+
+    def confirm(self) -> None:
+        """That its path leads to the same file as when it was opened, and that nobody has written to it."""
+        found = _identity(self.path)
+        if found is None or found != self._identity:
+            what = f"{self.path} has been changed while it was loaded"
+            raise BundleError(what, fix="leave the bundle alone while it is opened, and try again")
+
+    def _hash(self, take: Callable[[bytes], object]) -> None:
+        """Hand each part of what it holds to `take`, and raise unless all of it is what the manifest says."""
+        size, expected = self.status.st_size, self._record
+        if size != expected.size:
+            raise BundleError(f"{self.path} has {size} bytes instead of {expected.size}", fix=self._fix)
+        digest, head = hashlib.sha256(), b""
+        for part in self._parts(size):
+            head = head or part[:_HEAD]
+            digest.update(part)
+            take(part)
+        if digest.hexdigest() != expected.sha256:
+            raise BundleError(f"{self.path} has been changed: its sha256 is not the manifest's", fix=self._fix)
+        if is_pickle(self.path.name, head):
+            raise BundleError(f"{self.path} is a pickle; a bundle must hold none", fix=self._fix)
+
+    def _parts(self, size: int) -> Iterator[bytes]:
+        offset = 0
+        while offset < size:
+            try:
+                part = os.pread(self._descriptor, min(_PART, size - offset), offset)
+            except OSError as error:
+                raise _unreadable(self.path, error, self._fix) from error
+            if not part:
+                return
+            offset += len(part)
+            yield part
+
+
+@contextmanager
+def open_listed(path: Path, record: FileRecord, fix: str) -> Iterator[ListedFile]:
+    """A file that is closed at the end. Raises BundleError."""
+    with _opened(path, fix) as descriptor:
+        yield ListedFile(path, descriptor, record, fix)
+
+
+def read_bounded(path: Path, most: int, fix: str) -> bytes:
+    """A file of at most `most` bytes that no manifest lists. Raises BundleError."""
+    with _opened(path, fix) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise BundleError(f"{path} has more than {most} bytes", fix=fix)
+    return content
+
+
+def is_pickle(name: str, head: bytes) -> bool:
+    """By name, or by the first bytes: a bare pickle, or the zip of one that PyTorch writes."""
+    if is_pickle_name(name):
+        return True
+    if head.startswith(b"PK\x03\x04"):
+        return b".pkl" in head
+    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and _has_opcodes(head)
+
+
+def _has_opcodes(head: bytes) -> bool:
+    # Weights may begin with the same two bytes by chance, but hardly go on as a valid program.
+    try:
+        return len(list(islice(pickletools.genops(head), 6))) > 1
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _opened(path: Path, fix: str) -> Iterator[int]:
+    """The descriptor of a regular file. Whatever else it is, nobody is waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error, fix) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError(f"{path} is not a file", fix=fix)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: Path, error: Exception, fix: str) -> BundleError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return BundleError(f"{path} cannot be read: {reason}", fix=fix)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What another file, a write, and a rename there and back change, of the path itself and of where a link leads."""
+    try:
+        found = path.lstat(), path.stat()
+    except OSError:
+        return None
+    keys = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return tuple(getattr(status, key) for status in found for key in keys)

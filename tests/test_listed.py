@@ -1,0 +1,222 @@
+"""What was checked is what is used: files that are swapped, linked or written to between the two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pahi_rt import runtimes
+from pahi_rt.bundle import file_record, open_bundle
+from pahi_rt.errors import BundleError
+from pahi_rt.listed import open_listed, read_bounded
+from pahi_rt.manifest import FileRecord
+from pahi_rt.pipeline import Pipeline
+
+FIX = "mend it"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(b"content" * 1000)
+    return tmp_path / "file"
+
+
+@pytest.fixture
+def record(path: Path) -> FileRecord:
+    return file_record(path)
+
+
+def test_what_is_read_and_copied(path: Path, record: FileRecord, tmp_path: Path) -> None:
+    with open_listed(path, record, FIX) as file:
+        file.check()
+        assert file.read() == b"content" * 1000
+        file.copy(tmp_path / "copy")
+        file.confirm()
+    assert (tmp_path / "copy").read_bytes() == b"content" * 1000
+
+
+def test_the_file_that_was_opened_is_read(path: Path, record: FileRecord, tmp_path: Path) -> None:
+    """Whatever has been put in its place."""
+    with open_listed(path, record, FIX) as file:
+        (tmp_path / "evil").write_bytes(b"evil!!!" * 1000)
+        os.replace(tmp_path / "evil", path)
+        assert file.read() == b"content" * 1000
+        with pytest.raises(BundleError, match="has been changed while it was loaded") as caught:
+            file.confirm()
+    assert "leave the bundle alone" in caught.value.fix
+
+
+def swap(path: Path) -> None:
+    path.rename(path.with_name("aside"))
+    path.write_bytes(b"evil!!!" * 1000)
+
+
+def swap_there_and_back(path: Path) -> None:
+    swap(path)
+    os.replace(path.with_name("aside"), path)
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"evil")
+
+
+CHANGES = [
+    swap,
+    swap_there_and_back,
+    overwrite,
+    lambda path: os.truncate(path, 0),
+    lambda path: os.truncate(path, 7000),  # its own size, which the system takes for a write
+    lambda path: path.unlink(),
+    lambda path: path.chmod(0o600),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_are_seen(path: Path, record: FileRecord, change: Callable[[Path], object]) -> None:
+    os.utime(path, (0, 0))
+    with open_listed(path, record, FIX) as file:
+        file.check()
+        wait_for_the_clock(path)
+        change(path)
+        with pytest.raises(BundleError, match="has been changed while it was loaded"):
+            file.confirm()
+
+
+def wait_for_the_clock(path: Path) -> None:
+    """The system's timestamps are some milliseconds coarse: until a new file's is another than this one's."""
+    probe = path.with_name("probe")
+    while True:
+        probe.write_bytes(b"")
+        if probe.stat().st_ctime_ns != path.stat().st_ctime_ns:
+            return
+
+
+def test_a_link_that_is_led_elsewhere_and_back(path: Path, record: FileRecord, tmp_path: Path) -> None:
+    link, evil = tmp_path / "link", tmp_path / "evil"
+    evil.write_bytes(b"evil!!!" * 1000)
+    link.symlink_to("file")
+    with open_listed(link, record, FIX) as file:
+        file.confirm()
+        link.unlink()
+        link.symlink_to("evil")
+        link.unlink()
+        link.symlink_to("file")
+        with pytest.raises(BundleError, match="has been changed while it was loaded"):
+            file.confirm()
+
+
+def test_what_is_no_file(tmp_path: Path, record: FileRecord) -> None:
+    """A FIFO, which nobody writes to, is not waited for."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "fifo", tmp_path / "folder", Path("/dev/zero")):
+        with pytest.raises(BundleError, match=f"{path} is not a file"), open_listed(path, record, FIX):
+            pass
+        with pytest.raises(BundleError, match=f"{path} is not a file"):
+            read_bounded(path, 10, FIX)
+    for missing in (tmp_path / "missing", tmp_path / ("x" * 300), tmp_path / "a\0b"):
+        with pytest.raises(BundleError, match="cannot be read"):
+            read_bounded(missing, 10, FIX)
+
+
+def test_bounded(path: Path) -> None:
+    assert read_bounded(path, 7000, FIX) == b"content" * 1000
+    with pytest.raises(BundleError, match="has more than 6999 bytes"):
+        read_bounded(path, 6999, FIX)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino)])
+@pytest.mark.parametrize("file", ["weights.bin", "one-step.onnx"])
+def test_a_swap_between_check_and_load(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str) -> None:
+    """At the worst moment: when all has been checked, and nothing has been loaded."""
+    evil = folder.with_name("evil")
+    evil.write_bytes((folder / ("two-step.onnx" if file.endswith("onnx") else file)).read_bytes())
+    module = __import__(f"pahi_rt.runtimes.{name}", fromlist=["x"])
+    function = "_open_session" if name == "onnxruntime" else "compile_graph"
+    original = getattr(module, function)
+
+    def swapped(*given: object) -> object:
+        os.replace(evil, folder / file)
+        return original(*given)
+
+    monkeypatch.setattr(module, function, swapped)
+    with pytest.raises(BundleError, match=f"{file} has been changed while it was loaded"):
+        runtimes.load(open_bundle(folder), name=name)
+
+
+def test_a_swap_that_makes_loading_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The swap is the reason, not what the runtime says of what it found."""
+    from pahi_rt.runtimes import onnxruntime as module
+
+    original = module._open_session
+
+    def cut_off(*given: object) -> object:
+        (folder / "new").write_bytes(b"")
+        os.replace(folder / "new", folder / "weights.bin")
+        return original(*given)
+
+    monkeypatch.setattr(module, "_open_session", cut_off)
+    with pytest.raises(BundleError, match=r"weights\.bin has been changed while it was loaded"):
+        runtimes.load(open_bundle(folder), name="onnxruntime")
+
+
+def test_the_graph_that_was_checked_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime is given the bytes: no other graph is ever parsed."""
+    import onnxruntime
+
+    seen, session = [], onnxruntime.InferenceSession
+    content = (folder / "one-step.onnx").read_bytes()
+
+    def spy(model: object, *more: object, **named: object) -> object:
+        seen.append(model)
+        return session(model, *more, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    runtimes.load(open_bundle(folder), name="onnxruntime")
+    assert seen == [content]
+
+
+SWAPPING = """
+import os, shutil, sys, time
+place, *contents = sys.argv[1:]
+while True:
+    for content in contents:
+        shutil.copyfile(content, place + ".new")
+        os.replace(place + ".new", place)
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.slow
+def test_forty_loads_beside_a_process_that_swaps_weights(tmp_path: Path) -> None:
+    """Each draws the right picture, or none."""
+    source = open_bundle("emoji")
+    for name in source.manifest.files:
+        source.copy(name, tmp_path / name)
+    (tmp_path / "pahi.json").write_bytes((source.path / "pahi.json").read_bytes())
+    weights = tmp_path / "weights-w16.bin"
+    evil = tmp_path.with_name("evil.bin")
+    evil.write_bytes(bytes(2_000_000) + weights.read_bytes()[2_000_000:])
+    expected = Pipeline.load(source, threads=1)("panda", seed=3).tobytes()
+    words = [sys.executable, "-c", SWAPPING, str(weights), str(source.path / weights.name), str(evil)]
+    found: Counter[str] = Counter()
+    with subprocess.Popen(words) as process:
+        try:
+            for _ in range(40):
+                try:
+                    drawn = Pipeline.load(tmp_path, threads=1)("panda", seed=3).tobytes()
+                    found["right" if drawn == expected else "wrong"] += 1
+                except BundleError as error:
+                    assert "has been changed" in error.what
+                    found["refused"] += 1
+        finally:
+            process.kill()
+    assert found["wrong"] == 0
+    assert found["refused"] + found["right"] == 40
