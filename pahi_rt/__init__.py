@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from pahi_rt.errors import (
         BundleError,
         HubError,
+        ModelError,
         NoiseError,
         OutputError,
         PahiError,
         ParityError,
         PromptError,
         RuntimeUnavailable,
+        ScorerError,
     )
     from pahi_rt.noise import draw_noise
     from pahi_rt.pipeline import Pipeline, Result
@@ -38,6 +40,7 @@ __all__ = [
     "BundleError",
     "FakeRuntime",
     "HubError",
+    "ModelError",
     "NoiseError",
     "OutputError",
     "PahiError",
@@ -47,6 +50,7 @@ __all__ = [
     "Result",
     "Runtime",
     "RuntimeUnavailable",
+    "ScorerError",
     "Tokenizer",
     "Vocabulary",
     "__version__",
@@ -60,12 +64,14 @@ _HOMES = {
     "errors": (
         "BundleError",
         "HubError",
+        "ModelError",
         "NoiseError",
         "OutputError",
         "PahiError",
         "ParityError",
         "PromptError",
         "RuntimeUnavailable",
+        "ScorerError",
     ),
     "noise": ("draw_noise",),
     "pipeline": ("Pipeline", "Result"),
