@@ -34,6 +34,7 @@ from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup
 from pahi_rt.bench.cuda_limits import measure_limits
 from pahi_rt.bench.report import run, write
 from pahi_rt.bench.timing import spread, take_turns
+from pahi_rt.terminal import command
 
 LONGEST_REASON = 2000
 """Characters."""
@@ -83,7 +84,7 @@ def check(device: str, model: str, output: Path | None) -> None:
     if model not in RANDOM and not Path(model).is_dir():
         raise PahiError(f"there is no folder {model}", fix=f"give a diffusers folder, or one of {', '.join(RANDOM)}")
     if output is not None and not output.parent.is_dir():
-        raise PahiError(f"there is no folder {output.parent}", fix=f"mkdir -p {output.parent}")
+        raise PahiError(f"there is no folder {output.parent}", fix=command("mkdir", "-p", output.parent))
 
 
 def measure(setup: Setup, rows: Sequence[Contender], pictures: int, budget: float, save: Callable[[Row], None]) -> Row:

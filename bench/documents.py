@@ -26,6 +26,7 @@ from PIL import Image
 
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.bench.plots import REPORT, draw
+from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,7 @@ def main() -> int:
     try:
         stale = list(dict.fromkeys(find_stale(args.root)) if args.check else refresh(args.root))
     except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        messages.problem(error)
         return 1
     for path in stale:
         print(f"{'stale: ' if args.check else ''}{path.relative_to(args.root)}")

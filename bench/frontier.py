@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt import PahiError
+from pahi_rt.cli import messages
 
 Rows = list[dict[str, Any]]
 RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         draw(read_report(args.report), args.output)
     except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        messages.problem(error)
         return 1
     print(args.output)
     return 0

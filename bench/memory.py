@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import command
 
 _PROGRAM = """
 import sys
@@ -25,7 +26,7 @@ def peak_memory(bundle: Bundle, steps: int, prior: str, runtime: str) -> float:
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
-        fix = f"pahi-rt generate --runtime {runtime}"
+        fix = command("pahi-rt", "generate", "--runtime", runtime)
         raise PahiError(f"a process that draws one picture failed: {reason}", fix=fix)
     return round(float(done.stdout.split()[-1]), 1)
 

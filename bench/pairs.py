@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pahi_rt import PahiError, Pipeline
+from pahi_rt.cli import messages
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.output import Destination
 from pahi_rt.train.prompts import load_split
@@ -40,7 +41,7 @@ def main() -> int:
         sheet.save(content, "PNG")
         path = destination.save(content.getvalue(), "pairs")
     except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        messages.problem(error)
         return 1
     print(path)
     return 0

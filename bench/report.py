@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 from pahi_rt.files import write_whole
 
@@ -24,7 +24,7 @@ def run(measure: Callable[[], Any], print_table: Callable[[Any], None], output: 
     try:
         report = measure()
     except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        messages.problem(error)
         return 1
     print_table(report)
     write(report, output)

@@ -15,9 +15,11 @@ from pahi_rt.bundle import Bundle, Engine, Graph, file_record, is_managed, open_
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.files import explain, write_whole
+from pahi_rt.output import slug
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 from pahi_rt.scratch import Scratch, check_unclaimed, claim
+from pahi_rt.terminal import command
 
 if TYPE_CHECKING:
     from pahi_rt.export.trace import OnStage
@@ -42,7 +44,9 @@ def add_engines(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     if is_managed(opened.path):
         what = f"{opened.path} is part of the package or of a cache, and stays as it is"
-        raise BundleError(what, fix=f"build in a copy: cp -r {opened.path} my-{opened.manifest.name}")
+        raise BundleError(
+            what, fix=f"build in a copy: {command('cp', '-r', opened.path, f'my-{slug(opened.manifest.name)}')}"
+        )
     version = str(require_tensorrt(settings.flavour).__version__)
     choose_graphs(opened, precision)
     try:

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import logging
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from pahi_rt.bundle import MANIFEST, open_bundle
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.files import explain, write_whole
 from pahi_rt.scratch import Scratch, check_idle, claim, clear, is_scratch
+from pahi_rt.terminal import command
 
 NEW, OLD = "new", "old"
 _INODE = "inode"
@@ -76,7 +76,7 @@ def _check_place(output: Path) -> None:
     place, here = Path(os.path.realpath(output)), Path.cwd()
     if output.name in ("", "..") or here.is_relative_to(place):
         what = f"{output} is the folder that you are in, or one above it, and nothing can take its place"
-        raise OutputError(what, fix=f"name a folder in it: -o {shlex.quote(str(output / 'NAME'))}")
+        raise OutputError(what, fix=f"name a folder in it: {command('-o', output / 'NAME')}")
     if os.path.ismount(output):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
@@ -161,7 +161,7 @@ def _reveal(scratch: Scratch, output: Path, kind: Kind, overwrite: bool) -> None
     except (OSError, OutputError) as error:
         told = explain(error, output) if isinstance(error, OSError) else error
         scratch.give_away(NEW)
-        fix = f"move it to another place: mv {shlex.quote(str(new))} NAME"
+        fix = f"move it to another place: {command('mv', new, 'NAME')}"
         raise OutputError(f"{told.what}; the finished {kind.name} lies in {new}", fix=fix) from error
     _remove_old(scratch, kind)
 

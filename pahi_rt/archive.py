@@ -21,14 +21,21 @@ from pahi_rt import hub
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, HubError
 from pahi_rt.hub import HubId
-from pahi_rt.manifest import MANIFEST, FileRecord, Manifest, is_pickle_name, is_safe_name, read_manifest
+from pahi_rt.manifest import (
+    MANIFEST,
+    MAX_MANIFEST,
+    FileRecord,
+    Manifest,
+    is_pickle_name,
+    is_safe_name,
+    read_manifest,
+)
 from pahi_rt.scratch import scratch, sweep
 
 MOST_EXPANSION = 100
 """How many times its own size an archive may hold: weights compress to half at best, text to a tenth."""
 LONGEST_READ = 1 << 20
 """Bytes. zipfile reads an archive's list of files at once, so this bounds it, to some 10,000 files."""
-_LARGEST_MANIFEST = 1 << 20
 _READ_ONLY = 0o444
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -83,7 +90,7 @@ def _read_start(manifest: Path, hub_id: HubId) -> bytes:
     if not manifest.is_file():
         raise BundleError(f"{hub_id} is not a bundle: it has no {MANIFEST}", fix="name a repository of a bundle")
     with manifest.open("rb") as file:
-        return file.read(_LARGEST_MANIFEST + 1)
+        return file.read(MAX_MANIFEST + 1)
 
 
 def _download_files(hub_id: HubId, manifest: Manifest, folder: Path) -> None:
@@ -134,7 +141,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path) -> Path:
     for entry in archive.infolist():
         _check_entry(entry, path)
     prefix = _prefix(archive, path)
-    raw = _read(archive, prefix + MANIFEST, _LARGEST_MANIFEST, path)
+    raw = _read(archive, prefix + MANIFEST, MAX_MANIFEST, path)
     manifest = read_manifest(raw, f"{path}/{prefix}{MANIFEST}")
     folder = cache_folder("bundles", hashlib.sha256(raw).hexdigest())
     if not _is_whole(folder, manifest):

@@ -47,6 +47,7 @@ from pahi_rt.manifest import (
     read_manifest,
     write_json,
 )
+from pahi_rt.terminal import command
 
 __all__ = [
     "FORMAT_VERSION",
@@ -198,7 +199,7 @@ class Bundle:
             raise BundleError(f"{self.path} lists no file {name!r}", fix=_mend(self.path))
         _check_inside(self.path, path)
         with open_listed(path, record, _mend(self.path)) as file:
-            _check_links(self, file)
+            # A hard link is a file like others: all that is read from it has the sha256 that is listed.
             yield file
 
 
@@ -297,7 +298,9 @@ def _mend(folder: Path) -> str:
 
 def _check_inside(folder: Path, path: Path) -> None:
     if not _real(path).is_relative_to(_real(folder)):
-        raise BundleError(f"{path} is a link that leaves the bundle", fix=f"copy real files: cp -rL {folder} NEW")
+        raise BundleError(
+            f"{path} is a link that leaves the bundle", fix=f"copy real files: {command('cp', '-rL', folder, 'NEW')}"
+        )
 
 
 def _real(path: Path) -> Path:
@@ -308,7 +311,7 @@ def _check_folder(folder: Path) -> None:
     """That there is no pickle in a bundle's folder, listed or not."""
     for count, path in enumerate(_walk(folder)):
         if is_pickle_name(path.name):
-            raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=f"remove {path}")
+            raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=command("rm", path))
         if count == MOST_ENTRIES:
             what = f"{folder} holds more than {MOST_ENTRIES} files and folders"
             raise BundleError(what, fix="move what is not the bundle's to another folder")
@@ -326,16 +329,3 @@ def _walk(folder: Path) -> Iterator[Path]:
                         waiting.append(Path(entry.path))
     except OSError as error:
         raise BundleError(f"{folder} cannot be searched: {error}", fix=_mend(folder)) from error
-
-
-def _check_links(bundle: Bundle, file: ListedFile) -> None:
-    links = file.status.st_nlink
-    # Installers may hard-link a package's files to their cache, so the built-in bundles are let off.
-    if links > 1 and bundle.path.parent != _assets() and links > _links_inside(bundle, file.path):
-        fix = f"copy real files: cp -r --no-preserve=links {bundle.path} NEW"
-        raise BundleError(f"{file.path} is a hard link that leaves the bundle", fix=fix)
-
-
-def _links_inside(bundle: Bundle, path: Path) -> int:
-    paths = {_real(bundle.path / name) for name in bundle.manifest.files}
-    return sum(other.samefile(path) for other in paths if other.exists())

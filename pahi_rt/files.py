@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pahi_rt.errors import OutputError
 from pahi_rt.scratch import scratch, sweep
+from pahi_rt.terminal import command
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -38,8 +38,8 @@ def explain(error: Exception, place: Path, otherwise: str = "or choose another o
     number = _number(error)
     reason = os.strerror(number) if number else str(error)
     what, mend = _REASONS.get(number, ("{place} cannot be written: {reason}", "check {parent}"))
-    words = {"place": place, "reason": reason, "parent": shlex.quote(str(_parent(place)))}
-    words["inside"] = shlex.quote(str(place / "NAME"))
+    words = {"place": place, "reason": reason, "parent": command(_parent(place))}
+    words["inside"] = command(place / "NAME")
     return OutputError(what.format(**words), fix=f"{mend.format(**words)}, {otherwise}")
 
 

@@ -1,13 +1,25 @@
-"""What this machine is and has, for reports: a number means little without its hardware and its versions."""
+"""What this machine is, has and can: a number in a report means little without its hardware and its versions."""
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import import_module
 from pathlib import Path
 
+from pahi_rt.errors import RuntimeUnavailable
+
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 """What decides how fast a processor multiplies in 32, 16 and 8 bits, as Linux names it."""
+_ENOUGH_THREADS = 16
+"""Few enough for any machine, so that a script may be moved from one to another."""
+
+
+def check_threads(threads: int) -> None:
+    """Raises RuntimeUnavailable for no threads, and for many more than there are cores: they only cost memory."""
+    most = max(_ENOUGH_THREADS, os.cpu_count() or 1)
+    if not 1 <= threads <= most:
+        raise RuntimeUnavailable(f"cannot run on {threads} threads", fix=f"use --threads 1 to {most}, or leave it out")
 
 
 def cpu_name() -> str | None:

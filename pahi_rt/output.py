@@ -212,6 +212,10 @@ def _make(folder: Path) -> None:
 def _check_writable(folder: Path, file: str) -> None:
     try:
         places = [folder.absolute(), *folder.absolute().parents]
+    except FileNotFoundError as error:
+        what = "the folder that this was started in is not there any more"
+        raise OutputError(what, fix=f"cd to another one, {_ELSEWHERE}") from error
+    try:
         nearest = next(place for place in places if _exists(place))
         for name in (folder / file).parts:  # of those that are still to be made, too
             _exists(nearest / name)

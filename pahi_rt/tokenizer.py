@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,11 @@ class Tokenizer:
 
     def _cut(self, row: list[int]) -> list[int]:
         return row if len(row) <= self._max_length else [*row[: self._max_length - 1], row[-1]]
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of any system, which end with \\n, \\r\\n or \\r; other characters, such as form feeds, end none."""
+    return re.split("\r\n|\r|\n", text)
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

@@ -267,9 +267,19 @@ def test_a_linked_folder_that_leaves_the_bundle(folder: Path, tmp_path: Path, ed
         b.open_bundle(folder).file("inside/weights.bin")
 
 
-def test_a_hard_link_that_leaves_the_bundle(folder: Path, tmp_path: Path) -> None:
-    os.link(folder / "weights.bin", tmp_path / "weights.bin")
-    with pytest.raises(BundleError, match="hard link that leaves the bundle"):
+def test_a_copy_of_hard_links(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "linked", copy_function=os.link)  # as cp -al does
+    (folder / "unrelated").mkdir()
+    b.verify(b.open_bundle(tmp_path / "linked"))
+    use_graph(tmp_path / "linked")
+
+
+def test_a_hard_link_to_another_file_is_not_what_is_listed(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * (folder / "weights.bin").stat().st_size)
+    (folder / "weights.bin").unlink()
+    os.link(secret, folder / "weights.bin")
+    with pytest.raises(BundleError, match="has been changed"):
         use_graph(folder)
 
 

@@ -5,7 +5,8 @@ from types import ModuleType
 
 import pytest
 
-from pahi_rt.machine import cpu_features, cpu_name, module_version
+from pahi_rt.errors import RuntimeUnavailable
+from pahi_rt.machine import check_threads, cpu_features, cpu_name, module_version
 
 
 def test_the_model_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,13 @@ def test_versions_come_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_module_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert module_version("onnxruntime") is None
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2000, 2**40])
+def test_a_number_of_threads_that_makes_no_sense(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    check_threads(1)
+    check_threads(64)
+    with pytest.raises(RuntimeUnavailable, match=f"cannot run on {threads} threads") as caught:
+        check_threads(threads)
+    assert "--threads 1 to 64" in caught.value.fix

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+import pahi_rt
 from pahi_rt.terminal import command, printable
 
 
@@ -52,3 +58,25 @@ def test_a_command_survives_the_shell(word: str) -> None:
 def test_other_surrogates_are_no_argument() -> None:
     assert shlex.split(command("a", "\ud800"))[0] == "a"
     assert printable(command("a", "\ud800")) == "a $'?'"
+
+
+COMMANDS = re.compile(r"(?:^|[ `])(?:mkdir|cp|rm|mv|iconv|cd|tar|ls|pip install) [^:;,`]*$|pahi-rt [a-z]+ [^:;,`]*$")
+
+
+def unquoted(path: Path) -> Iterator[str]:
+    """The f-strings of a module that put a value into a shell command as it is."""
+    for string in ast.walk(ast.parse(path.read_text())):
+        parts = string.values if isinstance(string, ast.JoinedStr) else []
+        for before, value in pairwise(parts):
+            text = before.value if isinstance(before, ast.Constant) else ""
+            if COMMANDS.search(str(text)) and isinstance(value, ast.FormattedValue):
+                yield f"{path}:{string.lineno}: {ast.unparse(value)}"
+
+
+def test_no_command_is_put_together_by_hand() -> None:
+    """Whoever adds a `fix=` with a path in a command uses `command`."""
+    root = Path(pahi_rt.__file__).parent
+    folders = [root, *(root / name for name in ("train", "export", "bench"))]
+    found = [line for folder in folders for path in sorted(folder.rglob("*.py")) for line in unquoted(path)]
+    allowed = ("flavour", "name", "part", "gpu", "kind", "extra", "parser", "__version__")
+    assert [line for line in found if not any(f"{{{word}}}" in line for word in allowed)] == []

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pahi_rt.errors import PahiError
 from pahi_rt.files import explain, writing_whole
+from pahi_rt.terminal import command
 from pahi_rt.train.priors import Prior
 
 METADATA = "pahi_rt.checkpoint"
@@ -116,5 +117,5 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def corrupt(path: Path, why: str) -> PahiError:
     """What to raise about a checkpoint that cannot be used."""
-    fix = f"rm {path}: the run then goes on from the checkpoint before it, or from the start if there is none"
+    fix = f"{command('rm', path)}: the run then goes on from the one before it, or from the start if there is none"
     return PahiError(f"the checkpoint {path} is corrupt: {why}", fix=fix)

@@ -10,6 +10,7 @@ import torch
 
 from pahi_rt.bundle import MANIFEST, Bundle, open_bundle
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import command
 from pahi_rt.train.contenders import Field, bundle_field, generator_field
 from pahi_rt.train.models import Timed, load_models
 from pahi_rt.train.priors import Prior, load_prior
@@ -104,7 +105,7 @@ def name_runs(runs: Sequence[Run]) -> list[str]:
 def load_best(run: Run) -> Prior:
     """The best prior of a run so far. PahiError if there is none yet."""
     if not run.prior.is_file():
-        fix = f"pahi-rt train {run.kind} --resume -o {run.path}"
+        fix = command("pahi-rt", "train", run.kind, "--resume", "-o", run.path)
         raise PahiError(f"the run in {run.path} has no prior yet", fix=fix)
     return load_prior(run.prior)
 

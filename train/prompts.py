@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.errors import PromptError
-from pahi_rt.tokenizer import check_prompts
+from pahi_rt.hub import PREFIX, parse
+from pahi_rt.terminal import command
+from pahi_rt.tokenizer import check_prompts, split_lines
 
 PICK_A_PIC = "yuvalkirstain/pickapic_v1_no_images"
 """The prompts of Kirstain et al. 2023, 35,000 of them distinct, without the pictures; column `caption`."""
 COLUMNS = ("prompt", "caption", "text")
 """The columns of a table that may hold the prompts, in any case; the first that is there does."""
-HUB = "hub:"
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,16 @@ def load_split(source: str | Path, validation: int = 500, test: int = 500, seed:
 def load_prompts(source: str | Path) -> list[str]:
     """The distinct prompts of a source in its order, each in its first spelling, without blanks around it.
 
-    `source` is a name in `NAMED`, "hub:owner/name" for any data set on the Hugging Face hub, or a file: plain text with
-    one prompt a line, or CSV, TSV (PartiPrompts.tsv), JSON Lines or Parquet with a column of `COLUMNS`.
+    `source` is a name in `NAMED`, "hub:owner/name@revision" for any data set on the Hugging Face hub, or a file: plain
+    text with one prompt a line, or CSV, TSV (PartiPrompts.tsv), JSON Lines or Parquet with a column of `COLUMNS`.
     Raises PromptError for a source that is missing, cannot be read, has no such column, holds no prompt, or holds one
     prompt only, many times over.
     """
     name = str(source)
     if name in NAMED:
         return distinct(NAMED[name](), name)
-    if name.startswith(HUB):
-        return distinct(_read_hub(name.removeprefix(HUB)), name)
+    if name.startswith(PREFIX):
+        return distinct(_read_hub(name.removeprefix(PREFIX)), name)
     return distinct(_read_file(Path(source)), name)
 
 
@@ -138,7 +139,7 @@ def _check(prompt: str, name: str) -> None:
 def _read_file(path: Path) -> Iterable[Any]:
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
-        named = ", ".join((*NAMED, *SPLITS, f"{HUB}owner/name"))
+        named = ", ".join((*NAMED, *SPLITS, f"{PREFIX}owner/name"))
         fix = f"give a file ({', '.join(READERS)}) or one of {named}"
         raise PromptError(f"there are no prompts at {path}", fix=fix)
     if reader is None:
@@ -155,14 +156,15 @@ def _read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = len(split_lines(content[: error.start].decode("latin-1")))
         what = f"{path} is not UTF-8: line {line} holds the byte {content[error.start]:#04x}"
-        fix = f"save it as UTF-8: iconv -f LATIN1 -t UTF-8 {path} > NEW{path.suffix}, or the encoding it really has"
+        convert = f"{command('iconv', '-f', 'LATIN1', '-t', 'UTF-8', path)} > NEW{path.suffix}"
+        fix = f"save it as UTF-8: {convert}, or the encoding it really has"
         raise PromptError(what, fix=fix) from error
 
 
 def _read_lines(path: Path) -> list[str]:
-    return _read_text(path).split("\n")
+    return split_lines(_read_text(path))
 
 
 def _read_csv(path: Path) -> list[Any]:
@@ -212,7 +214,9 @@ def _read_parquet(path: Path) -> list[Any]:
 def _read_hub(name: str) -> list[Any]:
     datasets = _needs("datasets")
     try:
-        parts = list(datasets.load_dataset(name).values())
+        hub_id = parse(name)
+        asked = (name, None) if hub_id is None else (hub_id.repository, hub_id.revision)
+        parts = list(datasets.load_dataset(asked[0], revision=asked[1]).values())
     except (datasets.exceptions.DatasetsError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         what = f"the data set {name} could not be loaded from the Hugging Face hub: {reason}"

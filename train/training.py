@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import command
 from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
 from pahi_rt.train.initialisation import Pooled, build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
@@ -87,7 +88,7 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
         return Run(path, kind, recipe, {}), None
     run = open_run(path)
     if run.kind != kind:
-        fix = f"pahi-rt train {run.kind} --resume -o {path}"
+        fix = command("pahi-rt", "train", run.kind, "--resume", "-o", path)
         raise PahiError(f"the run in {path} trains {run.kind}, not {kind}", fix=fix)
     recipe = recipe or run.recipe
     names = [name for name in differing(recipe, run.recipe) if name not in FREE]

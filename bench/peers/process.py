@@ -14,6 +14,7 @@ from typing import Any
 
 from pahi_rt.cache import cache_folder
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import command
 
 HERE = Path(__file__).parent
 
@@ -69,7 +70,9 @@ class Process:
                 return answer
         self.end()
         last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
-        raise PahiError(f"{self._peer.name} failed: {last[-600:]}", fix=f"run {HERE / self._peer.program} by hand")
+        raise PahiError(
+            f"{self._peer.name} failed: {last[-600:]}", fix=f"run {command(HERE / self._peer.program)} by hand"
+        )
 
 
 def _find_python(pins: str | None) -> Path:

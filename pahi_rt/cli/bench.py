@@ -10,8 +10,9 @@ import typer
 from pahi_rt.cli import messages
 from pahi_rt.cli.evaluate import run_evaluation
 from pahi_rt.cli.extras import load
-from pahi_rt.cli.options import BundleName, Debug, Json
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
+from pahi_rt.errors import PahiError
+from pahi_rt.files import explain
 from pahi_rt.runtimes import NAMES
 
 app = typer.Typer(name="bench", help="The paper's two tables: how good a bundle is, and how fast here.")
@@ -38,7 +39,10 @@ def table2(
     batches: Annotated[str, typer.Option(metavar="N,N", help="Pictures at once, for pictures per second.")] = "1,2,4,8",
     scored: Annotated[int, typer.Option(min=0, help="Test prompts that each row is scored on.")] = 320,
     force: Annotated[bool, typer.Option("--force", help="Measure although the machine is busy.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON to this file.")] = None,
+    output: Annotated[
+        Path | None,
+        PathOption("-o", "--output", metavar="FILE", help="Also write the JSON to this file."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -70,7 +74,7 @@ def _write(report: dict[str, Any], path: Path | None) -> None:
     try:
         load("pahi_rt.bench.report", extra="bench").write(report, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}", fix="choose another --output") from error
+        raise explain(error, path or Path(), "or choose another --output") from error
 
 
 def format_report(report: dict[str, Any]) -> list[str]:

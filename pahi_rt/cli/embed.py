@@ -9,7 +9,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import load
-from pahi_rt.cli.options import BundleName, Debug, Json
+from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 
 app = typer.Typer(name="embed", help="Put a bundle where other programs run it.")
 
@@ -22,7 +22,7 @@ def _embed() -> None:
 @app.command()
 def triton(
     bundle: BundleName,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="REPO", help="The folder to write.")],
+    output: Annotated[Path, PathOption("-o", "--output", metavar="REPO", help="The folder to write.")],
     runtime: Annotated[str, typer.Option(help="Of the graph: python, onnxruntime or tensorrt.")] = "python",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 1,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the bundle's best).")] = None,

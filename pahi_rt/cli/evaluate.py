@@ -11,7 +11,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import load
-from pahi_rt.cli.options import Debug, Json
+from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption
 
 if TYPE_CHECKING:
     from pahi_rt.train.report import Report
@@ -21,17 +21,26 @@ T = TypeVar("T")
 
 def evaluate(
     targets: Annotated[
-        list[str], typer.Argument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or a bundle.")
+        list[str],
+        NameArgument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or a bundle."),
     ],
     seeds: Annotated[int, typer.Option(min=2, help="Pictures of each prompt that are scored.")] = 5,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts of each group (all).")] = None,
-    recipe: Annotated[str | None, typer.Option(help="What a bundle's prior was trained with (of its name).")] = None,
-    encoder: Annotated[str | None, typer.Option(help="A CLIP to measure diversity in: a folder or a hub id.")] = None,
+    recipe: Annotated[
+        str | None,
+        NameOption(metavar="RECIPE", help="What a bundle's prior was trained with (of its name)."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        NameOption(metavar="MODEL", help="A CLIP to measure diversity in: a folder or a hub id."),
+    ] = None,
     scorers: Annotated[
-        list[str] | None, typer.Option("--scorer", metavar="SPEC", help="A scorer to report besides the recipe's.")
+        list[str] | None,
+        NameOption("--scorer", metavar="SPEC", help="A scorer to report besides the recipe's."),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="The scorer that chooses the best of 4 (the recipe's first).")
+        str | None,
+        NameOption(metavar="SPEC", help="The scorer that chooses the best of 4 (the recipe's first)."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

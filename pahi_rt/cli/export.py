@@ -9,26 +9,27 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import load
-from pahi_rt.cli.options import Debug, Json
+from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption, PathOption
 from pahi_rt.manifest import PRECISIONS
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A diffusers pipeline: a folder or a hub id.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
+    model: Annotated[str, NameArgument(metavar="MODEL", help="A diffusers pipeline: a folder or a hub id.")],
+    output: Annotated[Path, PathOption("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
     steps: Annotated[str, typer.Option(help="Numbers of denoising steps, a graph for each.")] = "1,2",
     prior: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind.")
+        list[Path] | None,
+        PathOption(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind."),
     ] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="An autoencoder in place of the model's own."),
+        NameOption(metavar="MODEL", help="An autoencoder in place of the model's own."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; the bundle's default first.")] = "fp32",
     calibration: Annotated[
         str | None,
-        typer.Option(metavar="PROMPTS", help="What int8 is calibrated with, a file or a name as for `train`."),
+        NameOption(metavar="PROMPTS", help="What int8 is calibrated with, a file or a name as for `train`."),
     ] = None,
     min_psnr: Annotated[
         float | None,

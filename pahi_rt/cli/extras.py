@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from pahi_rt.cache import lend_cache
 from pahi_rt.errors import PahiError
 
 
 def load(module: str, extra: str) -> ModuleType:
     """Import a module of pahi-rt. Raises PahiError that names the extra whose packages it lacks."""
+    lend_cache()  # what it imports looks for a cache too
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import sys
 import time
@@ -15,7 +14,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import each_ends_at_once, ends_at_once
-from pahi_rt.cli.options import Debug, Json, expand
+from pahi_rt.cli.options import Debug, Json, NameOption, PathOption, expand
 from pahi_rt.cli.written import STANDARD_OUTPUT, StandardOutput, Written, write_each, write_grid
 from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.terminal import command
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 _DEFAULT = "emoji"
 _LONGEST_ECHO = 60
-_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def generate(
@@ -35,7 +33,10 @@ def generate(
     count: Annotated[int | None, typer.Option("-n", "--count", help="Pictures of each prompt (1).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture (random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (1).")] = None,
-    bundle: Annotated[str | None, typer.Option(help=f"Name, folder, .zip or hub:owner/name@rev ({_DEFAULT}).")] = None,
+    bundle: Annotated[
+        str | None,
+        NameOption(metavar="BUNDLE", help=f"Name, folder, .zip or hub:owner/name@rev ({_DEFAULT})."),
+    ] = None,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, w16, w8, int8 or fp16 (the bundle's first).")] = None,
@@ -44,7 +45,7 @@ def generate(
     output: Annotated[str | None, typer.Option("-o", "--output", help="A .png file, a folder (here), or -.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write one file, with a row for each prompt.")] = False,
     file: Annotated[str | None, typer.Option("--prompts", help="File with a prompt on each line, or -.")] = None,
-    like: Annotated[Path | None, typer.Option(parser=expand, metavar="FILE", help="A PNG to draw again.")] = None,
+    like: Annotated[Path | None, PathOption(metavar="FILE", help="A PNG to draw again.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show the pictures in the terminal.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files instead of numbering them.")] = False,
     as_json: Json = False,
@@ -96,12 +97,14 @@ def read_prompts(prompts: Sequence[str] | None, file: str | None) -> list[str]:
 
 
 def _read_lines(file: str) -> list[str]:
+    from pahi_rt.tokenizer import split_lines
+
     name = "standard input" if file == "-" else file
     try:
         raw = sys.stdin.buffer.read() if file == "-" else expand(file).read_bytes()
-        lines = _LINE_END.split(raw.decode("utf-8-sig"))
+        lines = split_lines(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        number = len(_LINE_END.split(error.object[: error.start].decode("latin-1")))
+        number = len(split_lines(error.object[: error.start].decode("latin-1")))
         raise PromptError(f"line {number} of {name} is not valid UTF-8", fix="convert it to UTF-8") from error
     except OSError as error:
         raise PromptError(f"{name} cannot be read: {error.strerror or error}", fix="check the path") from error
@@ -222,7 +225,9 @@ def _name_unknown_words(bundle: Bundle, prompts: Sequence[str]) -> None:
         {word: near for prompt in prompts for word, near in vocabulary.unknown(prompt).items()} if vocabulary else {}
     )
     for word, near in unknown.items():
-        advice = f"try {', '.join(near)}" if near else f"see `pahi-rt bundles show {bundle.manifest.name}`"
+        advice = (
+            f"try {', '.join(near)}" if near else f"see `{command('pahi-rt', 'bundles', 'show', bundle.manifest.name)}`"
+        )
         messages.note(f"{bundle.manifest.name} does not know {word[:_LONGEST_ECHO]!r}; {advice}")
 
 

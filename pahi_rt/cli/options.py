@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,13 +36,15 @@ def expand_name(text: str) -> str:
     return _HOME.sub(lambda found: str(expand(found[0])), text)
 
 
+PathOption = partial(typer.Option, parser=expand)
+NameOption = partial(typer.Option, parser=expand_name)
+NameArgument = partial(typer.Argument, parser=expand_name)
+
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="PAHI_DEBUG", callback=_remember, help="Show the traceback of an error.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 BundleName = Annotated[
     str,
-    typer.Argument(
-        parser=expand_name, metavar="BUNDLE", help="A built-in name, a folder, a .zip, or hub:owner/name@rev."
-    ),
+    NameArgument(metavar="BUNDLE", help="A built-in name, a folder, a .zip, or hub:owner/name@rev."),
 ]

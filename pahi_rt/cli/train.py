@@ -10,7 +10,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import load
-from pahi_rt.cli.options import Debug, Json
+from pahi_rt.cli.options import Debug, Json, NameOption, PathOption
 
 if TYPE_CHECKING:
     from pahi_rt.train.loop import Outcome
@@ -28,10 +28,14 @@ class Kind(str, Enum):
 
 def train(
     kind: Annotated[Kind, typer.Argument(metavar="hi|pahi", help="One Gaussian for all prompts, or one for each.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The folder of the run.")],
-    recipe: Annotated[str | None, typer.Option(help="A recipe's name, such as emoji or sd-turbo, or a file.")] = None,
+    output: Annotated[Path, PathOption("-o", "--output", metavar="RUN", help="The folder of the run.")],
+    recipe: Annotated[
+        str | None,
+        NameOption(metavar="RECIPE", help="A recipe's name, such as emoji or sd-turbo, or a file."),
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
+        list[str] | None,
+        NameOption("--set", metavar="KEY=VALUE", help="Change one setting of the recipe."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
     as_json: Json = False,

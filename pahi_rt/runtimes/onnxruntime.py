@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pahi_rt.bundle import Bundle, Graph, OpenGraph
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
+from pahi_rt.machine import check_threads
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.pictures import check_pictures
@@ -174,15 +175,14 @@ def require_onnxruntime() -> Any:
 
 
 def session_options(threads: int | None = None, flavour: str = "onnxruntime") -> Any:
-    """What every session here is opened with. Raises RuntimeUnavailable for no threads."""
+    """What every session here is opened with. Raises RuntimeUnavailable for no threads, or too many."""
     options = require_onnxruntime().SessionOptions()
     # What it would log on standard error is what it raises.
     options.log_severity_level = _NOTHING_BUT_FATAL
     for key, value in {**_SLEEP_AFTERWARDS, **_ONNX_ONLY, **PROVIDERS[flavour].session}.items():
         options.add_session_config_entry(key, value)
     if threads is not None:
-        if threads < 1:
-            raise RuntimeUnavailable(f"cannot run on {threads} threads", fix="use --threads 1 or more")
+        check_threads(threads)
         options.intra_op_num_threads = threads
     return options
 

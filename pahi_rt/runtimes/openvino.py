@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.machine import check_threads
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.pictures import check_pictures
@@ -98,8 +99,8 @@ def require_openvino() -> Any:
 
 
 def _properties(arithmetic: str, threads: int | None) -> dict[str, Any]:
-    if threads is not None and threads < 1:
-        raise RuntimeUnavailable(f"cannot run on {threads} threads", fix="use --threads 1 or more")
+    if threads is not None:
+        check_threads(threads)
     limit = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
     return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic, **limit}
 

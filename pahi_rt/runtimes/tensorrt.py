@@ -20,8 +20,10 @@ from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.files import write_whole
 from pahi_rt.manifest import STRENGTH
+from pahi_rt.output import slug
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.terminal import command
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 INSTALL = {
@@ -209,12 +211,14 @@ def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> 
     for engine, reason in zip(built, reasons, strict=True):
         if reason is None:
             return engine
-    copy = f"my-{bundle.manifest.name}"
-    first, path = (f"cp -r {bundle.path} {copy} && ", copy) if is_managed(bundle.path) else ("", bundle.path)
-    gpu = "" if flavour == "tensorrt" else f" --compute-capability {capability}"
+    copy = f"my-{slug(bundle.manifest.name)}"
+    is_fixed = is_managed(bundle.path)
+    first = command("cp", "-r", bundle.path, copy) + " && " if is_fixed else ""
+    gpu = () if flavour == "tensorrt" else ("--compute-capability", capability)
+    options = ("--engine", flavour, "--precision", graph.precision, *gpu)
     raise RuntimeUnavailable(
         f"no {flavour} plan of bundle {bundle.manifest.name!r} fits: {next(filter(None, reasons), 'none was built')}",
-        fix=f"{first}pahi-rt build {path} --engine {flavour} --precision {graph.precision}{gpu}",
+        fix=first + command("pahi-rt", "build", copy if is_fixed else bundle.path, *options),
     )
 
 

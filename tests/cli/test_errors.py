@@ -46,6 +46,7 @@ def assert_problem(result: Result, what: str) -> None:
         (["a cat", "--prior-strength", "1.5"], "no prior strength: 1.5"),
         (["a cat", "--prior", "gaussian", "--prior-strength", "1"], "a strength of 1 needs a prior"),
         (["a cat", "--threads", "0"], "cannot run on 0 threads"),
+        (["a cat", "--threads", "2000"], "cannot run on 2000 threads"),
         (["a cat", "--runtime", "abacus"], "there is no runtime 'abacus'"),
         (["a cat", "--bundle", "nothing"], "there is no bundle 'nothing'"),
         (["a cat", "--bundle", ""], "there is no bundle ''"),

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import pahi_rt.bundle
 from pahi_rt import __version__
+from pahi_rt.cli import bench, build, bundles, embed, evaluate, export, generate, inspect, train
+from pahi_rt.cli.options import expand_name
 from pahi_rt.errors import BundleError
 
 ROOT = Path(__file__).parents[2]
@@ -89,3 +93,45 @@ def test_a_closed_pipe_is_no_crash(contract: Path) -> None:
     command = f"{sys.executable} -c 'from pahi_rt.cli import main; main()' inspect {contract} | true"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+PATHS: dict[Callable[..., None], list[str]] = {
+    generate.generate: ["bundle", "like"],
+    inspect.inspect: ["bundle"],
+    bundles.show: ["bundle"],
+    export.export: ["model", "output", "prior", "decoder", "calibration"],
+    build.build: ["bundle"],
+    embed.triton: ["bundle", "output"],
+    train.train: ["output", "recipe", "settings"],
+    evaluate.evaluate: ["targets", "recipe", "encoder", "scorers", "judge"],
+    bench.table1: ["bundle"],
+    bench.table2: ["bundle", "output"],
+}
+
+
+@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, names in PATHS.items() for name in names])
+def test_every_path_may_begin_with_a_tilde(
+    verb: Callable[..., None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (option,) = get_type_hints(verb, include_extras=True)[name].__metadata__
+    assert str(option.parser("~/x")) == "/home/me/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("~", "/home/me"),
+        ("~/x", "/home/me/x"),
+        ("pickscore:~/x", "pickscore:/home/me/x"),
+        ("generator.source=~/x", "generator.source=/home/me/x"),
+        ('key="~/x"', 'key="/home/me/x"'),
+        ("owner/name", "owner/name"),
+        ("hub:owner/name@a~b", "hub:owner/name@a~b"),
+        ("backup~", "backup~"),
+        ("./~/x", "./~/x"),
+    ],
+)
+def test_a_tilde_in_a_name(text: str, expanded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_name(text) == expanded

@@ -198,7 +198,7 @@ def fake_datasets(load: Callable[[str], Any]) -> ModuleType:
 
 
 def test_pick_a_pic_is_the_distinct_captions_of_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> dict[str, Part]:
+    def load(name: str, revision: str | None) -> dict[str, Part]:
         assert name == "yuvalkirstain/pickapic_v1_no_images"
         return {"train": Part(["a fox", "a cat", "a fox"]), "test_unique": Part(["A cat", "a dog"])}
 
@@ -207,7 +207,7 @@ def test_pick_a_pic_is_the_distinct_captions_of_all_its_parts(monkeypatch: pytes
 
 
 def test_a_data_set_that_cannot_be_had_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> object:
+    def load(name: str, revision: str | None) -> object:
         raise ConnectionError(f"Couldn't reach '{name}' on the Hub\nand more")
 
     monkeypatch.setitem(sys.modules, "datasets", fake_datasets(load))

@@ -32,6 +32,7 @@ import torch
 from torch import nn
 from transformers import CLIPTokenizer
 
+from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 from pahi_rt.train.emoji import (
     autoencoder,
@@ -305,7 +306,7 @@ def main() -> int:
         for stage in STAGES if args.stage == "all" else (args.stage,):
             getattr(recipe, stage)()
     except PahiError as error:
-        print(f"error: {error.what}\nfix: {error.fix}", file=sys.stderr)
+        messages.problem(error)
         return 1
     return 0
 
