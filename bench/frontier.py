@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt import PahiError
+from pahi_rt.cache import lend_cache
 from pahi_rt.cli import messages
 
 Rows = list[dict[str, Any]]
@@ -67,6 +68,7 @@ def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Write the plot. PahiError without matplotlib."""
+    lend_cache()
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

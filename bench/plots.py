@@ -9,6 +9,7 @@ from typing import Any
 
 from pahi_rt.bench.markdown import Report, hardware, scorers_of, working
 from pahi_rt.bench.parts import COMPONENTS
+from pahi_rt.cache import lend_cache
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
 
@@ -20,6 +21,7 @@ MARKERS = {1: "o", 2: "s"}
 
 def draw(report: Report, path: Path, digest: str) -> None:
     """Write the plot of a report of `table2` or of `peers`, with its `digest`. PahiError without matplotlib."""
+    lend_cache()
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pahi_rt.errors import OutputError
 
-_HOME = "XDG_CACHE_HOME"
+_CACHE = "XDG_CACHE_HOME"
 
 _logger = logging.getLogger(__name__)
 
@@ -35,23 +35,34 @@ def make_private(folder: Path) -> None:
 
 
 def lend_cache() -> None:
-    """Where there is no cache in a home, have other libraries of this process use ours too. Raises OutputError."""
-    if not os.environ.get(_HOME) and _home_cache() is None:
-        os.environ[_HOME] = str(_cache_home())
+    """Where there is no cache in a home, have other libraries of this process use ours, and as their home if there is
+    none at all: some cannot be imported without. Raises OutputError.
+    """
+    if not os.environ.get(_CACHE) and _home_cache() is None:
+        os.environ[_CACHE] = str(_cache_home())
+    if _home() is None:
+        os.environ["HOME"] = str(_private_folder())
 
 
 def _cache_home() -> Path:
-    given = os.environ.get(_HOME)
+    given = os.environ.get(_CACHE)
     return Path(given) if given else _home_cache() or _private_folder()
 
 
 def _home_cache() -> Path | None:
-    try:
-        folder = Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry in passwd
+    home = _home()
+    if home is None:
         return None
+    folder = home / ".cache"
     nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     return folder if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else None
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        return None
 
 
 def _private_folder() -> Path:
@@ -60,7 +71,7 @@ def _private_folder() -> Path:
         known = sorted(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
         folder = next((place for place in known if _is_ours(place)), None) or Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
-        raise OutputError(f"no folder can be written for a cache: {error}", fix=f"set {_HOME} to one") from error
+        raise OutputError(f"no folder can be written for a cache: {error}", fix=f"set {_CACHE} to one") from error
     _tell(folder)
     return folder
 
@@ -73,4 +84,4 @@ def _is_ours(folder: Path) -> bool:
 
 @functools.cache  # once in a process
 def _tell(folder: Path) -> None:
-    _logger.warning("there is no home to keep a cache in: it is %s; set %s to have it elsewhere", folder, _HOME)
+    _logger.warning("there is no home to keep a cache in: it is %s; set %s to have it elsewhere", folder, _CACHE)

@@ -35,8 +35,10 @@ def test_in_the_home(temporary: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert cache_folder("bundles") == tmp_path / ".cache" / "pahi-rt" / "bundles"
     assert not list(temporary.iterdir())
+    monkeypatch.setenv("HOME", "unchanged")
     lend_cache()
     assert "XDG_CACHE_HOME" not in os.environ
+    assert os.environ["HOME"] == "unchanged"
 
 
 @pytest.mark.parametrize("home", ["none", "a file", "read-only"])
@@ -61,8 +63,10 @@ def test_without_a_home_it_is_a_private_temporary_folder(
 
 def test_other_libraries_use_it_too(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "")  # so that it is put back afterwards
+    monkeypatch.setenv("HOME", "")
     lend_cache()
-    assert Path(os.environ["XDG_CACHE_HOME"]).parent == temporary
+    (private,) = temporary.iterdir()
+    assert (os.environ["XDG_CACHE_HOME"], os.environ["HOME"]) == (str(private), str(private))
 
 
 @pytest.mark.parametrize("trap", ["link", "open to others"])

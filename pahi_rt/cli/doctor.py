@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pahi_rt.cli import messages
+from pahi_rt.cli.interrupts import ends_at_once
 from pahi_rt.cli.options import Debug, Json
 from pahi_rt.errors import PahiError
 
@@ -35,7 +36,8 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     from pahi_rt.machine import cpu_name
     from pahi_rt.runtimes import NAMES
 
-    findings = [examine(name) for name in NAMES if name != "auto"]
+    with ends_at_once():
+        findings = [examine(name) for name in NAMES if name != "auto"]
     if as_json:
         messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
     else:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pahi_rt.bundle import Bundle, Graph, OpenGraph
-from pahi_rt.cache import cache_folder, make_private
+from pahi_rt.cache import cache_folder, lend_cache, make_private
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
 from pahi_rt.manifest import STRENGTH
@@ -167,6 +167,7 @@ class OnnxRuntime:
 
 def require_onnxruntime() -> Any:
     """The module, imported when it is first needed. Raises RuntimeUnavailable."""
+    lend_cache()  # it keeps an id of the machine in a home, and logs where it cannot
     try:
         return import_module("onnxruntime")
     except ImportError as error:

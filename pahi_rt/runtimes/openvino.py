@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pahi_rt.bundle import Bundle
+from pahi_rt.cache import lend_cache
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
 from pahi_rt.manifest import STRENGTH
@@ -90,6 +91,7 @@ class OpenVinoRuntime:
 
 def require_openvino() -> Any:
     """The module, imported when it is first needed. Raises RuntimeUnavailable."""
+    lend_cache()  # it cannot be imported without a home
     try:
         return import_module("openvino")
     except ImportError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,3 +136,21 @@ def test_every_path_may_begin_with_a_tilde(
 def test_a_tilde_in_a_name(text: str, expanded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert expand_name(text) == expanded
+
+
+def test_a_user_without_a_home(
+    run, here: Path, contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    shutil.make_archive("contract", "zip", contract)
+    result = run("generate", "a cat", "--bundle", "contract.zip", "-o", "cat.png")
+    assert result.exit_code == 0, result.stderr
+    (private,) = tmp_path.glob("pahi-rt-*")
+    assert result.stderr.startswith(f"note: there is no home to keep a cache in: it is {private}; set XDG_CACHE_HOME")
+    assert (here / "cat.png").is_file()
