@@ -110,20 +110,26 @@ def _install(bundle: Bundle, folder: Path, engines: Sequence[Engine]) -> None:
     kept = tuple(engine for engine in bundle.manifest.engines if engine.file not in replaced)
     records = {name: record for name, record in bundle.manifest.files.items() if name not in replaced}
     write_whole(folder / INSTALLED, json.dumps(sorted(replaced)))
-    write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
-    for engine in engines:
-        built = folder / Path(engine.file).name
-        records[engine.file] = file_record(built)
-        os.replace(built, bundle.path / engine.file)
-    write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))
+    try:
+        write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
+        for engine in engines:
+            built = folder / Path(engine.file).name
+            records[engine.file] = file_record(built)
+            os.replace(built, bundle.path / engine.file)
+        write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))
+    except BaseException:
+        _remove_unlisted(bundle.path, folder)
+        raise
 
 
 def _settle(left: Scratch) -> bool:
-    """Plans that a build has put in their place and was cut off before it listed them: nothing uses them."""
-    folder = left.path.parent
-    with suppress(FileNotFoundError):
-        installed = json.loads((left.path / INSTALLED).read_bytes())
-        for name in set(installed) - open_bundle(folder).manifest.files.keys():
-            if not (left.path / Path(name).name).exists():
-                (folder / name).unlink(missing_ok=True)
+    _remove_unlisted(left.path.parent, left.path)
     return False
+
+
+def _remove_unlisted(bundle: Path, folder: Path) -> None:
+    """Plans that a build has put in their place, or was about to replace, and did not list: nothing uses them."""
+    with suppress(FileNotFoundError):
+        installed = json.loads((folder / INSTALLED).read_bytes())
+        for name in set(installed) - open_bundle(bundle).manifest.files.keys():
+            (bundle / name).unlink(missing_ok=True)

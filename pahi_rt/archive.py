@@ -144,9 +144,9 @@ def _unpack(archive: zipfile.ZipFile, path: Path) -> Path:
     raw = _read(archive, prefix + MANIFEST, MAX_MANIFEST, path)
     manifest = read_manifest(raw, f"{path}/{prefix}{MANIFEST}")
     folder = cache_folder("bundles", hashlib.sha256(raw).hexdigest())
+    sweep(folder.parent)
     if not _is_whole(folder, manifest):
         make_private(folder.parent)
-        sweep(folder.parent)
         _check_sizes(manifest, path, folder.parent)
         _extract(archive, path, prefix, manifest, raw, folder)
     return folder

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Bundle, open_bundle, verify
+from pahi_rt.bundle import Bundle, Manifest, open_bundle, verify
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export import engines
 from pahi_rt.export.engines import add_engines
@@ -83,3 +86,82 @@ def test_a_bundle_in_the_cache_is_left_alone(folder: Path, tmp_path: Path, monke
     shutil.copytree(folder, cached)
     with pytest.raises(BundleError, match="or of a cache"):
         add_engines(str(cached), SETTINGS)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pahi_rt.export.engines import add_engines
+from pahi_rt.export.tensorrt import PlanSettings
+folder, moment, writes = sys.argv[1], int(sys.argv[2]), 0
+def count(event, arguments):
+    global writes
+    written = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+    written |= event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    if written and folder in str(arguments[0]):
+        writes += 1
+        if writes == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+add_engines(Path(folder), PlanSettings(compute_capabilities=("86", "120"), batch=(1, 1, 2)))
+print(writes)
+"""
+
+
+def build_until(folder: Path, moment: int) -> subprocess.CompletedProcess[str]:
+    """A build that is killed before its write number `moment`, or says how many there were."""
+    words = [sys.executable, "-c", KILLED, str(folder), str(moment)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True])
+def test_a_bundle_is_whole_whenever_a_build_is_killed(again: bool, folder: Path, tmp_path: Path) -> None:
+    """At ten moments, of the first build and of one that replaces its plans."""
+    if again:
+        add_engines(folder, SETTINGS)
+    names = sorted(os.listdir(folder))
+    shutil.copytree(folder, tmp_path / "whole")
+    writes = int(build_until(tmp_path / "whole", 0).stdout)
+    assert writes > 20
+    for number in range(10):
+        place = tmp_path / f"bundle-{number}"
+        shutil.copytree(folder, place)
+        done = build_until(place, 1 + number * (writes - 1) // 9)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        verify(open_bundle(place))
+        built = add_engines(place, SETTINGS)
+        verify(built)
+        assert [engine.file for engine in built.manifest.engines] == PLANS
+        assert sorted(os.listdir(place)) == sorted({*names, "engines"})
+        assert sorted(f"engines/{name}" for name in os.listdir(place / "engines")) == sorted(PLANS)
+
+
+@pytest.mark.parametrize("built_before", [False, True])
+def test_a_build_that_fails_at_its_very_end(built_before: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plans are there, and the manifest that lists them cannot be written."""
+    if built_before:
+        add_engines(folder, SETTINGS)
+    write, left = engines.write_manifest, iter([True, False])
+
+    def fill(place: Path, manifest: Manifest) -> None:
+        if not next(left):
+            raise OSError(28, "No space left on device")
+        write(place, manifest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engines, "write_manifest", fill)
+        with pytest.raises(OutputError, match="No space left"):
+            add_engines(folder, SETTINGS)
+    verify(open_bundle(folder))
+    assert not os.listdir(folder / "engines")
+    verify(add_engines(folder, SETTINGS))
+
+
+def test_a_plan_of_the_users_is_left_alone(folder: Path) -> None:
+    (folder / "engines").mkdir()
+    (folder / PLANS[0]).write_text("hours of work")
+    with pytest.raises(OutputError, match="is there already, and the bundle does not list it"):
+        add_engines(folder, SETTINGS)
+    assert (folder / PLANS[0]).read_text() == "hours of work"
+    assert os.listdir(folder / "engines") == [Path(PLANS[0]).name]
