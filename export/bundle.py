@@ -49,6 +49,7 @@ from pahi_rt.export.trace import (
 )
 from pahi_rt.manifest import GAUSSIAN, PRECISIONS, PRIORS, is_safe_name
 from pahi_rt.noise import RECIPE
+from pahi_rt.train.loras import read_lora
 from pahi_rt.train.sources import find_model
 
 ROOM_FOR_GRAPHS = 64 * 2**20
@@ -70,6 +71,8 @@ def export_bundle(
     precisions: Sequence[str] = ("fp32",),
     priors: Sequence[str | Path] = (),
     decoder: str | Path | None = None,
+    variant: str | None = None,
+    loras: Sequence[str | Path] = (),
     size: tuple[int, int] | None = None,
     opset: int = PORTABLE_OPSET,
     calibration: str | Path | None = None,
@@ -84,10 +87,11 @@ def export_bundle(
 
     `priors` are checkpoints of `pahi-rt train`, an HI, a PAHI or both: then there is a graph for each number of steps
     and each prior, and none without. `decoder` is an autoencoder, a folder or hub id, that takes the place of the
-    model's own, and `size` the pictures' height and width in pixels, if not those that the model was trained at. The
-    first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default. Of `calibration`,
-    prompts of the kind that the model is for (a source as for `load_split`), int8 takes its ranges. Graphs of fewer
-    bits must come as near to PyTorch fp32 as their precision asks for, or as `min_psnr` does, in dB.
+    model's own. `variant` chooses among the weights that the model has, such as "fp16", and `loras` are files to fuse
+    into them, each FILE or FILE:SCALE. `size` is the pictures' height and width in pixels, if not those that the model
+    was trained at. The first of `precisions`, which `pahi_rt.export.precision` describes, is the bundle's default. Of
+    `calibration`, prompts of the kind that the model is for (a source as for `load_split`), int8 takes its ranges.
+    Graphs of fewer bits must come as near to PyTorch fp32 as their precision asks for, or as `min_psnr` does, in dB.
     `extra_files` (name in the bundle -> file) are copied along, and `vocabulary` names the one of them that lists the
     words the model knows.
 
@@ -98,17 +102,21 @@ def export_bundle(
     settings = ExportSettings(tuple(steps), tuple(precisions), opset, load_calibration(calibration), min_psnr)
     _check_extras(extras, vocabulary)
     with building(output, BUNDLE, overwrite=overwrite, resume=True) as scratch:
-        folder = find_model(model)
+        # Once: what a branch of the hub holds may change.
+        folder = find_model(model, variant)
+        other = None if decoder is None else find_model(decoder)
+        added = [read_lora(lora) for lora in loras]
         stages, journal = Stages(scratch, on_stage), Journal(scratch, scratch.with_name("journal.json"))
-        load = partial(load_model, folder, [Path(prior) for prior in priors], decoder, size)
-        generator, autoencoder = describe_components(model, decoder)
+        checkpoints = [Path(prior) for prior in priors]
+        load = partial(load_model, folder, checkpoints, other, size, variant=variant, loras=added)
+        generator, autoencoder = describe_components(folder, other, variant, added)
 
         def prepare(loaded: Model) -> TokenizerSpec:
-            checkpoints = [describe_prior(path) for path in loaded.checkpoints.values()]
-            configs = hash_files(settings_files(folder, decoder))
+            described = [describe_prior(path) for path in loaded.checkpoints.values()]
+            configs = hash_files(settings_files(folder, other))
             # Precisions are entries of the journal.
             shared = settings.steps, settings.opset, settings.calibration, settings.min_psnr
-            journal.begin(_key(generator, autoencoder, configs, checkpoints, size, shared, tool_versions()))
+            journal.begin(_key(generator, autoencoder, configs, described, size, shared, tool_versions()))
             _check_space(output, scratch, loaded, settings.precisions, extras)
             return save_tokenizer(folder, loaded.generator, scratch)
 

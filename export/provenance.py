@@ -5,44 +5,49 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pahi_rt import __version__
 from pahi_rt.bundle import Component
 from pahi_rt.machine import module_version
-from pahi_rt.train.sources import find_model
+from pahi_rt.train.loras import Lora
 from pahi_rt.train.weights import weight_files
 
 TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 UNKNOWN = "unknown"
 
 
-def describe_components(model: str | Path, decoder: str | Path | None = None) -> tuple[Component, Component]:
-    """The generator (text encoders and UNet) and the autoencoder of `model`, or `decoder` in the autoencoder's place.
+def describe_components(
+    model: Path, decoder: Path | None = None, variant: str | None = None, loras: Sequence[Lora] = ()
+) -> tuple[Component, Component]:
+    """The generator (text encoders, UNet and what is fused into them) and the autoencoder of a model.
 
-    Both are folders or hub ids. Raises PahiError if they cannot be found.
+    `model` and `decoder`, an autoencoder in its own's place, are folders that `find_model` gave. Raises ModelError for
+    weights that are not there.
     """
-    folder = find_model(model)
-    parts = [folder / part for part in ("text_encoder", "text_encoder_2", "unet") if (folder / part).is_dir()]
-    generator = _describe(model, folder, [file for part in parts for file in weight_files(part)])
+    parts = [model / part for part in ("text_encoder", "text_encoder_2", "unet") if (model / part).is_dir()]
+    files = [file for part in parts for file in weight_files(part, variant)]
+    generator = _describe(model, [*files, *(lora.path for lora in loras)])
+    generator = replace(generator, id=" + ".join([generator.id, *map(str, loras)]))
     if decoder is not None:
-        folder = find_model(decoder)
-        return generator, _describe(decoder, folder, weight_files(folder))
-    autoencoder = _describe(model, folder, weight_files(folder / "vae"))
+        return generator, _describe(decoder, weight_files(decoder))
+    autoencoder = _describe(model, weight_files(model / "vae", variant))
     return generator, replace(autoencoder, id=f"{autoencoder.id}/vae")
 
 
-def _describe(source: str | Path, folder: Path, weights: Iterable[Path]) -> Component:
-    name = folder.resolve().name if Path(source).is_dir() else str(source)
-    revision = folder.name if folder.parent.name == "snapshots" else "local"
-    return Component(name, revision, hash_files(weights), read_licence(folder))
+def _describe(folder: Path, weights: Iterable[Path]) -> Component:
+    if folder.parent.name != "snapshots":
+        return Component(folder.resolve().name, "local", hash_files(weights), read_licence(folder))
+    # The hub's cache: models--owner--name/snapshots/COMMIT.
+    name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return Component(name, folder.name, hash_files(weights), read_licence(folder))
 
 
-def settings_files(folder: Path, decoder: str | Path | None = None) -> list[Path]:
+def settings_files(model: Path, decoder: Path | None = None) -> list[Path]:
     """All files of a diffusers model, and of the decoder in its own's place, that hold no weights but decide too."""
-    folders = [folder] if decoder is None else [folder, find_model(decoder)]
+    folders = [model] if decoder is None else [model, decoder]
     return sorted(path for place in folders for kind in ("*.json", "*.txt") for path in place.rglob(kind))
 
 

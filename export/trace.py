@@ -44,6 +44,7 @@ from pahi_rt.export.weights import WeightsFile, store_weights
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator, load_generator
+from pahi_rt.train.loras import Lora
 from pahi_rt.train.priors import Prior, check_fit, find_prior, load_prior
 
 STEMS = {1: "one-step", 2: "two-step", 3: "three-step", 4: "four-step"}
@@ -206,14 +207,20 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def load_model(
-    folder: Path, priors: Sequence[Path], decoder: str | Path | None = None, size: tuple[int, int] | None = None
+    folder: Path,
+    priors: Sequence[Path],
+    decoder: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    variant: str | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Model:
-    """The diffusers model in `folder` and the checkpoints `priors`; `decoder` and `size` as for `load_generator`.
+    """The diffusers model in `folder` and the checkpoints `priors`; the rest as for `load_generator`.
 
     Raises PahiError for a model that cannot be loaded, a prior that cannot be read or does not fit it, or two of one
     kind.
     """
-    generator = load_generator(folder, decoder, size)
+    generator = load_generator(folder, decoder, size, variant=variant, loras=loras)
     loaded: dict[str, Prior] = {}
     checkpoints: dict[str, Path] = {}
     for path in map(find_prior, priors):

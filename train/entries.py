@@ -83,6 +83,7 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
         recipe.generator,
         recipe.decoder,
         distinct([*trained, *recipe.scorers.evaluation, *scorers]),
+        variant=recipe.variant,
         steps=recipe.steps,
         device=device,
         checkpointing=False,

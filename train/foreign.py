@@ -70,7 +70,8 @@ def quiet_libraries() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with quiet_schedulers():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         diffusers_logging.set_verbosity(levels[0])

@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from pahi_rt.errors import ModelError
 from pahi_rt.tokenizer import check_prompts
 from pahi_rt.train.components import check_fit, load_components, load_decoder
+from pahi_rt.train.loras import Lora, fuse_loras
 from pahi_rt.train.registry import GUIDANCE_SCALE
 from pahi_rt.train.sampling import Schedule, make_schedule, sample_latents
 from pahi_rt.train.sources import find_model
@@ -245,18 +246,21 @@ def load_generator(
     size: tuple[int, int] | None = None,
     *,
     variant: str | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Generator:
     """The model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
 
     `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD), `size` is
     the pictures' height and width in pixels, if they are not to be those of the model's configuration. `variant`, such
     as "fp16", chooses among the weights that a model has; without it they are the full ones, or the only variant.
+    `loras` are added to the weights.
 
     Raises ModelError if a component is missing, unsupported, pickled, incomplete, or does not fit the others, and for a
     size that the model cannot draw.
     """
     folder = find_model(source, variant)
     parts = load_components(folder, variant)
+    fuse_loras(parts, loras)
     if decoder is not None:
         parts["vae"] = load_decoder(decoder)
         check_fit(folder, parts)

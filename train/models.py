@@ -73,14 +73,18 @@ def load_models(
     decoder: str | None,
     specs: Iterable[str],
     *,
+    variant: str | None = None,
     steps: int,
     device: torch.device,
     checkpointing: bool,
     stage: Timed,
 ) -> Models:
-    """Load what `generator`, `decoder` and `specs` name, onto `device`. Raises PahiError as their loaders do."""
+    """Load what `generator`, with weights of `variant`, `decoder` and `specs` name, onto `device`.
+
+    Raises PahiError as their loaders do.
+    """
     with stage("load generator"):
-        loaded = load_generator(generator, decoder).to(device)
+        loaded = load_generator(generator, decoder, variant=variant).to(device)
         loaded.schedule(steps)
     scorers: dict[str, Scorer] = {}
     for spec in specs:

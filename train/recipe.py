@@ -119,6 +119,8 @@ class Recipe:
     scorers: Scorers
     decoder: str | None = None
     """Folder or hub id of an autoencoder that replaces the pipeline's own."""
+    variant: str | None = None
+    """Weights to read where the generator has several, such as "fp16"."""
     steps: Annotated[int, Range(1, 4)] = 1
     """Sampling steps of the generator, L in eq. (1)."""
     prior: PriorSettings = PriorSettings()

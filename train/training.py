@@ -113,6 +113,7 @@ def _load_models(recipe: Recipe, processes: Processes, stage: Timed) -> Models:
         recipe.generator,
         recipe.decoder,
         [*recipe.scorers.train, *recipe.scorers.evaluation],
+        variant=recipe.variant,
         steps=recipe.steps,
         device=processes.device,
         checkpointing=recipe.optimisation.gradient_checkpointing,

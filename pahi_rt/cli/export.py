@@ -19,11 +19,18 @@ def export(
     steps: Annotated[str, typer.Option(help="Numbers of denoising steps, a graph for each.")] = "1,2",
     prior: Annotated[
         list[Path] | None,
-        PathOption(metavar="FILE", help="A prior of `pahi-rt train` to put in; one of each kind."),
+        PathOption(metavar="RUN|FILE", help="A prior of `pahi-rt train` to put in; one of each kind."),
     ] = None,
     decoder: Annotated[
         str | None,
         NameOption(metavar="MODEL", help="An autoencoder in place of the model's own."),
+    ] = None,
+    loras: Annotated[
+        list[str] | None,
+        NameOption("--lora", metavar="FILE[:SCALE]", help="A LoRA to fuse into the model; several add up."),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Weights to read where the model has several, such as fp16.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; the bundle's default first.")] = "fp32",
@@ -53,6 +60,8 @@ def export(
         precisions=tuple(precision.split(",")),
         priors=prior or (),
         decoder=decoder,
+        variant=variant,
+        loras=loras or (),
         size=parse_size(height, width),
         opset=opset,
         calibration=calibration,

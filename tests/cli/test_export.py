@@ -43,6 +43,8 @@ def test_defaults(run, request_made: dict[str, Any], contract: Path) -> None:
         "precisions": ("fp32",),
         "priors": (),
         "decoder": None,
+        "variant": None,
+        "loras": (),
         "size": None,
         "opset": 20,
         "calibration": None,
@@ -62,6 +64,11 @@ def test_options(run, request_made: dict[str, Any]) -> None:
 def test_priors(run, request_made: dict[str, Any]) -> None:
     run("export", "model", "-o", "out", "--prior", "runs/hi/prior.safetensors", "--prior", "pahi.safetensors")
     assert request_made["priors"] == [Path("runs/hi/prior.safetensors"), Path("pahi.safetensors")]
+
+
+def test_variant_and_loras(run, request_made: dict[str, Any]) -> None:
+    run("export", "model", "-o", "out", "--variant", "fp16", "--lora", "a.safetensors:0.5", "--lora", "b.safetensors")
+    assert (request_made["variant"], request_made["loras"]) == ("fp16", ["a.safetensors:0.5", "b.safetensors"])
 
 
 def test_size_and_opset(run, request_made: dict[str, Any]) -> None:

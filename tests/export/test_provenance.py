@@ -1,36 +1,52 @@
-"""What a bundle says of the tools that made it, wherever they came from."""
+"""Where the parts of a bundle come from: what is read and what is fused decide their hashes."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from pahi_rt.bench import machine
-from pahi_rt.export.provenance import TOOLS, UNKNOWN, tool_versions
-from pahi_rt.train.run import describe_environment
+from pahi_rt.export.provenance import describe_components, hash_files
+from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.train.loras import Lora
+from pahi_rt.train.weights import weight_files
 
-
-@pytest.fixture
-def onnxruntime_gpu(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The module onnxruntime as a GPU's user has it: of another distribution. Its version."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    known = importlib.metadata.version
-
-    def version(name: str) -> str:
-        if name in ("onnxruntime", "onnxruntime-gpu"):
-            raise importlib.metadata.PackageNotFoundError(name)
-        return known(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    return str(onnxruntime.__version__)
+COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
-def test_onnxruntime_may_come_under_any_name(onnxruntime_gpu: str) -> None:
-    versions = tool_versions()
-    assert versions["onnxruntime"] == onnxruntime_gpu
-    assert versions["torch"] == torch.__version__
-    assert UNKNOWN not in {versions[tool] for tool in TOOLS}
-    assert machine.describe()["onnxruntime"] == onnxruntime_gpu
-    assert describe_environment(torch.device("cpu"), 1, 0)["torch"] == torch.__version__
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_pipeline(tmp_path_factory.mktemp("hub") / "models--someone--a-model" / "snapshots" / COMMIT)
+
+
+def test_a_snapshot_of_the_hub_names_its_repository_and_commit(model: Path, tmp_path: Path) -> None:
+    generator, autoencoder = describe_components(model)
+    assert (generator.id, generator.revision) == ("someone/a-model", COMMIT)
+    assert (autoencoder.id, autoencoder.revision) == ("someone/a-model/vae", COMMIT)
+    shutil.copytree(model / "vae", tmp_path / "taesd")
+    _, other = describe_components(model, tmp_path / "taesd")
+    assert (other.id, other.revision, other.sha256) == ("taesd", "local", autoencoder.sha256)
+
+
+def test_loras_are_part_of_the_generator(model: Path, tmp_path: Path) -> None:
+    plain, autoencoder = describe_components(model)
+    loras = [Lora(tmp_path / "a.safetensors", 0.5), Lora(tmp_path / "b.safetensors")]
+    for number, lora in enumerate(loras):
+        save_file({"x": torch.full((1,), float(number))}, lora.path)
+    fused, same = describe_components(model, loras=loras)
+    assert fused.id == "someone/a-model + a.safetensors:0.5 + b.safetensors:1"
+    assert same == autoencoder
+    hashes = {plain.sha256, fused.sha256, describe_components(model, loras=loras[:1])[0].sha256}
+    assert len(hashes) == 3
+
+
+def test_the_hash_is_that_of_the_variant_that_is_read(model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    (full,) = weight_files(folder / "vae")
+    half = full.with_suffix(".fp16.safetensors")
+    half.write_bytes(full.read_bytes() + b" ")
+    assert describe_components(folder)[1].sha256 == hash_files([full])
+    assert describe_components(folder, variant="fp16")[1].sha256 == hash_files([half])

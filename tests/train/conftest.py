@@ -76,7 +76,7 @@ def recipe(
     make_recipe: MakeRecipe, toy_models: Models, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> MakeRecipe:
     """`make_recipe`, with the toy in place of what the recipe names."""
-    monkeypatch.setattr("pahi_rt.train.models.load_generator", lambda source, decoder: toy_models.generator)
+    monkeypatch.setattr("pahi_rt.train.models.load_generator", lambda source, decoder, variant: toy_models.generator)
     monkeypatch.setattr("pahi_rt.train.models.load_scorer", lambda spec: toy_models.scorers[spec])
     return make_recipe
 
