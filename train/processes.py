@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, parse_flag_from_env, reduce
+from accelerate.utils import broadcast, gather, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
 
@@ -36,6 +36,10 @@ class Processes:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of every process's `tensor`, which must be of the same shape in all."""
         return reduce(tensor, "sum") if self.world > 1 else tensor
+
+    def least(self, number: int) -> int:
+        """The smallest `number` of any process."""
+        return int(gather(torch.tensor([number], device=self.device)).min()) if self.world > 1 else number
 
     def copy_main(self, module: nn.Module) -> None:
         """Give every process the parameters and buffers that `module` has in the main one."""

@@ -74,8 +74,8 @@ class Optimisation:
 
     batch: Count = 72
     """Prompts of one step, over all processes and micro-batches."""
-    micro_batch: Count = 4
-    """Prompts drawn at once by one process: decides memory and speed, not the result."""
+    micro_batch: Count | Literal["auto"] = "auto"
+    """Prompts drawn at once by one process: decides memory and speed, not the result. "auto": as many as fit."""
     learning_rate: Positive = 1e-4
     """After the warm-up. The paper does not give it."""
     warmup_from: NotNegative = 1e-5

@@ -1,7 +1,8 @@
 """Settings from TOML to frozen dataclasses and back, strictly: a table per dataclass, a key per field, nothing else.
 
 A field's annotation says what it takes: int, float, bool, str, Literal, Annotated with a Range, a tuple or a dict of
-these, another dataclass, or one of these | None. Every error names the key, and the file or the override it is in.
+these, another dataclass, or one of these | None or | Literal. Every error names the key, and the file or the override
+it is in.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def read_value(kind: Any, value: Any, place: Place) -> Any:
         return _read_table(kind, value, place)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return None if value == NONE else read_value(arguments[0], value, place)
+        return _read_either(arguments[0], arguments[1], value, place)
     if origin is Annotated:
         return _read_ranged(arguments[0], arguments[1], value, place)
     if origin is Literal:
@@ -97,6 +98,18 @@ def _read_table(kind: Any, value: Any, place: Place) -> Any:
     # A table that is missing lacks what is missing in it.
     values = {name: {} for name in required} | table
     return kind(**{name: read_value(hints[name], part, place.at(name)) for name, part in values.items()})
+
+
+def _read_either(kind: Any, other: Any, value: Any, place: Place) -> Any:
+    """A value of the first kind, or one of the words that the second consists of."""
+    words = (NONE,) if other is type(None) else get_args(other)
+    if value in words:
+        return None if other is type(None) else value
+    try:
+        return read_value(kind, value, place)
+    except PahiError as error:
+        more = "".join(f", or {json.dumps(word)}" for word in words)
+        raise PahiError(error.what, fix=f"{error.fix}{more}") from error
 
 
 def _read_ranged(kind: type, allowed: Range, value: Any, place: Place) -> Any:

@@ -14,6 +14,7 @@ from torch._inductor.exc import InductorError
 from pahi_rt.errors import PahiError
 from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
 from pahi_rt.train.gaussians import sample_noise
+from pahi_rt.train.memory import USUAL, CudaMemory, choose_micro_batch, fitting
 from pahi_rt.train.models import Models
 from pahi_rt.train.preference import Loss, Preference, Scores, objective
 from pahi_rt.train.priors import Prior
@@ -64,6 +65,7 @@ class Trainer:
         self.preference, self.settings, self.processes = preference, settings, processes
         self.parameters = list(prior.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+        self.micro_batch = USUAL if settings.micro_batch == "auto" else settings.micro_batch
         self.scaler = torch.amp.GradScaler(models.device.type, enabled=settings.autocast == "fp16")
         self.step = 0
 
@@ -81,6 +83,21 @@ class Trainer:
         self.step += 1
         return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
 
+    def fit(self) -> None:
+        """Draw as many prompts at once as fit into a GPU's memory, in all processes alike; on a CPU, `USUAL`.
+
+        Raises PahiError as `rehearse` does.
+        """
+        device = self.models.device
+        if device.type == "cuda":
+            share = len(self.processes.share(self.settings.batch))
+            self.micro_batch = choose_micro_batch(self._rehearse_with, share, CudaMemory(device))
+        self.micro_batch = self.processes.least(self.micro_batch)
+
+    def _rehearse_with(self, micro_batch: int) -> None:
+        self.micro_batch = micro_batch
+        self.rehearse()
+
     def rehearse(self) -> Tensor:
         """The gradient of one micro-batch as one vector, to find out what does not work; changes nothing.
 
@@ -90,11 +107,7 @@ class Trainer:
         self._clear_gradients()
         unscaled = torch.amp.GradScaler(self.models.device.type, enabled=False)
         try:
-            self._add_gradients(range(self.settings.micro_batch), unscaled)
-        except torch.OutOfMemoryError as error:
-            what = f"{self.settings.micro_batch} prompts at once do not fit into the memory of {self.models.device}"
-            fix = "--set optimisation.micro_batch=1 --set optimisation.gradient_checkpointing=true"
-            raise PahiError(what, fix=fix) from error
+            self._add_gradients(range(min(self.micro_batch, self.settings.batch)), unscaled)
         except (TorchDynamoException, InductorError) as error:
             what = f"torch.compile cannot translate the generator: {error}".partition("\n")[0]
             raise PahiError(what, fix="--set optimisation.compile=false") from error
@@ -139,11 +152,12 @@ class Trainer:
         prompts = {sample: self.prompts[chosen[sample]] for sample in samples}
         self.models.placement.train()
         self.models.remember(list(prompts.values()), self.preference.weights)
-        for start in range(0, len(samples), settings.micro_batch):
-            micro = samples[start : start + settings.micro_batch]
-            loss, win_rate = self._compare(micro, [prompts[sample] for sample in micro])
-            weight = len(micro) / settings.batch
-            scaler.scale(loss.total * weight).backward()
+        for start in range(0, len(samples), self.micro_batch):
+            micro = samples[start : start + self.micro_batch]
+            with fitting(len(micro), self.models.device):
+                loss, win_rate = self._compare(micro, [prompts[sample] for sample in micro])
+                weight = len(micro) / settings.batch
+                scaler.scale(loss.total * weight).backward()
             parts.append(weight * torch.stack([loss.total.detach(), loss.preference.detach(), loss.kl, win_rate]))
         return torch.stack(parts).sum(0)
 

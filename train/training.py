@@ -18,6 +18,7 @@ from pahi_rt.terminal import command
 from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
 from pahi_rt.train.initialisation import Pooled, build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
+from pahi_rt.train.memory import fitting
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.models import Models, Timed, check_precision, compile_models, load_models, place
 from pahi_rt.train.preference import Preference
@@ -57,13 +58,16 @@ def train(
     models = _load_models(recipe, processes, stage)
     trainer = _make_trainer(run, models, split, processes)
     with stage("rehearse a step"):
+        if recipe.optimisation.micro_batch == "auto":
+            trainer.fit()
         gradient = trainer.rehearse()
+    run = _settle(run, trainer)
     if recipe.optimisation.compile:
         with stage("compile"):
             compile_models(models)
             check_gradient(trainer.rehearse(), gradient)
     with stage("score the Gaussian"):
-        validation = _make_validation(recipe, models, split, processes)
+        validation = _make_validation(run.recipe, trainer, split)
     state = State(gaussian_scores=validation.gaussian_scores)
     if checkpoint:
         state = _restore(checkpoint, trainer, validation)
@@ -95,6 +99,9 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
     if names:
         what = f"the recipe is not the one that {path} began with: {', '.join(names)} differs"
         raise PahiError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")
+    if recipe.optimisation.micro_batch == "auto":
+        settled = run.recipe.optimisation.micro_batch
+        recipe = replace(recipe, optimisation=replace(recipe.optimisation, micro_batch=settled))
     checkpoints = run.checkpoints()
     return replace(run, recipe=recipe), read_checkpoint(checkpoints[-1]) if checkpoints else None
 
@@ -129,9 +136,16 @@ def _make_trainer(run: Run, models: Models, split: Split, processes: Processes) 
     return Trainer(prior, models, split.train, preference, settings, processes)
 
 
-def _make_validation(recipe: Recipe, models: Models, split: Split, processes: Processes) -> Validation:
-    settings, specs = recipe.optimisation, recipe.scorers.evaluation
-    return Validation(models, split.validation, specs, settings.seed, settings.micro_batch, processes)
+def _settle(run: Run, trainer: Trainer) -> Run:
+    """The run with the number of prompts at once that it has now, so that it keeps it when it is resumed."""
+    settled = replace(run.recipe.optimisation, micro_batch=trainer.micro_batch)
+    return replace(run, recipe=replace(run.recipe, optimisation=settled))
+
+
+def _make_validation(recipe: Recipe, trainer: Trainer, split: Split) -> Validation:
+    seed, specs, batch = recipe.optimisation.seed, recipe.scorers.evaluation, trainer.micro_batch
+    with fitting(batch, trainer.models.device):
+        return Validation(trainer.models, split.validation, specs, seed, batch, trainer.processes)
 
 
 def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -> State:

@@ -12,14 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pahi_rt.cli import messages
+from pahi_rt.cli.pace import RECENT, Pace, duration
 
 if TYPE_CHECKING:
     from pahi_rt.train.recipe import Optimisation
     from pahi_rt.train.trainer import Step
     from pahi_rt.train.validation import Evaluation
 
-RECENT = 50
-"""Steps that the live numbers are a mean of."""
 SECONDS_ON_A_TERMINAL, SECONDS_ELSEWHERE = 0.2, 30.0
 """Between two lines about steps."""
 
@@ -30,7 +29,8 @@ class TrainingProgress:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._pause = SECONDS_ON_A_TERMINAL if self._live else SECONDS_ELSEWHERE
-        self._steps: deque[tuple[float, Step]] = deque(maxlen=RECENT)
+        self._steps: deque[Step] = deque(maxlen=RECENT)
+        self._pace = Pace()
         self._said = 0.0
         self._shown = False
 
@@ -48,13 +48,18 @@ class TrainingProgress:
 
     def end(self, stage: str, seconds: float) -> None:
         """Say how long it took."""
+        self._pace.stage(time.monotonic())
         self._clear()
         messages.stage(stage, seconds)
 
     def step(self, number: int, settings: Optimisation, step: Step) -> None:
         """Throughput, what is left at most, loss and win rate, if there is something new to say."""
         now = time.monotonic()
-        self._steps.append((now, step))
+        self._steps.append(step)
+        self._pace.step(now)
+        if estimate := self._pace.estimate(number, settings):
+            self._clear()
+            messages.note(estimate)
         if number == 1 or now - self._said >= self._pause:
             self._said = now
             self._tell(self._line(number, settings))
@@ -67,6 +72,7 @@ class TrainingProgress:
         loss = f"validation loss {evaluation.loss:.4f}{mark}"
         messages.say(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}")
         # The pause is no part of how fast steps are.
+        self._pace.evaluation(time.monotonic())
         self._steps.clear()
 
     def interrupted(self) -> None:
@@ -75,20 +81,17 @@ class TrainingProgress:
             os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     def _line(self, number: int, settings: Optimisation) -> str:
-        steps = [step for _, step in self._steps]
-        loss = sum(step.loss for step in steps) / len(steps)
-        wins = sum(step.win_rate_percent for step in steps) / len(steps)
+        loss = sum(step.loss for step in self._steps) / len(self._steps)
+        wins = sum(step.win_rate_percent for step in self._steps) / len(self._steps)
         return (
             f"step {number} of {settings.max_steps}  {self._speed(number, settings)}loss {loss:.4f}, wins {wins:.0f} %"
         )
 
     def _speed(self, number: int, settings: Optimisation) -> str:
-        taken, seconds = len(self._steps) - 1, self._steps[-1][0] - self._steps[0][0]
-        if taken < 1 or seconds <= 0:
+        left = self._pace.left(number, settings)
+        if not left or not self._pace.seconds:
             return ""
-        rate = taken / seconds
-        left = duration((settings.max_steps - number) / rate)
-        return f"{rate * settings.batch:.3g} prompts/s, {left} left at most, "
+        return f"{settings.batch / self._pace.seconds:.3g} prompts/s, {duration(left)} left at most, "
 
     def _tell(self, line: str) -> None:
         if self._live:
@@ -107,11 +110,3 @@ class TrainingProgress:
         if self._shown:
             messages.clear_live()
             self._shown = False
-
-
-def duration(seconds: float) -> str:
-    """A time for people: "45 s", "12 min", "3 h 05 min"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

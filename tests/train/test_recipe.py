@@ -167,6 +167,8 @@ def test_later_overrides_win(file: Path) -> None:
         ("", ["optimisation.warmup_from=1"], r"warmup_from is 1\.0, above the learning rate", "warmup_from=0.0001"),
         ("", ["generator.name=x"], r"^--set generator\.name=x: generator is a setting, not a table", "generator=VALUE"),
         ("", ["optimisation.batch"], r"^--set optimisation\.batch is not key=value", "optimisation.batch=36"),
+        ("", ["optimisation.micro_batch=many"], r"micro_batch is 'many', not a whole number", 'number, or "auto"'),
+        ("", ["optimisation.micro_batch=0"], r"micro_batch is 0, which is out of range", '1 or more, or "auto"'),
         ("", ["=3"], r"^--set =3 is not key=value", "optimisation.batch=36"),
         ("", ["a b=3"], r"^--set a b=3 is not key=value", "optimisation.batch=36"),
     ],

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
+from pahi_rt.train import trainer as trainer_module
 from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
 from pahi_rt.train.initialisation import build_prior
 from pahi_rt.train.models import Models
@@ -141,6 +143,39 @@ def test_too_little_memory_is_found_in_the_rehearsal(trainer: MakeTrainer, toy_m
 
     with drawing(toy_models, draw), pytest.raises(PahiError, match="3 prompts at once do not fit.*micro_batch"):
         trainer().rehearse()
+
+
+def test_too_little_memory_later_on(trainer: MakeTrainer, toy_models: Models) -> None:
+    def draw(*arguments: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    made = trainer()
+    with drawing(toy_models, draw), pytest.raises(PahiError, match="3 prompts at once.*micro_batch=1.*--resume"):
+        made.take_step()
+    assert made.step == 0
+
+
+def test_on_a_cpu_memory_is_not_measured(trainer: MakeTrainer) -> None:
+    made = trainer(micro_batch="auto")
+    made.fit()
+    assert made.micro_batch == 4
+
+
+def test_on_a_gpu_as_many_as_fit(trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Roomy:
+        def available(self) -> int:
+            return 10**9
+
+        def peak(self, work: Callable[[], object]) -> int:
+            work()
+            return 1000 * made.micro_batch
+
+    made = trainer(micro_batch="auto")
+    monkeypatch.setattr(trainer_module, "CudaMemory", lambda device: Roomy())
+    monkeypatch.setattr(made, "rehearse", lambda: None)
+    monkeypatch.setattr(made, "models", SimpleNamespace(device=SimpleNamespace(type="cuda")))
+    made.fit()
+    assert made.micro_batch == made.settings.batch == 6
 
 
 def test_a_gradient_that_is_infinite(trainer: MakeTrainer, toy_models: Models) -> None:

@@ -293,6 +293,17 @@ def test_resuming_on_a_smaller_machine(recipe: MakeRecipe, tmp_path: Path) -> No
     assert open_run(tmp_path / "run").recipe == recipe()
 
 
+def test_how_many_prompts_at_once_is_settled_when_a_run_begins(recipe: MakeRecipe, tmp_path: Path) -> None:
+    made = recipe(micro_batch="auto", batch=3)
+    train("hi", tmp_path / "run", made, watch=KillAt(5, end=interrupt))
+    assert open_run(tmp_path / "run").recipe == recipe(micro_batch=4, batch=3)
+    train("hi", tmp_path / "run", made, resume=True)
+    train("hi", tmp_path / "whole", made)
+    ours, whole = contents(tmp_path / "run"), contents(tmp_path / "whole")
+    assert ours["prior.safetensors"] == whole["prior.safetensors"]
+    assert ours["metrics.jsonl"] == whole["metrics.jsonl"]
+
+
 def test_other_prompts_than_before(recipe: MakeRecipe, tmp_path: Path) -> None:
     finished(tmp_path / "run", recipe())
     with (tmp_path / "prompts.txt").open("a") as file:
