@@ -66,10 +66,13 @@ typedef struct pahi_request {
 PAHI_API void pahi_options_init_sized(pahi_options *options, size_t size);
 PAHI_API void pahi_request_init_sized(pahi_request *request, size_t size);
 
-/* Opens the bundle in the folder `path`; NULL for the usual options. Sizes of files are checked, hashes are not: for
- * those, run `pahi-rt inspect BUNDLE --verify`. */
+/* Opens the bundle in the folder `path`; NULL for the usual options. Every file that it uses is checked against the
+ * manifest's size and sha256, and the graph for what it may ask for: docs/bundle.md, "What a bundle may do". While the
+ * pipeline is open its weights stay mapped: do not write to the bundle's files. */
 PAHI_API pahi_status pahi_open(const char *path, const pahi_options *options, pahi_pipeline **pipeline);
-PAHI_API void pahi_close(pahi_pipeline *pipeline); /* NULL is fine */
+/* Ends a pipeline that no thread draws with any more. Once only: the pointer is not valid afterwards, and closing it again
+ * is undefined, as with free(). NULL is fine. */
+PAHI_API void pahi_close(pahi_pipeline *pipeline);
 
 /* Pixels of a picture. */
 PAHI_API pahi_status pahi_image_size(const pahi_pipeline *pipeline, uint32_t *width, uint32_t *height);

@@ -1,19 +1,159 @@
 #include "file.hpp"
 
-#include <fstream>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <vector>
 
 #include "error.hpp"
 
 namespace pahi {
+namespace {
 
-std::string read_file(const std::filesystem::path &path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);  // of what is no file, an error
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(error ? 0 : size, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (error || !file) throw Error(PAHI_BAD_BUNDLE, path.string() + " cannot be read");
+constexpr std::size_t kChunk = 1 << 20;
+
+[[noreturn]] void fail(const std::filesystem::path &path, const std::string &why) {
+  throw Error(PAHI_BAD_BUNDLE, path.string() + " " + why);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor &) = delete;
+  Descriptor &operator=(const Descriptor &) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  int get() const { return number_; }
+
+ private:
+  int number_;
+};
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    check(context_ != nullptr && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr));
+  }
+  void add(const char *bytes, std::size_t size) { check(EVP_DigestUpdate(context_.get(), bytes, size)); }
+  std::string hex() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    check(EVP_DigestFinal_ex(context_.get(), digest, &size));
+    std::string text;
+    for (unsigned int i = 0; i < size; ++i) {
+      text += "0123456789abcdef"[digest[i] >> 4];
+      text += "0123456789abcdef"[digest[i] & 15];
+    }
+    return text;
+  }
+
+ private:
+  static void check(bool worked) {
+    if (!worked) throw Error(PAHI_RUNTIME_ERROR, "OpenSSL cannot compute a sha256");
+  }
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+// Not blocked by a pipe that nobody writes to.
+int open_file(const std::filesystem::path &path, int flags) { return open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags); }
+
+struct stat describe(const Descriptor &file, const std::filesystem::path &path) {
+  struct stat found;
+  if (file.get() < 0 || fstat(file.get(), &found) != 0) fail(path, std::string("cannot be read: ") + std::strerror(errno));
+  if (!S_ISREG(found.st_mode)) fail(path, "cannot be read: it is not a file");
+  return found;
+}
+
+std::size_t read_some(const Descriptor &file, char *target, std::size_t size, const std::filesystem::path &path) {
+  ssize_t count;
+  do {
+    count = read(file.get(), target, size);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) fail(path, std::string("cannot be read: ") + std::strerror(errno));
+  return static_cast<std::size_t>(count);
+}
+
+std::string read_all(const Descriptor &file, std::size_t size, const std::filesystem::path &path) {
+  std::string bytes(size, '\0');
+  std::size_t done = 0;
+  while (done < size) {
+    const std::size_t count = read_some(file, &bytes[done], size - done, path);
+    if (count == 0) fail(path, "has been changed while it was read");
+    done += count;
+  }
   return bytes;
+}
+
+// Whatever its links point to, a file outside would be read.
+std::filesystem::path find_inside(const std::filesystem::path &folder, const std::string &name) {
+  std::filesystem::path path = folder;
+  std::error_code error;
+  for (const auto &part : std::filesystem::path(name)) {
+    path /= part;
+    if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) fail(path, "is a link");
+  }
+  return path;
+}
+
+void check_size(const struct stat &found, const Record &record, const std::filesystem::path &path) {
+  const auto size = static_cast<std::uintmax_t>(found.st_size);
+  if (size != record.size) fail(path, "has " + std::to_string(size) + " bytes instead of " + std::to_string(record.size));
+}
+
+void check_hash(const std::string &sha256, const Record &record, const std::filesystem::path &path) {
+  if (sha256 != record.sha256) fail(path, "has been changed: its sha256 is not the manifest's");
+}
+
+std::string hash(const Descriptor &file, const std::filesystem::path &path) {
+  std::vector<char> chunk(kChunk);
+  Sha256 digest;
+  while (const std::size_t count = read_some(file, chunk.data(), chunk.size(), path)) digest.add(chunk.data(), count);
+  return digest.hex();
+}
+
+bool are_equal(const timespec &one, const timespec &other) {
+  return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path &path, std::uintmax_t most) {
+  const Descriptor file(open_file(path, 0));
+  const auto size = static_cast<std::uintmax_t>(describe(file, path).st_size);
+  if (size > most) fail(path, "has more than " + std::to_string(most) + " bytes");
+  return read_all(file, size, path);
+}
+
+std::string read_file(const std::filesystem::path &folder, const std::string &name, const Record &record) {
+  const auto path = find_inside(folder, name);
+  const Descriptor file(open_file(path, O_NOFOLLOW));
+  check_size(describe(file, path), record, path);
+  const std::string bytes = read_all(file, record.size, path);
+  Sha256 digest;
+  digest.add(bytes.data(), bytes.size());
+  check_hash(digest.hex(), record, path);
+  return bytes;
+}
+
+WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record)
+    : path_(find_inside(folder, name)) {
+  const Descriptor file(open_file(path_, O_NOFOLLOW));
+  checked_ = describe(file, path_);
+  check_size(checked_, record, path_);
+  check_hash(hash(file, path_), record, path_);
+}
+
+void WatchedFile::confirm() const {
+  struct stat now;
+  const bool is_same = lstat(path_.c_str(), &now) == 0 && now.st_dev == checked_.st_dev && now.st_ino == checked_.st_ino &&
+                       now.st_size == checked_.st_size && are_equal(now.st_mtim, checked_.st_mtim) &&
+                       are_equal(now.st_ctim, checked_.st_ctim);
+  if (!is_same) fail(path_, "has been changed while it was loaded");
 }
 
 }  // namespace pahi

@@ -1,8 +1,10 @@
 #include "manifest.hpp"
 
 #include <algorithm>
+#include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
-#include <system_error>
+#include <set>
 
 #include "error.hpp"
 #include "integer.hpp"
@@ -15,8 +17,14 @@ using Json = nlohmann::json;
 using namespace std::string_literals;
 
 constexpr int kFormat = 3;
-constexpr std::int64_t kMostPixels = 1 << 16;   // of an edge
-constexpr std::uint64_t kMostValues = 1 << 28;  // of a picture
+// What a bundle may ask for, as in docs/bundle.md.
+constexpr std::size_t kDeepest = 32;  // objects and lists in one another
+constexpr std::size_t kMostFiles = 1000, kMostGraphs = 100;
+constexpr std::int64_t kMostPixels = 8192;              // of an edge
+constexpr std::uint64_t kMostPicture = 1 << 26;         // pixels
+constexpr std::uint64_t kMostLatents = 1 << 24;         // values of a picture's noise
+constexpr std::int64_t kMostTokens = 1024, kMostSteps = 4, kMostBatch = 256;
+constexpr std::int64_t kLargestFile = std::int64_t{1} << 40;
 const std::vector<std::string> kPriors{"pahi", "hi"};  // the best first
 constexpr const char *kGaussian = "gaussian";
 constexpr const char *kStrength = "prior_strength";
@@ -31,10 +39,41 @@ bool is_safe(const std::string &name) {
   return path.is_relative() && std::none_of(path.begin(), path.end(), leaves);
 }
 
-std::uint32_t read_size(const Json &value) { return static_cast<std::uint32_t>(read_integer(value, 1, kMostPixels)); }
+// Refuses what other readers would understand otherwise, or not at all: a second value of a key, and depths without end.
+class Strict {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, const Json &parsed) {
+    if (static_cast<std::size_t>(depth) > kDeepest) fail("pahi.json cannot be read: it is nested too deeply");
+    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys_.pop_back();
+    if (event == Json::parse_event_t::key && !keys_.back().insert(parsed.get<std::string>()).second) {
+      fail("pahi.json cannot be read: the key " + parsed.dump() + " is there twice");
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+};
+
+Json parse(std::string_view json) {
+  Strict strict;
+  return Json::parse(json, std::ref(strict));
+}
+
+std::uint32_t read_size(const Json &value, std::int64_t most = kMostPixels) {
+  return static_cast<std::uint32_t>(read_integer(value, 1, most));
+}
+
+bool ends(const std::string &text, const std::string &end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
 
 Graph read_graph(const Json &graph) {
-  Graph read{graph.at("file"), read_size(graph.at("steps")), graph.at("prior"), graph.at("precision"), false, {}};
+  const std::uint32_t steps = read_size(graph.at("steps"), kMostSteps);
+  Graph read{graph.at("file"), steps, graph.at("prior"), graph.at("precision"), false, {}};
+  // By another ending, ONNX Runtime would read it as a format of its own.
+  if (!ends(read.file, ".onnx")) fail("pahi.json: the graph " + read.file + " has another ending than .onnx");
   for (const Json &name : graph.at("weights")) read.weights.push_back(name);
   for (const Json &input : graph.at("inputs")) read.takes_strength |= input.at("name") == kStrength;
   const bool is_known = read.prior == kGaussian || std::count(kPriors.begin(), kPriors.end(), read.prior) > 0;
@@ -45,7 +84,7 @@ Graph read_graph(const Json &graph) {
 Engine read_engine(const Json &engine) {
   return {engine.at("file"),    engine.at("graph"),           engine.at("graph_sha256"),
           engine.at("runtime"), engine.at("runtime_version"), engine.at("compute_capabilities"),
-          read_size(engine.at("batch").at(0))};
+          read_size(engine.at("batch").at(0), kMostBatch)};
 }
 
 bool begins(const std::string &text, const std::string &start) { return text.compare(0, start.size(), start) == 0; }
@@ -73,7 +112,7 @@ std::string object(const Engine &engine, const std::string &sha256, const std::s
 
 Manifest::Manifest(std::string_view json) {
   try {
-    const Json data = Json::parse(json);
+    const Json data = parse(json);
     if (const auto version = read_integer(data.at("format_version"), 1, INT32_MAX); version != kFormat) {
       fail("the bundle is of format " + std::to_string(version) + "; this version reads " + std::to_string(kFormat));
     }
@@ -86,19 +125,21 @@ Manifest::Manifest(std::string_view json) {
     if (image.at("latent_shape").size() != 3) fail("pahi.json: latent_shape has not three sizes");
     for (std::size_t i = 0; i < 3; ++i) latent_shape[i] = read_size(image.at("latent_shape").at(i));
     tokenizer = reader.at("file");
-    max_length = read_size(reader.at("max_length"));
+    max_length = read_size(reader.at("max_length"), kMostTokens);
     pad = read_integer(reader.at("pad_id"), 0, INT32_MAX);
     for (const Json &graph : data.at("graphs")) graphs.push_back(read_graph(graph));
     for (const Json &engine : data.at("engines")) engines.push_back(read_engine(engine));
     for (const auto &[name, record] : data.at("files").items()) {
-      files[name] = {static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, INT64_MAX)), record.at("sha256")};
+      if (!is_safe(name)) fail("pahi.json: '" + name + "' is not a path inside the bundle");
+      files[name] = {static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, kLargestFile)), record.at("sha256")};
     }
   } catch (const Json::exception &error) {
     fail(std::string("pahi.json cannot be read: ") + error.what());
   }
   if (graphs.empty()) fail("pahi.json: there are no graphs");
+  if (graphs.size() > kMostGraphs || files.size() > kMostFiles) fail("pahi.json: there are too many graphs or files");
   const auto values = std::uint64_t{latent_shape[0]} * latent_shape[1] * latent_shape[2];
-  if (values > kMostValues || std::uint64_t{height} * width > kMostValues) fail("pahi.json: a picture makes no sense");
+  if (values > kMostLatents || std::uint64_t{height} * width > kMostPicture) fail("pahi.json: a picture makes no sense");
 }
 
 std::string Manifest::best_prior() const {
@@ -134,23 +175,10 @@ const Engine &Manifest::choose_engine(const Graph &graph, const std::string &run
        "; pahi-rt build makes one");
 }
 
-std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest,
-                                const std::string &name) {
-  const auto listed = manifest.files.find(name);
-  if (listed == manifest.files.end()) fail("pahi.json uses " + name + ", and does not list it");
-  if (!is_safe(name)) fail("pahi.json: '" + name + "' is not a path inside the bundle");
-  std::filesystem::path path = folder;
-  std::error_code error;
-  for (const auto &part : std::filesystem::path(name)) {
-    path /= part;
-    if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) fail(path.string() + " is a link");
-  }
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) fail(path.string() + " cannot be read: " + error.message());
-  if (size != listed->second.size) {
-    fail(path.string() + " has " + std::to_string(size) + " bytes instead of " + std::to_string(listed->second.size));
-  }
-  return path;
+const Record &Manifest::file(const std::string &name) const {
+  const auto listed = files.find(name);
+  if (listed == files.end()) fail("pahi.json uses " + name + ", and does not list it");
+  return listed->second;
 }
 
 }  // namespace pahi

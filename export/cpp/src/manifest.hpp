@@ -3,11 +3,12 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "file.hpp"
 
 namespace pahi {
 
@@ -26,11 +27,6 @@ struct Engine {
   std::uint32_t least;                    // pictures at once
 };
 
-struct Record {
-  std::uintmax_t size;  // bytes
-  std::string sha256;
-};
-
 class Manifest {
  public:
   // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) for what is no bundle of a version that is known here.
@@ -43,6 +39,8 @@ class Manifest {
   // why there is none.
   const Engine &choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
                               const std::string &capability) const;
+  // What is listed of a file. Throws Error(PAHI_BAD_BUNDLE) if nothing is.
+  const Record &file(const std::string &name) const;
   const std::string &first_precision() const { return graphs.front().precision; }
 
   std::uint32_t height, width;                 // pixels
@@ -52,11 +50,7 @@ class Manifest {
   std::int64_t pad;
   std::vector<Graph> graphs;
   std::vector<Engine> engines;
-  std::map<std::string, Record> files;
+  std::map<std::string, Record> files;  // by their path inside the bundle
 };
-
-// The path of a file that the manifest lists: inside the folder, neither a link nor below one, of the size that is said.
-// Throws Error(PAHI_BAD_BUNDLE).
-std::filesystem::path find_file(const std::filesystem::path &folder, const Manifest &manifest, const std::string &name);
 
 }  // namespace pahi

@@ -1,9 +1,13 @@
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdio>
 #include <string>
 
 #include "error.hpp"
+#include "file.hpp"
+#include "graph.hpp"
 #include "log.hpp"
 #include "session.hpp"
 
@@ -11,6 +15,8 @@ namespace pahi {
 namespace {
 
 constexpr std::uint32_t kMostThreads = 1024;
+constexpr std::uintmax_t kLargestGraph = std::uintmax_t{1} << 28;  // bytes
+constexpr int kOldest[] = {1, 24, 1};  // the first that opens no file outside a model's folder
 
 void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const char *, const char *,
                        const char *message) {
@@ -18,22 +24,31 @@ void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const
       message);
 }
 
+bool is_older(const std::string &version, const int (&oldest)[3]) {
+  int found[3] = {0, 0, 0};
+  std::sscanf(version.c_str(), "%d.%d.%d", &found[0], &found[1], &found[2]);
+  return std::lexicographical_compare(found, found + 3, oldest, oldest + 3);
+}
+
 // There is one environment in a process, whose log is that of whoever makes it first: each session has its own instead.
 // Of an ONNX Runtime that is older than the headers there is no interface at all.
 Ort::Env make_environment() {
-  if (OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
-    throw Error(PAHI_RUNTIME_ERROR, std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
-                                        " is older than this library was built for");
+  const std::string version = OrtGetApiBase()->GetVersionString();
+  if (is_older(version, kOldest) || OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
+    throw Error(PAHI_RUNTIME_ERROR, "ONNX Runtime " + version + " is too old: this library needs 1.24.1 or newer");
   }
   return Ort::Env(ORT_LOGGING_LEVEL_FATAL, "pahi");
 }
 
-Ort::SessionOptions make_options(const pahi_options &given) {
+Ort::SessionOptions make_options(const std::filesystem::path &folder, const pahi_options &given) {
   if (given.threads > kMostThreads) throw Error(PAHI_BAD_ARGUMENT, "there are too many threads");
   Ort::SessionOptions options;
   if (given.threads > 0) options.SetIntraOpNumThreads(static_cast<int>(given.threads));
   options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_WARNING);
   Ort::ThrowOnError(Ort::GetApi().SetUserLoggingFunction(options, tell, const_cast<pahi_options *>(&given)));
+  // The graph comes from memory, as it was checked: its weights lie here, and it is of no other format.
+  options.AddConfigEntry("session.model_external_initializers_file_folder_path", folder.c_str());
+  options.AddConfigEntry("session.load_model_format", "ONNX");
   // Else its threads keep the cores busy after a picture.
   options.AddConfigEntry("session.force_spinning_stop", "1");
   return options;
@@ -55,8 +70,9 @@ void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &
 
 class OnnxSession : public Session {
  public:
-  OnnxSession(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
-              const pahi_options &options);
+  // `model` is what the graph's file holds; its weights lie in `folder`.
+  OnnxSession(const std::string &model, const std::filesystem::path &folder, const Manifest &manifest,
+              const Graph &graph, const pahi_options &options);
 
   void draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const override;
 
@@ -67,12 +83,12 @@ class OnnxSession : public Session {
   mutable Ort::Session session_;
 };
 
-OnnxSession::OnnxSession(const std::filesystem::path &file, const Manifest &manifest, const Graph &graph,
-                         const pahi_options &options)
+OnnxSession::OnnxSession(const std::string &model, const std::filesystem::path &folder, const Manifest &manifest,
+                         const Graph &graph, const pahi_options &options)
     : manifest_(manifest),
       takes_strength_(graph.takes_strength),
       env_(make_environment()),
-      session_(env_, file.c_str(), make_options(options)) {
+      session_(env_, model.data(), model.size(), make_options(folder, options)) {
   const auto &latent = manifest.latent_shape;
   std::vector<Port> inputs{{"input_ids", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {-1}},
                            {"noise", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {latent[0], latent[1], latent[2]}}};
@@ -113,8 +129,17 @@ void OnnxSession::draw(std::vector<std::int64_t> ids, std::vector<float> noise, 
 
 std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, const Manifest &manifest,
                                           const Graph &graph, const pahi_options &options) {
-  for (const std::string &name : graph.weights) find_file(folder, manifest, name);
-  return std::make_unique<OnnxSession>(find_file(folder, manifest, graph.file), manifest, graph, options);
+  const Record &listed = manifest.file(graph.file);
+  if (listed.size > kLargestGraph) throw Error(PAHI_BAD_BUNDLE, graph.file + " is too large for a graph");
+  const std::string model = read_file(folder, graph.file, listed);
+  check_graph(model, graph, manifest);
+  // ONNX Runtime opens these by itself; afterwards they must still be what they were when they were hashed.
+  std::vector<WatchedFile> weights;
+  for (const std::string &name : graph.weights) weights.emplace_back(folder, name, manifest.file(name));
+  const auto place = std::filesystem::absolute(folder / graph.file).parent_path();
+  auto session = std::make_unique<OnnxSession>(model, place, manifest, graph, options);
+  for (const WatchedFile &file : weights) file.confirm();
+  return session;
 }
 
 }  // namespace pahi

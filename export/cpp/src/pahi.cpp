@@ -30,6 +30,8 @@ namespace {
 
 using pahi::Error;
 
+constexpr std::uintmax_t kLargestManifest = 1 << 20;  // bytes
+
 thread_local std::string last_error;
 
 // As a program gives it. There is one size so far; what later versions add gets the usual values for this one.
@@ -107,11 +109,12 @@ void draw(const pahi_pipeline &pipeline, const pahi_request &request, std::uint8
 
 pahi_pipeline::pahi_pipeline(const std::filesystem::path &folder, const pahi_options &options)
     : options(options),
-      manifest(pahi::read_file(folder / "pahi.json")),
+      manifest(pahi::read_file(folder / "pahi.json", kLargestManifest)),
       prior(options.prior == nullptr ? manifest.best_prior() : options.prior),
       graph(manifest.choose(options.steps, prior,
                             options.precision == nullptr ? manifest.first_precision() : options.precision)),
-      tokenizer(pahi::read_file(find_file(folder, manifest, manifest.tokenizer)), manifest.max_length, manifest.pad),
+      tokenizer(pahi::read_file(folder, manifest.tokenizer, manifest.file(manifest.tokenizer)), manifest.max_length,
+                manifest.pad),
       session(open_session(folder, manifest, graph, this->options)) {
   pahi::say(options, PAHI_LOG_INFO, ("opened " + folder.string() + ": " + graph.file).c_str());
 }

@@ -82,8 +82,9 @@ bool are_equal(const nvinfer1::Dims &one, const nvinfer1::Dims &other) {
 // Draws in the smallest batch that the plan takes, and throws away all but the first picture.
 class TensorRtSession : public Session {
  public:
-  TensorRtSession(const std::filesystem::path &plan, const Manifest &manifest, const Graph &graph, std::size_t rows,
-                  const pahi_options &options);
+  // `plan` is what the file `name` holds.
+  TensorRtSession(const std::string &plan, const std::string &name, const Manifest &manifest, const Graph &graph,
+                  std::size_t rows, const pahi_options &options);
   ~TensorRtSession() override;
 
   void draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength, std::uint8_t *rgb) const override;
@@ -102,21 +103,16 @@ class TensorRtSession : public Session {
   mutable std::mutex one_at_a_time_;
 };
 
-std::unique_ptr<nvinfer1::ICudaEngine> load_plan(nvinfer1::IRuntime &runtime, const std::filesystem::path &plan) {
-  const std::string bytes = read_file(plan);
-  return require(runtime.deserializeCudaEngine(bytes.data(), bytes.size()), "load " + plan.string());
-}
-
 std::size_t count(const std::array<std::uint32_t, 3> &shape) { return std::size_t{shape[0]} * shape[1] * shape[2]; }
 
-TensorRtSession::TensorRtSession(const std::filesystem::path &plan, const Manifest &manifest, const Graph &graph,
-                                 std::size_t rows, const pahi_options &options)
+TensorRtSession::TensorRtSession(const std::string &plan, const std::string &name, const Manifest &manifest,
+                                 const Graph &graph, std::size_t rows, const pahi_options &options)
     : options_(options),
       device_(current_device()),
       takes_strength_(graph.takes_strength),
       runtime_(require(nvinfer1::createInferRuntime(logger()), "start")),
-      engine_(load_plan(*runtime_, plan)),
-      context_(require(engine_->createExecutionContext(), "make " + plan.string() + " ready: is the GPU's memory full?")),
+      engine_(require(runtime_->deserializeCudaEngine(plan.data(), plan.size()), "load " + name)),
+      context_(require(engine_->createExecutionContext(), "make " + name + " ready: is the GPU's memory full?")),
       ids_(manifest.max_length * sizeof(std::int64_t), rows),
       noise_(count(manifest.latent_shape) * sizeof(float), rows),
       strength_(sizeof(float), rows),
@@ -173,8 +169,8 @@ std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, cons
   const Listening heard(options);
   const std::string capability = compute_capability(current_device());
   const Engine &engine = manifest.choose_engine(graph, PAHI_TENSORRT, library_version(), capability);
-  return std::make_unique<TensorRtSession>(find_file(folder, manifest, engine.file), manifest, graph, engine.least,
-                                           options);
+  const std::string plan = read_file(folder, engine.file, manifest.file(engine.file));
+  return std::make_unique<TensorRtSession>(plan, engine.file, manifest, graph, engine.least, options);
 }
 
 }  // namespace pahi
