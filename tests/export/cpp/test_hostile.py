@@ -190,7 +190,9 @@ def test_graphs_that_are_refused(library: Library, tmp_path: Path, name: str) ->
         library.open(folder)
 
 
-@pytest.mark.parametrize("shape", [(1, 128, 128), (1, 1, 1, 3), (1, 128, 128, 4), (0, 128, 128, 3), (2, 128, 128, 3), ()])
+@pytest.mark.parametrize(
+    "shape", [(1, 128, 128), (1, 1, 1, 3), (1, 128, 128, 4), (0, 128, 128, 3), (2, 128, 128, 3), ()]
+)
 def test_pictures_of_another_shape(library: Library, tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(Failed, match="bad bundle|runtime error"):
         library.open(write_bundle(tmp_path / "b", showing(np.zeros(shape, np.uint8)))).draw("panda")
