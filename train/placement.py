@@ -43,15 +43,17 @@ class Placement:
             dtype: what autocast computes in; float32 if there is none.
             training: modules that training uses.
             evaluating: modules that evaluations alone use.
-            reading: modules that are lent to the device by those who use them. They may be parts of the others.
+            reading: modules that are lent to the device by those who use them, and stay in float32. They may be parts
+                of the others.
         """
         self._device, self._dtype = device, dtype
         self._evaluating, reading = list(evaluating), list(reading)
         self._is_training = False
         for module in reading:
             module.to(CPU)
-        skipped = {id(module) for module in reading}
-        weights = dict.fromkeys(w for module in training for w in cast_weights(module, skipped))
+        weights = dict.fromkeys(weight for module in training for weight in cast_weights(module))
+        for weight in (weight for module in reading for weight in module.parameters()):
+            weights.pop(weight, None)
         # On a CPU these share the memory of the weights as they are loaded.
         self._full = {} if dtype == torch.float32 else {weight: weight.data.cpu() for weight in weights}
 
@@ -76,14 +78,14 @@ class Placement:
             module.to(self._device)
 
 
-def cast_weights(module: nn.Module, skipped: Iterable[int] = ()) -> Iterator[nn.Parameter]:
-    """The weights in `module` that autocast casts at every use, but for modules whose id is in `skipped`."""
-    if isinstance(module, FUSED) or id(module) in skipped:
+def cast_weights(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights in `module` that autocast casts at every use."""
+    if isinstance(module, FUSED):
         return
     if isinstance(module, CAST):
         yield from module.parameters(recurse=False)
     for child in module.children():
-        yield from cast_weights(child, skipped)
+        yield from cast_weights(child)
 
 
 @contextmanager

@@ -202,6 +202,16 @@ def test_what_is_lent_comes_back() -> None:
     assert module.moves == ["meta", "cpu"]
 
 
+def test_prompts_are_read_in_float32(models: Callable[..., Models]) -> None:
+    loaded = models()
+    scorer: Any = loaded.scorers["pickscore"]
+    expected = scorer.embed_prompts(PROMPTS)
+    scorer._embeddings.clear()
+    place(loaded, torch.bfloat16, ["pickscore"]).placement.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(scorer.embed_prompts(PROMPTS), expected)
+
+
 def test_a_prompt_is_read_once(scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     embed = scorer._embed
