@@ -50,7 +50,8 @@ class ListedFile:
     def confirm(self) -> None:
         """That its path leads to the same file as when it was opened, and that nobody has written to it."""
         found = _identity(self.path)
-        if found is None or found != self._identity:
+        # The path may have led elsewhere by the time that it was first looked at, so the open file is compared too.
+        if found is None or found != self._identity or not os.path.samestat(self.path.stat(), self.status):
             what = f"{self.path} has been changed while it was loaded"
             raise BundleError(what, fix="leave the bundle alone while it is opened, and try again")
 

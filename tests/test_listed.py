@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,24 @@ def test_forty_loads_beside_a_process_that_swaps_weights(tmp_path: Path) -> None
             process.kill()
     assert found["wrong"] == 0
     assert found["refused"] + found["right"] == 40
+
+
+def test_a_file_that_is_replaced_right_after_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is hashed is the open file, and a runtime would load the one that has come into its place."""
+    path, other = tmp_path / "weights.bin", tmp_path / "other"
+    path.write_bytes(b"good")
+    other.write_bytes(b"evil")
+    opened = os.open
+
+    def swap(name: Any, *args: Any) -> int:
+        descriptor = opened(name, *args)
+        other.replace(path)
+        monkeypatch.setattr(os, "open", opened)
+        return descriptor
+
+    record = file_record(path)
+    monkeypatch.setattr(os, "open", swap)
+    with open_listed(path, record, fix="") as file:
+        file.check()
+        with pytest.raises(BundleError, match="changed while it was loaded"):
+            file.confirm()

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from pahi_rt.export.provenance import hash_files
 from pahi_rt.export.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
-from pahi_rt.train.components import weight_files
 from pahi_rt.train.registry import FAMILIES
+from pahi_rt.train.weights import weight_files
 
 
 def weights(folder: Path) -> str:
