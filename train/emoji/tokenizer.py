@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from pahi_rt.scratch import scratch
 from pahi_rt.train.emoji.trainer import left_by
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 ENTRIES = 4096
 POSITIONS = 24
