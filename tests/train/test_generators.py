@@ -415,7 +415,7 @@ SDXL_MISFITS: list[tuple[str, str, Any, str]] = [
     ("unet", "addition_embed_type", None, "instead of 'text_time'"),
     ("unet", "addition_time_embed_dim", 9, "a pooled embedding of width 18"),
     ("text_encoder_2", "hidden_size", 41, "embeddings of width 72, the text encoder writes 73"),
-    ("text_encoder_2", "max_position_embeddings", 77, "prompts of 24 and 77 tokens"),
+    ("text_encoder_2", "max_position_embeddings", 12, "prompts of 24 and 12 tokens"),
     ("text_encoder_2", "eos_token_id", 3, "text_encoder_2 looks for the end of a prompt at token 3"),
 ]
 
