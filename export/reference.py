@@ -91,9 +91,9 @@ class DiffusersPipeline:
         options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         if "text_encoder_2" in self._parts:
             options = {"add_watermarker": False}
-        # A copy: pipelines change settings of old schedulers.
-        scheduler = type(generator.scheduler).from_config(generator.scheduler.config)
         with _reported(kind):
+            # A copy: pipelines change settings of old schedulers.
+            scheduler = type(generator.scheduler).from_config(generator.scheduler.config)
             self._pipeline = getattr(diffusers, kind)(**self._parts | {"scheduler": scheduler}, **options)
             self._pipeline.set_progress_bar_config(disable=True)
         self._scheduler = self._pipeline.scheduler

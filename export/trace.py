@@ -301,7 +301,7 @@ def refer(
 
     `obstacle` is why that was not compared with diffusers.
     """
-    place, note = (variant.steps, variant.prior), f"; not diffusers: {obstacle}" if obstacle else ""
+    place, note = (variant.steps, variant.prior), f"; diffusers cannot draw it: {obstacle}" if obstacle else ""
     if rounded is None:
         return [Reference(f"PyTorch fp32{note}", drawn[place], near)]
     return [

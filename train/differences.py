@@ -12,19 +12,17 @@ from typing import Any
 
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 
-Parts = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Difference:
     what: str
     """As manifests say it."""
     why: str
-    applies: Callable[[Parts, int], bool]
+    applies: Callable[[dict[str, Any], int], bool]
     """To a model of these parts (names as in its model_index.json), and a number of steps."""
 
 
-def _is_sdxl(parts: Parts) -> bool:
+def _is_sdxl(parts: dict[str, Any]) -> bool:
     return "text_encoder_2" in parts
 
 
@@ -59,6 +57,6 @@ DIFFERENCES = (
 )
 
 
-def differences(parts: Parts, steps: int) -> list[str]:
+def differences(parts: dict[str, Any], steps: int) -> list[str]:
     """What `DIFFERENCES` says of a model of these parts, drawn in so many steps."""
     return [difference.what for difference in DIFFERENCES if difference.applies(parts, steps)]
