@@ -81,7 +81,7 @@ def draw_theirs(folder: Path, steps: int) -> torch.Tensor:
         pipeline.set_progress_bar_config(disable=True)
         noise, guidance = draw_noise(), GUIDANCE_SCALE if pipeline.unet.config.time_cond_proj_dim else 0.0
         pipeline.scheduler = deterministic(pipeline.scheduler, steps, noise)
-        options = {"height": 64, "width": 64, "output_type": "pt", "guidance_scale": guidance}
+        options = {"output_type": "pt", "guidance_scale": guidance}
         return pipeline(prompts_for(folder), num_inference_steps=steps, latents=noise.clone(), **options).images
 
 
