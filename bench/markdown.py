@@ -175,7 +175,8 @@ def _cuda_rows(report: Report) -> Iterator[tuple[object, ...]]:
 def table1(report: Report) -> str:
     """The paper's Table 1 over all groups of prompts together, and what the paper leaves out."""
     scorers = list(report["scorers"])
-    head = ("", *(f"wins, {x}" for x in scorers), *(f"effect, {x}" for x in scorers), "diversity", "sharpness", "KL")
+    columns = [f"{what}, {x}" for what in ("wins", "wins, same noise", "effect") for x in scorers]
+    head = ("", *columns, "diversity", "sharpness", "KL")
     rows = [_evaluation(row, scorers) for row in report["groups"][-1]["rows"] if row["name"] != "Gaussian"]
     return table(head, rows)
 
@@ -183,7 +184,10 @@ def table1(report: Report) -> str:
 def _evaluation(row: Report, scorers: Sequence[str]) -> tuple[object, ...]:
     scores = [row["scores"][label] for label in scorers]
     wins = [
-        "{:.1f} % ({:.1f}-{:.1f})".format(score["win_rate_percent"], *score["win_rate_interval_percent"])
+        "{:.1f} % ({:.1f}-{:.1f})".format(
+            score[f"{noise}_win_rate_percent"], *score[f"{noise}_win_rate_interval_percent"]
+        )
+        for noise in ("independent", "same_noise")
         for score in scores
     ]
     ratios = [f"{row[key]['value']:.2f}" for key in ("diversity_ratio", "sharpness_ratio")]
@@ -203,7 +207,9 @@ def generator(report: Report) -> str:
             ("the same by pixels", "style_pixel"),
         )
     ]
-    sharpness = ("sharpness (variance of the Laplacian), of the drawings'", *(f"{c['sharpness']:.2f}" for c in columns))
+    # Between pictures on one tint: the measure of Table 1, which a tint leaves alone, is not needed here.
+    name = "strength of edges (variance of the Laplacian), of the drawings' on the same tint"
+    sharpness = (name, *(f"{c['sharpness']:.2f}" for c in columns))
     return table(("", "one step", "two steps"), [*rows, sharpness])
 
 
