@@ -89,7 +89,7 @@ def present(outcome: Outcome, as_json: bool) -> None:
             f"ended after {state.step} steps ({outcome.reason}); the best prior is that of step {state.best_step}"
         )
         for doubt in outcome.doubts:
-            messages.note(f"{doubt.what}\nfix: {doubt.fix}")
+            messages.note(doubt.what, doubt.fix)
         messages.next_command("evaluate", str(run.path))
 
 

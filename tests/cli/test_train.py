@@ -101,12 +101,25 @@ def test_a_run_from_end_to_end(train: Run, recipe: str, here: Path) -> None:
     assert (here / "run" / "samples" / "00000003.png").exists()
 
 
+def test_a_run_that_gained_nothing_says_so(train: Run, recipe: str) -> None:
+    still = ["--set", "optimisation.learning_rate=1e-30", "--set", "optimisation.warmup_from=0.0"]
+    result = train("hi", "--recipe", recipe, *still, "-o", "run")
+    assert result.exit_code == 0, result.output
+    ended, doubt, fix, following = result.stderr.splitlines()[-4:]
+    assert ended.endswith("the best prior is that of step 0")
+    assert doubt.startswith("note: no step was better than step 0")
+    assert fix.startswith("fix: train a new run with another optimisation.learning_rate")
+    assert following == "next: pahi-rt evaluate run"
+    (said,) = json.loads(train("hi", "--resume", "-o", "run", "--json").stdout)["doubts"]
+    assert (f"note: {said['what']}", f"fix: {said['fix']}") == (doubt, fix)
+
+
 def test_json_and_resuming_a_finished_run(train: Run, recipe: str) -> None:
     train("hi", "--recipe", recipe, "-o", "run")
     result = train("hi", "--resume", "-o", "run", "--json")
     document = json.loads(result.stdout)
     assert document.pop("best_validation_loss") > 0
-    assert document.pop("best_step") in (0, 2)
+    assert len(document.pop("doubts")) == (document.pop("best_step") == 0)
     assert document == {
         "run": "run",
         "kind": "hi",
