@@ -30,7 +30,8 @@ from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.files import explain, write_whole, writing_whole
 from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.output import contact_sheet
-from pahi_rt.scratch import try_lock
+from pahi_rt.scratch import is_scratch, sweep, try_lock
+from pahi_rt.terminal import command
 from pahi_rt.train.priors import FILE as PRIOR
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 
@@ -95,9 +96,11 @@ class Run:
 
 
 def check_new_run(path: Path) -> None:
-    """Raises PahiError if something is there already."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
+    """Raises PahiError if something is there already, unless it is a run that a kill cut off before it was whole."""
+    if path.is_dir():
+        sweep(path)
+        if not any(path.iterdir()) or (_was_cut_off(path) and _read_facts(path)):
+            return
     if (path / _FACTS).is_file():
         fix = "add --resume to go on with it, or name another folder with -o"
         raise PahiError(f"{path} already holds a run", fix=fix)
@@ -112,23 +115,35 @@ def create_run(run: Run) -> Run:
     """Make the folder of `run`, and give it back. Raises OutputError if it cannot be written."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-        write_whole(run.path / _RECIPE, to_toml(run.recipe))
-        # Last, because it is what makes the folder a run.
+        # First, because nobody else has such a file: with it alone, a kill leaves a folder that is known to be ours.
         write_whole(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
+        write_whole(run.path / _RECIPE, to_toml(run.recipe))
     return run
 
 
 def open_run(path: Path) -> Run:
     """The run in a folder. Raises PahiError if there is none, or if its settings are damaged."""
+    kind, split = _read_facts(path)
+    if _was_cut_off(path):
+        fix = f"{command('pahi-rt', 'train', kind, '-o', path)} --recipe RECIPE, without --resume"
+        raise PahiError(f"the run in {path} was cut off before it began", fix=fix)
+    return Run(path, kind, load_recipe(path / _RECIPE, ()), split)
+
+
+def _was_cut_off(path: Path) -> bool:
+    """Whether a run was killed before its folder held more than the facts."""
+    return {entry.name for entry in path.iterdir() if not is_scratch(entry)} == {_FACTS}
+
+
+def _read_facts(path: Path) -> tuple[str, dict[str, str]]:
     try:
         facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-        kind, split = facts["kind"], facts["split"]
+        return facts["kind"], facts["split"]
     except FileNotFoundError as error:
         raise PahiError(f"there is no run in {path}", fix="name a folder that `pahi-rt train` wrote") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{path / _FACTS} cannot be read: {error!r}"
         raise PahiError(what, fix="put it back from a copy, or train in a new folder") from error
-    return Run(path, kind, load_recipe(path / _RECIPE, ()), split)
 
 
 def lock(run: Run) -> IO[str]:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pahi_rt.errors import OutputError, PahiError
-from pahi_rt.train import initialisation, interruption, loop
+from pahi_rt.train import initialisation, interruption, loop, run
 from pahi_rt.train.checkpoint import METADATA
 from pahi_rt.train.loop import Outcome
 from pahi_rt.train.metrics_log import read_metrics
@@ -264,6 +264,35 @@ def test_a_new_run_does_not_overwrite(recipe: MakeRecipe, tmp_path: Path) -> Non
 def test_an_empty_folder_will_do(recipe: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     finished(tmp_path / "run", recipe())
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_run_that_was_killed_as_it_began_can_begin_again(
+    written: int, recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, seen = run.write_whole, []
+
+    def write_or_die(path: Path, content: str) -> None:
+        if len(seen) == written:
+            raise Killed
+        seen.append(write(path, content))
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run, "write_whole", write_or_die)
+        train("hi", tmp_path / "run", recipe())
+    what, fix = ("was cut off before it began", "without --resume") if written else ("there is no run", "name a folder")
+    with pytest.raises(PahiError, match=f"{what}.*{fix}"):
+        train("hi", tmp_path / "run", resume=True)
+    assert finished(tmp_path / "run", recipe()).reason == "last step"
+
+
+@pytest.mark.parametrize("content", ["{}", "my notes", '{"kind": "hi"}'])
+def test_a_file_of_the_users_is_no_run_that_was_killed(content: str, recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(PahiError):
+        train("hi", tmp_path / "run", recipe())
+    assert (tmp_path / "run" / "run.json").read_text() == content
 
 
 def test_nothing_to_resume(recipe: MakeRecipe, tmp_path: Path) -> None:
