@@ -178,7 +178,7 @@ def test_a_folder_in_transformers_layout_is_read(tiny_clip: Path, images: Tensor
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"visual.proj": None}, "lacks 1 weights of a CLIPModel, such as visual_projection.weight"),
+        ({"visual.proj": None}, "lacks 1 weights of a CLIPModel: visual_projection.weight"),
         ({"visual.conv1.weight": None}, "no visual.conv1.weight"),
         ({"logit_scale": None}, "no logit_scale"),
         (
