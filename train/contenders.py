@@ -100,7 +100,7 @@ def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
 
 
 def best_of(plain: Contender, count: int = BEST_OF) -> Contender:
-    """The best of `count` draws of the standard Gaussian `plain`."""
+    """The best of `count` draws of the standard Gaussian `plain`, none of them the one that it is compared with."""
     return replace(
         plain,
         name=f"best of {count} ({count}x cost)",

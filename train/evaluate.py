@@ -3,9 +3,9 @@
     evaluate_targets(["runs/pahi"])   runs of `pahi-rt train`, or a bundle: pahi-rt evaluate RUN...|BUNDLE
     evaluate(name, field, ...)        anything that draws: measure -> a row for each contender and group of prompts
 
-With the same noise in both columns any tiny change that is the same everywhere wins nearly always, and a prior that
-knows one style only wins as well. So each win rate comes with its effect size, its interval over prompts, what is
-left of it by a margin and between independent noises, with diversity, sharpness and KL; and the same numbers of
+Wins are counted between pictures of independent noise, and of the same noise, where any tiny change that is the same
+everywhere wins nearly always; a prior that knows one style only wins as well. So win rates come with an interval over
+what prompts mean, what is left by a margin, the effect size, diversity, sharpness and KL; and the same numbers of
 baselines that need no training.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.contenders import Field
+from pahi_rt.train.contenders import Contender, Field
 from pahi_rt.train.entries import Groups, enter
 from pahi_rt.train.measurements import Batch, Measurements, Settings, Track, measure
 from pahi_rt.train.picture_metrics import ClipFeatures, RandomFeatures, load_encoder
@@ -120,12 +120,16 @@ def evaluate(
     encoder = encoder or RandomFeatures()
     for module in (encoder, *scorers.values()):
         module.to(field.device)
-    diverse = sorted({index for place in places.values() for index in spread(place, settings.diversity_prompts)})
-    measured = measure(field, prompts, diverse, scorers, judge, encoder, settings, track)
+    stand_for = {
+        index: len(place) / min(len(place), settings.diversity_prompts)
+        for place in places.values()
+        for index in spread(place, settings.diversity_prompts)
+    }
+    measured = measure(field, prompts, list(stand_for), scorers, judge, encoder, settings, track)
+    weights = torch.tensor(list(stand_for.values()), dtype=torch.float64)
     if len(places) > 1:
         places[ALL] = list(range(len(prompts)))
     clusters = number(meanings.get(prompt, prompt) if meanings else prompt for prompt in prompts)
-    names = [contender.name for contender in field.contenders]
     return Report(
         target=name,
         steps=field.steps,
@@ -136,34 +140,41 @@ def evaluate(
         judge=judge,
         scorers={label: ScorerNote(scorer.unit, label in trained) for label, scorer in scorers.items()},
         groups=tuple(
-            summarise(group, names, [c.candidates for c in field.contenders], measured, clusters, torch.tensor(place))
+            summarise(group, field.contenders, measured, clusters, weights, torch.tensor(place))
             for group, place in places.items()
         ),
     )
 
 
 def summarise(
-    group: str, names: Sequence[str], candidates: Sequence[int], measured: Measurements, clusters: Tensor, place: Tensor
+    group: str,
+    contenders: Sequence[Contender],
+    measured: Measurements,
+    clusters: Tensor,
+    weights: Tensor,
+    place: Tensor,
 ) -> Group:
     """The rows of one group: the prompts whose indices are `place`, ascending int64 [n].
 
-    `clusters`, int64 [N], has one number for all prompts that mean the same.
+    `clusters`, int64 [N], has one number for all prompts that mean the same; `weights` [D] says for how many prompts
+    each one stands that diversity was measured on.
     """
     scores = {label: values[..., place] for label, values in measured.scores.items()}
     sharp = measured.sharpness[..., place].double().mean(1)
     inside = torch.isin(measured.diverse, place)
-    distances = measured.distances[:, inside].double()
+    # Each group was measured on as many prompts, however large it is; together they weigh by what they stand for.
+    distances = measured.distances[:, inside].double() * weights[inside]
     own, few = clusters[place], clusters[measured.diverse[inside]]
     rows = [
         Row(
-            name=name,
-            pictures_drawn=candidates[index],
+            name=contender.name,
+            pictures_drawn=contender.candidates,
             kl_nats=_finite(measured.kl[index, place].mean()),
             diversity_ratio=compare_means(distances[index], distances[0], few),
             sharpness_ratio=compare_means(sharp[index], sharp[0], own),
             scores={label: compare(values[0], values[index], own) for label, values in scores.items()},
         )
-        for index, name in enumerate(names)
+        for index, contender in enumerate(contenders)
     ]
     return Group(group, len(place), len(own.unique()), distances.shape[1], tuple(rows))
 

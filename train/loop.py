@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from pahi_rt.train.checkpoint import State, save_checkpoint
 from pahi_rt.train.interruption import Interruption
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.priors import save_prior
+from pahi_rt.train.recipe import Optimisation
 from pahi_rt.train.run import Run, save_pictures
-from pahi_rt.train.trainer import Trainer
+from pahi_rt.train.trainer import Trainer, learning_rate
 from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Watch
 
 SAVE_EVERY = 100
 """Steps between checkpoints: what a kill can cost."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the result of a training may be worth nothing."""
+
+    what: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,11 @@ class Outcome:
     state: State
     is_main: bool
     """Whether this is the process that talks to the user."""
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What speaks against the result; nothing does so before the end."""
+        return tuple(find_doubts(self.state, self.run.recipe.optimisation, self.reason))
 
 
 class Loop:
@@ -95,6 +110,23 @@ class Loop:
             trainer, path = self.trainer, self.run.checkpoint(self.state.step)
             save_checkpoint(path, self.state, trainer.prior, trainer.optimizer, trainer.scaler)
             self.run.drop_old_checkpoints()
+
+
+def find_doubts(state: State, settings: Optimisation, reason: str) -> Iterator[Doubt]:
+    """What the counters of a training that ended for `reason` say against its result."""
+    if reason == "early stopping" and state.step < settings.warmup_steps:
+        reached = learning_rate(settings, state.step)
+        patience = -(-settings.warmup_steps // settings.evaluate_every) + settings.patience
+        yield Doubt(
+            f"early stopping ended the training within its warm-up, after {state.step} of {settings.warmup_steps}"
+            f" steps, when the learning rate had risen to {reached:.2g} of {settings.learning_rate:.2g}",
+            fix=f"train a new run with --set optimisation.patience={patience}, or with fewer optimisation.warmup_steps",
+        )
+    if reason != "interrupted" and state.best_step == 0:
+        yield Doubt(
+            "no step was better than step 0: the best prior is the untrained one, and nothing was gained",
+            fix="train a new run with another optimisation.learning_rate, or with more optimisation.patience",
+        )
 
 
 def note_evaluation(state: State, loss: float) -> tuple[State, bool]:

@@ -36,7 +36,8 @@ class Settings:
     """How much is drawn. Raises PahiError for settings out of range."""
 
     seeds: int = 5
-    """Pictures of each prompt and contender that are scored; the paper's 5 runs."""
+    """Pictures of each prompt and contender that are scored, one training's. The paper averages "5 runs with different
+    seeds", and does not say whether these are trainings or draws."""
     diversity_seeds: int = 16
     """Pictures of one prompt whose distances are measured."""
     diversity_prompts: int = 32
@@ -137,12 +138,16 @@ def draw_all(field: Field, reading: object, prompts: Batch, seeds: Iterable[int]
 def show(
     contender: Contender, reading: object, prompts: Batch, noise: Callable[[int], Tensor], review: Review
 ) -> Tensor:
-    """One picture of each prompt [B, 3, H, W]: of several candidates the one that `review` scores best."""
-    pictures = contender.draw(reading, noise(0))
+    """One picture of each prompt [B, 3, H, W]: of several candidates the one that `review` scores best.
+
+    `noise(0)` is what all contenders are compared on. Candidates are drawn from `noise(1)` onwards: were the Gaussian's
+    own picture among them, it would tie with itself as often as it is the best one.
+    """
     if contender.candidates == 1:
-        return pictures
+        return contender.draw(reading, noise(0))
+    pictures = contender.draw(reading, noise(1))
     best = review(pictures, prompts)
-    for candidate in range(1, contender.candidates):
+    for candidate in range(2, contender.candidates + 1):
         others = contender.draw(reading, noise(candidate))
         scores = review(others, prompts)
         better = (scores > best).to(pictures.device).view(-1, 1, 1, 1)

@@ -9,19 +9,23 @@ from typing import Any
 from pahi_rt.train.statistics import CONFIDENCE, MARGIN, Comparison, Interval
 
 DEFINITIONS = {
-    "win_rate_percent": "pictures that score higher than the Gaussian's of the same noise, a tie counts half",
-    "win_rate_std_percent": "standard deviation of win_rate_percent between seeds",
+    "independent_win_rate_percent": "pairs of pictures of one prompt, of different noise, in which this one scores"
+    " higher than the Gaussian's; a tie counts half",
+    "same_noise_win_rate_percent": "likewise, pairs of the same noise; best of several has noise of its own",
+    "*_win_rate_std_percent": "standard deviation between seeds of one training",
     "*_interval": f"{CONFIDENCE:.0%} bootstrap interval over meanings of prompts, in the same unit; null for one",
-    "margin_win_rate_percent": f"as win_rate_percent; a difference up to {MARGIN:g} seed_std is a tie",
-    "independent_win_rate_percent": "as win_rate_percent, over all pairs of different noise of one prompt",
-    "effect_size": "mean score minus the Gaussian's, in seed_std; null if seed_std is 0",
+    "margin_win_rate_percent": f"as same_noise_win_rate_percent; a difference up to {MARGIN:g} seed_std is a tie",
+    "effect_size": "mean score minus the Gaussian's, in seed_std; null if seed_std is 0. Comparable between rows of one"
+    " group and scorer, not between generators, scorers or groups, whose seed_std differ",
     "mean_score": "in the scorer's unit",
     "gaussian_mean_score": "in the scorer's unit",
     "seed_std": "standard deviation of the Gaussian's scores between seeds of one prompt, in the scorer's unit",
     "kl_nats": "mean over prompts of the noise's KL to the standard Gaussian; null if it cannot be known",
-    "diversity_ratio": "mean distance of two pictures of one prompt in diversity_encoder, by the Gaussian's",
-    "sharpness_ratio": "mean variance of the Laplacian of the luminance, by the Gaussian's",
-    "pictures_drawn": "for each that is shown; the one that the judge scores best is",
+    "diversity_ratio": "mean distance of two pictures of one prompt in diversity_encoder, by the Gaussian's; over"
+    " several groups each weighs by its number of prompts",
+    "sharpness_ratio": "mean of the Laplacian's total by the neighbouring pixels' total difference, by the Gaussian's",
+    "pictures_drawn": "for each that is shown; the one that the judge scores best is. None is the Gaussian's that it is"
+    " compared with",
 }
 
 

@@ -3,9 +3,10 @@
     s   [R, N]   scores of the standard Gaussian's pictures: R seeds of each of N prompts
     s'  [R, N]   the contender's, from the same noise at the same place
 
-The paper's Table 1 counts how often s' > s. Any tiny change that is the same for every picture wins that count, so it
-stands here beside measures that such a change does not move: the effect size, the win rate by a margin, and the win
-rate between pictures of independent noise.
+The paper's Table 1 counts how often s' > s for "two images generated from the same prompt", and does not say that they
+come from the same noise; its eq. (4) draws them independently. So the win rate between pictures of independent noise
+comes first. Of the same noise any tiny change that is the same for every picture wins, which is why that rate stands
+beside measures that such a change does not move: the win rate by a margin, and the effect size.
 """
 
 from __future__ import annotations
@@ -30,20 +31,26 @@ Interval = tuple[float, float]
 class Comparison:
     """A contender against the Gaussian under one scorer, a mean over N prompts and R seeds."""
 
-    win_rate_percent: float
-    """The paper's: same noise, a tie counts half."""
-    win_rate_std_percent: float
-    """Standard deviation of the win rate between the R seeds. It says nothing of how far other prompts would differ."""
-    win_rate_interval_percent: Interval | None
+    independent_win_rate_percent: float
+    """Over all pairs of different seeds of one prompt: what two people with two pictures would see; a tie is half."""
+    independent_win_rate_std_percent: float
+    """Its standard deviation between the contender's R seeds, each against the Gaussian's others. It says nothing of
+    how far other prompts would differ."""
+    independent_win_rate_interval_percent: Interval | None
     """95 % bootstrap interval over prompts or clusters of them. None for a single one: nothing follows for others."""
+    same_noise_win_rate_percent: float
+    """Over pairs of the same seed, so of the same noise. A tie counts half."""
+    same_noise_win_rate_std_percent: float
+    """Likewise."""
+    same_noise_win_rate_interval_percent: Interval | None
+    """Likewise."""
     margin_win_rate_percent: float
     """Same noise; whatever differs by less than MARGIN standard deviations is a tie."""
-    independent_win_rate_percent: float
-    """Over all pairs of different seeds of one prompt: what two people with two pictures would see."""
     effect_size: float | None
-    """Mean s' - s in standard deviations of s between seeds of one prompt. None if s does not vary between seeds."""
+    """Mean s' - s in standard deviations of s between seeds of one prompt. None if s does not vary between seeds. Its
+    unit is this generator's spread under this scorer: nothing to hold against another generator's or scorer's."""
     effect_size_interval: Interval | None
-    """95 % bootstrap interval over prompts, likewise."""
+    """Likewise."""
     mean_score: float
     """Mean s', in the scorer's unit."""
     gaussian_mean_score: float
@@ -60,15 +67,16 @@ def compare(s: Tensor, s_prime: Tensor, clusters: Tensor | None = None) -> Compa
     """
     s, s_prime = s.double(), s_prime.double()
     spread = float(s.var(0).mean().sqrt())
-    won = wins(s, s_prime)
-    rates = won.mean(1)
+    same, independent = wins(s, s_prime), independent_wins(s, s_prime)
     effects = torch.stack([(s_prime - s).mean(0), s.var(0)], 1)
     return Comparison(
-        win_rate_percent=_percent(rates.mean()),
-        win_rate_std_percent=_percent(rates.std()),
-        win_rate_interval_percent=_percents(bootstrap_interval(won.mean(0)[:, None], mean_of_first, clusters)),
+        independent_win_rate_percent=_percent(independent.mean()),
+        independent_win_rate_std_percent=_percent(independent.mean(1).std()),
+        independent_win_rate_interval_percent=_interval_of_rate(independent, clusters),
+        same_noise_win_rate_percent=_percent(same.mean()),
+        same_noise_win_rate_std_percent=_percent(same.mean(1).std()),
+        same_noise_win_rate_interval_percent=_interval_of_rate(same, clusters),
         margin_win_rate_percent=_percent(wins(s, s_prime, MARGIN * spread).mean()),
-        independent_win_rate_percent=_percent(independent_wins(s, s_prime).mean()),
         effect_size=float(standardised(effects.mean(0))) if spread else None,
         effect_size_interval=bootstrap_interval(effects, standardised, clusters) if spread else None,
         mean_score=float(s_prime.mean()),
@@ -84,11 +92,9 @@ def wins(s: Tensor, s_prime: Tensor, margin: float = 0.0) -> Tensor:
 
 
 def independent_wins(s: Tensor, s_prime: Tensor) -> Tensor:
-    """Scores [R, N] -> [N]: the share of the R (R - 1) pairs of different seeds that s' wins, a tie counts half."""
-    seeds = len(s)
+    """Scores [R, N] -> [R, N]: the share of the R - 1 other seeds of s that each s' wins against, a tie counts half."""
     pairs = wins(s[:, None], s_prime[None])
-    same = pairs.diagonal().sum(-1)
-    return (pairs.sum((0, 1)) - same) / (seeds * (seeds - 1))
+    return (pairs.sum(0) - wins(s, s_prime)) / (len(s) - 1)
 
 
 def bootstrap_interval(
@@ -140,5 +146,7 @@ def _percent(share: Tensor) -> float:
     return 100 * float(share)
 
 
-def _percents(interval: Interval | None) -> Interval | None:
+def _interval_of_rate(won: Tensor, clusters: Tensor | None) -> Interval | None:
+    """Of the mean of `won` [R, N], in percent."""
+    interval = bootstrap_interval(won.mean(0)[:, None], mean_of_first, clusters)
     return interval and (100 * interval[0], 100 * interval[1])

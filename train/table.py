@@ -14,8 +14,8 @@ FEW = 30
 _NAME = 24
 _NONE = "-"
 _HEAD = (
-    ("", "win %", "95 %", "margin", "indep.", "effect", "mean", "diver-", "sharp-", "KL"),
-    ("", "(std)", "interval", "win %", "win %", "(sd)", "score", "sity", "ness", "nats"),
+    ("", "win %", "95 %", "same", "same, by", "effect", "mean", "diver-", "sharp-", "KL"),
+    ("", "(std)", "interval", "noise %", "margin %", "(sd)", "score", "sity", "ness", "nats"),
 )
 
 Cells = Sequence[str]
@@ -46,10 +46,10 @@ def _cells(row: Row, label: str) -> Cells:
     score = row.scores[label]
     return (
         row.name[:_NAME],
-        f"{_percent(score.win_rate_percent)} ({score.win_rate_std_percent:.1f})",
+        f"{_percent(score.independent_win_rate_percent)} ({score.independent_win_rate_std_percent:.1f})",
         _interval(score),
+        _percent(score.same_noise_win_rate_percent),
         _percent(score.margin_win_rate_percent),
-        _percent(score.independent_win_rate_percent),
         _NONE if score.effect_size is None else f"{score.effect_size:.2f}",
         *_cells_of_pictures(row, score),
     )
@@ -66,7 +66,7 @@ def _cells_of_pictures(row: Row, score: Comparison) -> Cells:
 
 
 def _interval(score: Comparison) -> str:
-    ends = score.win_rate_interval_percent
+    ends = score.independent_win_rate_interval_percent
     return _NONE if ends is None else "-".join(map(_percent, ends))
 
 
@@ -93,18 +93,26 @@ def _align(rows: Sequence[Cells]) -> list[str]:
 
 def _explain(report: Report) -> Iterator[str]:
     yield (
-        "win: scores higher than the Gaussian's picture of the same noise, a tie counts half; mean (std) over seeds."
-        " 95 % interval: of the win rate, by bootstrap over what prompts mean."
-        f" margin: a difference up to {MARGIN:g} sd is a tie. indep.: against other noise of the same prompt."
-        " effect: mean gain in sd of the Gaussian's score between seeds of one prompt."
+        "win: scores higher than a picture that the Gaussian drew for the same prompt from other noise, a tie counts"
+        " half; mean (std) over seeds of one training. 95 % interval: by bootstrap over what prompts mean (concepts),"
+        " not over prompts. same noise: against the Gaussian's picture of the same noise, where a hair's breadth that"
+        f" is the same everywhere always wins; by margin: there a difference up to {MARGIN:g} sd is a tie."
+        " effect: mean gain in sd of the Gaussian's score between seeds of one prompt. Compare it between rows of one"
+        " table: that sd is another one for another generator, scorer or group of prompts."
     )
     yield (
         f"diversity, sharpness: by the Gaussian's. diversity: mean distance of {report.diversity_seeds} pictures of"
         f" one prompt, of at most {max(group.diversity_prompts for group in report.groups)} prompts, in"
-        f" {report.diversity_encoder}. sharpness: variance of the Laplacian. KL: to the standard Gaussian."
+        f" {report.diversity_encoder}; of several groups, each weighs by its number of prompts. sharpness: steepness of"
+        " edges for their contrast (total Laplacian by total difference of neighbouring pixels). KL: to the standard"
+        " Gaussian."
     )
-    if any(row.pictures_drawn > 1 for row in report.groups[0].rows):
-        yield f"best of several: the one that {report.judge} scores best; a reference: it costs so many times as much."
+    for count in sorted({row.pictures_drawn for row in report.groups[0].rows} - {1}):
+        yield (
+            f"best of {count}: of {count} pictures of its own, from noise that no other row has, the one that"
+            f" {report.judge} scores best; a reference: it costs {count} times as much, and wins"
+            f" {100 * count / (count + 1):.0f} % under {report.judge} by its making."
+        )
     if report.pictures == "uint8":
         yield "Pictures were rounded to bytes before scoring, in all rows."
     if all(note.trained for note in report.scorers.values()):

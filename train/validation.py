@@ -6,8 +6,9 @@ Each prompt has two noises, eps and eps', which never change:
     s' [N]      scores of the prior's pictures, from eps'
 
 The loss, which early stopping watches, is eq. (4) of the paper as written, so between independent noises: s from eps
-against s' from eps'. The win rate is that of Table 1, of the same noise: s from eps' against s'. Beside it stands the
-effect size, which a tiny gain that is the same everywhere does not move.
+against s' from eps'. The win rate is counted twice: of the same pairs as the loss, which is how we read Table 1, and of
+the same noise, s from eps' against s'. Beside them stands the effect size, which a tiny gain that is the same
+everywhere does not move, as it moves the second.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Verdict:
 
     loss: float
     """Eq. (4), with the scorer's own scale: 0.693 for the standard Gaussian if its scores did not vary."""
-    win_rate_percent: float
-    """Same noise, a tie counts half."""
+    independent_win_rate_percent: float
+    """Against other noise of the same prompt, a tie counts half."""
+    same_noise_win_rate_percent: float
+    """Likewise, against the same noise."""
     effect_size: float | None
     """Mean s' - s of the same noise, in standard deviations of s between seeds; None if s does not vary."""
     mean_score: float
@@ -139,7 +142,8 @@ def judge(s: Tensor, s_prime: Tensor, scale: float) -> Verdict:
     gain = float((s_prime - s[1]).mean())
     return Verdict(
         loss=float(preference_loss(s[0], s_prime, scale)),
-        win_rate_percent=100 * float(wins(s[1], s_prime).mean()),
+        independent_win_rate_percent=100 * float(wins(s[0], s_prime).mean()),
+        same_noise_win_rate_percent=100 * float(wins(s[1], s_prime).mean()),
         effect_size=gain / spread if spread else None,
         mean_score=float(s_prime.mean()),
         gaussian_mean_score=float(s.mean()),

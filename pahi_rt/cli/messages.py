@@ -61,9 +61,11 @@ def clear_live() -> None:
         typer.echo("\r\x1b[K", err=True, nl=False)
 
 
-def note(text: str) -> None:
-    """Something the user should know."""
+def note(text: str, fix: str | None = None) -> None:
+    """Something the user should know, and what mends it."""
     say(f"note: {text}")
+    if fix is not None:
+        say(f"fix: {fix}")
 
 
 class _Notes(logging.Handler):

@@ -67,7 +67,10 @@ class TrainingProgress:
     def evaluation(self, number: int, evaluation: Evaluation, best: bool, pictures: Path) -> None:
         """The numbers on the validation prompts, and where the pictures are."""
         self._clear()
-        wins = ", ".join(f"{name} {verdict.win_rate_percent:.1f} %" for name, verdict in evaluation.scorers.items())
+        wins = ", ".join(
+            f"{name} {one.independent_win_rate_percent:.1f} % (same noise {one.same_noise_win_rate_percent:.1f})"
+            for name, one in evaluation.scorers.items()
+        )
         mark = " (best)" if best else ""
         loss = f"validation loss {evaluation.loss:.4f}{mark}"
         messages.say(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +88,8 @@ def present(outcome: Outcome, as_json: bool) -> None:
         messages.note(
             f"ended after {state.step} steps ({outcome.reason}); the best prior is that of step {state.best_step}"
         )
+        for doubt in outcome.doubts:
+            messages.note(doubt.what, doubt.fix)
         messages.next_command("evaluate", str(run.path))
 
 
@@ -102,4 +105,5 @@ def describe(outcome: Outcome) -> dict[str, Any]:
         "steps": state.step,
         "best_step": state.best_step,
         "best_validation_loss": state.best_loss,
+        "doubts": [asdict(doubt) for doubt in outcome.doubts],
     }

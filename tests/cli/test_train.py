@@ -87,7 +87,9 @@ def test_a_run_from_end_to_end(train: Run, recipe: str, here: Path) -> None:
         "score the Gaussian",
     ]
     assert re.fullmatch(
-        r"step 0  validation loss 0\.\d{4} \(best\), wins redness 50\.0 %, KL 0 nats  run/samples/0{8}\.png", said[5]
+        r"step 0  validation loss 0\.\d{4} \(best\), wins redness [\d.]+ % \(same noise 50\.0\), KL 0 nats"
+        r"  run/samples/0{8}\.png",
+        said[5],
     )
     assert said[6].startswith("step 1 of 3  loss ")
     assert said[-3:] == [
@@ -99,12 +101,25 @@ def test_a_run_from_end_to_end(train: Run, recipe: str, here: Path) -> None:
     assert (here / "run" / "samples" / "00000003.png").exists()
 
 
+def test_a_run_that_gained_nothing_says_so(train: Run, recipe: str) -> None:
+    still = ["--set", "optimisation.learning_rate=1e-30", "--set", "optimisation.warmup_from=0.0"]
+    result = train("hi", "--recipe", recipe, *still, "-o", "run")
+    assert result.exit_code == 0, result.output
+    ended, doubt, fix, following = result.stderr.splitlines()[-4:]
+    assert ended.endswith("the best prior is that of step 0")
+    assert doubt.startswith("note: no step was better than step 0")
+    assert fix.startswith("fix: train a new run with another optimisation.learning_rate")
+    assert following == "next: pahi-rt evaluate run"
+    (said,) = json.loads(train("hi", "--resume", "-o", "run", "--json").stdout)["doubts"]
+    assert (f"note: {said['what']}", f"fix: {said['fix']}") == (doubt, fix)
+
+
 def test_json_and_resuming_a_finished_run(train: Run, recipe: str) -> None:
     train("hi", "--recipe", recipe, "-o", "run")
     result = train("hi", "--resume", "-o", "run", "--json")
     document = json.loads(result.stdout)
     assert document.pop("best_validation_loss") > 0
-    assert document.pop("best_step") in (0, 2)
+    assert len(document.pop("doubts")) == (document.pop("best_step") == 0)
     assert document == {
         "run": "run",
         "kind": "hi",
@@ -196,7 +211,14 @@ def test_a_missing_package_names_the_extra(run: Run, monkeypatch: pytest.MonkeyP
 
 STEP = Step(loss=0.5, preference=0.5, kl_nats=1.0, win_rate_percent=70.0, gradient_norm=1.0, learning_rate=1e-3)
 SETTINGS = Optimisation(batch=10, max_steps=100)
-VERDICT = Verdict(loss=0.6, win_rate_percent=61.25, effect_size=0.1, mean_score=0.0, gaussian_mean_score=0.0)
+VERDICT = Verdict(
+    loss=0.6,
+    independent_win_rate_percent=56.25,
+    same_noise_win_rate_percent=61.25,
+    effect_size=0.1,
+    mean_score=0.0,
+    gaussian_mean_score=0.0,
+)
 
 
 @pytest.fixture
@@ -220,7 +242,7 @@ def test_lines_away_from_a_terminal(clock: list[float], capsys: pytest.CaptureFi
         "note: about 3 min left at most, at 2 s a step, evaluations not counted; early stopping may end it before",
         "step 16 of 100  5 prompts/s, 3 min left at most, loss 0.8500, wins 70 %",
         "step 31 of 100  5 prompts/s, 2 min left at most, loss 1.6000, wins 70 %",
-        "step 32  validation loss 0.6123 (best), wins a 61.2 %, KL 12 nats  run/samples/x.png",
+        "step 32  validation loss 0.6123 (best), wins a 56.2 % (same noise 61.2), KL 12 nats  run/samples/x.png",
     ]
 
 
@@ -240,7 +262,7 @@ def test_a_terminal_has_one_line_that_moves(
     assert first == "load generator ..."
     assert second.startswith("step 1 of 100")
     assert third.startswith("step 3 of 100  66.7 prompts/s, 15 s left at most")
-    assert last == "step 3  validation loss 0.7000, wins a 61.2 %, KL 0 nats  x.png\n"
+    assert last == "step 3  validation loss 0.7000, wins a 56.2 % (same noise 61.2), KL 0 nats  x.png\n"
 
 
 def test_a_problem_is_not_written_behind_the_moving_line(

@@ -119,8 +119,9 @@ def test_every_row_is_there_and_the_gaussian_first(rows: dict[str, Row]) -> None
 
 def test_the_gaussian_against_itself_is_a_tie(rows: dict[str, Row]) -> None:
     score = rows["Gaussian"].scores["level"]
-    assert (score.win_rate_percent, score.win_rate_std_percent, score.margin_win_rate_percent) == (50, 0, 50)
-    assert score.win_rate_interval_percent == (50, 50)
+    assert score.same_noise_win_rate_percent == score.margin_win_rate_percent == 50
+    assert score.same_noise_win_rate_std_percent == 0
+    assert score.same_noise_win_rate_interval_percent == (50, 50)
     assert score.independent_win_rate_percent == 50
     assert score.effect_size == 0
     assert score.mean_score == score.gaussian_mean_score == pytest.approx(0.5, abs=4 * STEP / math.sqrt(300))
@@ -133,11 +134,11 @@ def test_the_gaussian_against_itself_is_a_tie(rows: dict[str, Row]) -> None:
 @pytest.mark.parametrize(("name", "delta"), [("better", 1.0), ("worse", -1.0), ("hair", 0.01)])
 def test_a_shift_of_the_noise_is_its_effect_size(rows: dict[str, Row], name: str, delta: float) -> None:
     row, score = rows[name], rows[name].scores["level"]
-    assert score.win_rate_percent == (100 if delta > 0 else 0)
-    assert score.win_rate_std_percent == 0
+    assert score.same_noise_win_rate_percent == (100 if delta > 0 else 0)
+    assert score.same_noise_win_rate_std_percent == 0
     assert score.effect_size == pytest.approx(delta, rel=0.15)
     assert score.mean_score - score.gaussian_mean_score == pytest.approx(delta * STEP, rel=1e-3)
-    assert score.margin_win_rate_percent == (50 if abs(delta) < 0.3 else score.win_rate_percent)
+    assert score.margin_win_rate_percent == (50 if abs(delta) < 0.3 else score.same_noise_win_rate_percent)
     assert score.independent_win_rate_percent == pytest.approx(100 * phi(delta / math.sqrt(2)), abs=6)
     assert row.kl_nats == pytest.approx(delta**2 / 2, rel=1e-4, abs=1e-6)
     assert row.diversity_ratio is not None
@@ -147,9 +148,9 @@ def test_a_shift_of_the_noise_is_its_effect_size(rows: dict[str, Row], name: str
 def test_the_best_of_four_wins_as_chance_has_it(rows: dict[str, Row]) -> None:
     row, score = rows["best of 4 (4x cost)"], rows["best of 4 (4x cost)"].scores["level"]
     assert row.kl_nats == pytest.approx(math.log(4) - 0.75)
-    # The first of the four is the Gaussian's own picture, so a quarter are ties and nothing is lost.
-    assert score.win_rate_percent == pytest.approx(87.5, abs=4)
-    assert score.independent_win_rate_percent == pytest.approx(80, abs=5)
+    # Of five pictures that nothing tells apart, the best is one of the four in 80 % of cases; 87.5 % if one is shared.
+    assert score.same_noise_win_rate_percent == pytest.approx(80, abs=5)
+    assert score.independent_win_rate_percent == pytest.approx(80, abs=4)
     assert score.effect_size == pytest.approx(1.029, abs=0.15)
 
 
@@ -160,7 +161,7 @@ def test_baselines_do_to_the_level_what_they_do_to_the_noise(rows: dict[str, Row
     # The level is the lowest frequency of the noise.
     assert smaller.diversity_ratio.value == pytest.approx(0.8, abs=0.01)
     assert smoother.diversity_ratio.value == pytest.approx(1.5, abs=0.01)
-    assert smaller.scores["level"].win_rate_percent == pytest.approx(50, abs=6)
+    assert smaller.scores["level"].same_noise_win_rate_percent == pytest.approx(50, abs=6)
 
 
 def test_a_prior_that_knows_one_picture_has_no_diversity() -> None:
@@ -177,15 +178,21 @@ def test_flat_pictures_have_no_sharpness_ratio(rows: dict[str, Row]) -> None:
     assert rows["better"].sharpness_ratio is None
 
 
-def test_sharpness_is_by_the_gaussians() -> None:
-    def checks(level: float) -> Contender:
-        board = (torch.arange(8) + torch.arange(8)[:, None]) % 2
-        return Contender(str(level), lambda reading, eps: level * board.expand(len(eps), 3, 8, 8).float(), nothing)
+def test_sharpness_is_by_the_gaussians_and_not_of_the_contrast() -> None:
+    ramp = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0])
 
-    rows = table(replace(field(), contenders=(checks(0.5), checks(0.25))))
-    assert rows["0.25"].sharpness_ratio is not None
-    assert rows["0.25"].sharpness_ratio.value == pytest.approx(0.25)
-    assert rows["0.25"].sharpness_ratio.interval == pytest.approx((0.25, 0.25))
+    def edge(name: str, row: Tensor) -> Contender:
+        return Contender(name, lambda reading, eps: row.expand(len(eps), 3, 8, 8), nothing)
+
+    rows = table(
+        replace(field(), contenders=(edge("step", ramp.round()), edge("pale", 0.2 * ramp), edge("soft", ramp)))
+    )
+    # One step of 1 has second differences 1 and 1; two of a half have 0.5 and 0.5.
+    for name, expected in (("pale", 0.5), ("soft", 0.5)):
+        ratio = rows[name].sharpness_ratio
+        assert ratio is not None
+        assert ratio.value == pytest.approx(expected)
+        assert ratio.interval == pytest.approx((expected, expected))
 
 
 def nothing(reading: Any) -> Tensor:
@@ -216,7 +223,7 @@ def test_the_judge_is_the_first_scorer() -> None:
     best = report.groups[0].rows[-1].scores
     assert report.judge == "level"
     assert best["level"].effect_size == pytest.approx(-(best["dark"].effect_size or 0))
-    assert best["level"].win_rate_percent == pytest.approx(100 - best["dark"].win_rate_percent)
+    assert best["level"].independent_win_rate_percent == pytest.approx(100 - best["dark"].independent_win_rate_percent)
 
 
 def test_equal_arguments_give_an_equal_report() -> None:
@@ -231,7 +238,8 @@ def test_batches_do_not_matter(batch: int) -> None:
     )
     for name, row in whole.items():
         score, other = row.scores["level"], parts[name].scores["level"]
-        assert other.win_rate_percent == pytest.approx(score.win_rate_percent)
+        assert other.independent_win_rate_percent == pytest.approx(score.independent_win_rate_percent)
+        assert other.same_noise_win_rate_percent == pytest.approx(score.same_noise_win_rate_percent)
         assert other.effect_size == pytest.approx(score.effect_size)
 
 
@@ -275,14 +283,35 @@ def test_groups_are_reported_apart_and_together() -> None:
 def test_one_prompt() -> None:
     report = evaluate("toy", field(better=1.0), {"test": ["a"]}, {"level": Level()}, settings=SMALL)
     score = report.groups[0].rows[1].scores["level"]
-    assert score.win_rate_percent == 100
-    assert score.win_rate_interval_percent is None
+    assert score.same_noise_win_rate_percent == 100
+    assert score.independent_win_rate_interval_percent is None
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["groups"][0]["prompts"] == 1
 
 
 @pytest.mark.parametrize(("length", "count", "expected"), [(3, 5, [0, 1, 2]), (10, 5, [0, 2, 4, 6, 8]), (7, 1, [0])])
 def test_prompts_for_diversity_are_evenly_spread(length: int, count: int, expected: list[int]) -> None:
     assert spread(range(length), count) == expected
+
+
+def test_diversity_of_all_weighs_prompts_alike_and_not_groups() -> None:
+    """A prior that draws one picture only for prompts of one group: 10 of 40, though each group is measured on four."""
+
+    def narrow(reading: Any, eps: Tensor) -> Tensor:
+        wide = (reading.pooled[:, 0] > 5).view(-1, 1, 1, 1)
+        return paint(torch.where(wide, eps, 0.0))
+
+    given = field()
+    contenders = (given.contenders[0], replace(given.contenders[0], name="narrow", draw=narrow))
+    groups = {"short": [f"s {n}" for n in range(10)], "long": [f"long {n}" for n in range(30)]}
+    settings = replace(SMALL, diversity_seeds=64)
+    report = evaluate("toy", replace(given, contenders=contenders), groups, {"level": Level()}, settings=settings)
+    short, long, whole = (group.rows[1].diversity_ratio for group in report.groups)
+    assert short and long and whole
+    assert (short.value, long.value) == (0, 1)
+    # 3/4 but for chance in the Gaussian's own distances; weighed by groups it would be 1/2.
+    assert whole.value == pytest.approx(0.75, abs=0.03)
+    assert whole.interval is not None
+    assert whole.interval[0] < 0.75 < whole.interval[1]
 
 
 # What is refused

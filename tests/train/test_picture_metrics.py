@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.picture_metrics import RandomFeatures, load_encoder, pairwise_distance, sharpness
+from pahi_rt.train.emoji.coupling import COUNT, TINT, background
+from pahi_rt.train.emoji.distortions import box_blur
+from pahi_rt.train.emoji.render import composite
+from pahi_rt.train.picture_metrics import RandomFeatures, edge_energy, load_encoder, pairwise_distance, sharpness
 from pahi_rt.train.scorers.preprocess import CLIP_MEAN, CLIP_STD
 
 
@@ -34,24 +37,95 @@ def disc(
     return 1 + inside * (torch.tensor(colour).view(3, 1, 1) - 1)
 
 
-def test_sharpness_of_a_known_picture() -> None:
+def test_edge_energy_of_a_known_picture() -> None:
     grey = torch.zeros(1, 3, 3, 4)
     grey[..., 1, 1] = 1.0
     # The two Laplacians inside are -4 and 1.
-    assert float(sharpness(grey)) == pytest.approx(12.5)
+    assert float(edge_energy(grey)) == pytest.approx(12.5)
 
 
-def test_sharpness_is_of_the_luminance() -> None:
+def test_edge_energy_is_of_the_luminance() -> None:
     noise = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     pictures = torch.stack([F.pad(noise[0], (0, 0, 0, 0, c, 2 - c)) for c in range(3)])
-    whole = float(sharpness(noise.expand(1, 3, -1, -1)))
-    assert (sharpness(pictures) / whole).tolist() == pytest.approx([0.299**2, 0.587**2, 0.114**2], rel=1e-4)
+    whole = float(edge_energy(noise.expand(1, 3, -1, -1)))
+    assert (edge_energy(pictures) / whole).tolist() == pytest.approx([0.299**2, 0.587**2, 0.114**2], rel=1e-4)
 
 
-def test_blur_lowers_sharpness() -> None:
+def test_sharpness_of_known_edges() -> None:
+    """A step from one column to the next, and the same over two and over four."""
+    places = torch.arange(16.0)
+    rows = torch.stack([((places - 7) / width).clamp(0, 1) for width in (1, 2, 4)])
+    pictures = rows[:, None, None].expand(-1, 3, 16, -1)
+    # Of the 16 rows, 14 have a Laplacian: 1 and 1 by a difference of 1, and half and a quarter of it.
+    expected = torch.tensor([2.0, 1.0, 0.5]) * 14 / 16
+    assert sharpness(pictures).tolist() == pytest.approx(expected.tolist())
+
+
+def drawings() -> Tensor:
+    """Discs with a darker face and an eye, RGBA uint8 [6, 4, 128, 128], anti-aliased; one is as pale as a tint."""
+    colours = [
+        (0.9, 0.2, 0.2),
+        (1.0, 0.8, 0.2),
+        (0.2, 0.5, 0.9),
+        (0.95, 0.95, 0.97),
+        (0.1, 0.1, 0.1),
+        (0.85, 0.8, 0.97),
+    ]
+    pictures = []
+    for index, colour in enumerate(colours):
+        x, radius, main = 0.4 + 0.04 * index, 0.25 + 0.02 * index, torch.tensor(colour)
+        paint = main.view(3, 1, 1).expand(3, 128, 128)
+        for darker, size in ((0.6 * main, radius - 0.06), (torch.tensor([0.2, 0.1, 0.1]), 0.05)):
+            paint = paint + inside(x, size) * (darker.view(3, 1, 1) - paint)
+        pictures.append(torch.cat([paint, inside(x, radius)]))
+    return (255 * torch.stack(pictures)).round().byte()
+
+
+def inside(x: float, radius: float) -> Tensor:
+    """How much of each pixel a disc covers [1, 128, 128]."""
+    return 1 - disc(x, 0.5, radius, (0.0, 0.0, 0.0), 128)[:1]
+
+
+TINTS = [(0.0, 0.0), (3.0, 0.0), (-3.0, 0.0), (0.0, 3.0), (0.0, -3.0), (3.0, 3.0), (-3.0, -3.0), (3.0, -3.0)]
+"""To the ends of what the emoji generator's noise asks for."""
+
+
+def tinted(tint: tuple[float, float]) -> Tensor:
+    values = torch.zeros(6, COUNT)
+    values[:, TINT] = torch.tensor(tint)
+    return composite(drawings(), background(values))
+
+
+@pytest.mark.parametrize("radius", [0, 1])
+def test_a_tint_leaves_sharpness_alone(radius: int) -> None:
+    """Of clear drawings as of soft ones, and of every one of them."""
+    first, *others = (sharpness(box_blur(tinted(tint), radius)) for tint in TINTS)
+    assert all(other.tolist() == pytest.approx(first.tolist(), rel=0.01) for other in others)
+
+
+def test_a_tint_does_not_leave_the_edges_energy_alone() -> None:
+    """Which is why it is no measure of sharpness between pictures of different tint."""
+    first, *others = (float(edge_energy(tinted(tint)).mean()) for tint in TINTS)
+    assert min(others) < 0.9 * first
+
+
+def test_contrast_and_brightness_leave_sharpness_alone() -> None:
     picture = disc(0.5, 0.5)[None]
-    assert sharpness(F.avg_pool2d(picture, 3, 1)) < 0.5 * sharpness(picture)
-    assert float(sharpness(torch.full((1, 3, 8, 8), 0.3))) == pytest.approx(0, abs=1e-12)
+    assert float(sharpness(0.1 * picture + 0.4)) == pytest.approx(float(sharpness(picture)), rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.25, 0.95), (0.5, 0.9), (1.0, 0.75)])
+def test_blur_lowers_sharpness(share: float, most: float) -> None:
+    """Means of 3x3 pixels, mixed in."""
+    pictures = tinted((0.0, 0.0))
+    blurred = torch.lerp(pictures, box_blur(pictures, 1), share)
+    assert (sharpness(blurred) < most * sharpness(pictures)).all()
+
+
+def test_a_picture_without_edges_is_not_sharp() -> None:
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    assert float(sharpness(flat)) == float(sharpness(flat + 1e-7 * torch.rand(flat.shape))) == 0
+    assert float(edge_energy(flat)) == pytest.approx(0, abs=1e-12)
 
 
 def test_mean_distance_over_pairs() -> None:

@@ -37,7 +37,7 @@ def test_a_difference_up_to_the_margin_is_a_tie() -> None:
 def test_independent_wins_leave_out_the_pairs_of_one_noise() -> None:
     s = torch.tensor([[1.0], [2.0], [3.0]])
     # 2.5 wins against 2 and loses to 3, 1 ties with 1 and loses to 3, 9 wins against 1 and 2.
-    assert independent_wins(s, torch.tensor([[2.5], [1.0], [9.0]])).tolist() == pytest.approx([3.5 / 6])
+    assert independent_wins(s, torch.tensor([[2.5], [1.0], [9.0]])).tolist() == [[0.5], [0.25], [1.0]]
 
 
 def test_comparison_by_hand() -> None:
@@ -45,12 +45,15 @@ def test_comparison_by_hand() -> None:
     s_prime = torch.tensor([[1.0, 10.5], [2.0, 13.0]])  # gains 1, 0.5 / 0, -1
     found = compare(s, s_prime)
     assert found.seed_std == pytest.approx(math.sqrt(5))
-    assert found.win_rate_percent == 100 * (1 + 1 + 0.5 + 0) / 4
-    assert found.win_rate_std_percent == pytest.approx(100 * 0.75 / math.sqrt(2))  # seeds: 100 % and 25 %
+    assert found.same_noise_win_rate_percent == 100 * (1 + 1 + 0.5 + 0) / 4
+    assert found.same_noise_win_rate_std_percent == pytest.approx(100 * 0.75 / math.sqrt(2))  # seeds: 100 % and 25 %
     # The margin is 0.3 sqrt(5) = 0.67.
     assert found.margin_win_rate_percent == 100 * (1 + 0.5 + 0.5 + 0) / 4
     # 1 and 2 against 2 and 0; 10.5 and 13 against 14 and 10.
     assert found.independent_win_rate_percent == 100 * (0 + 1 + 0 + 1) / 4
+    assert found.independent_win_rate_std_percent == pytest.approx(100 * 1 / math.sqrt(2))  # seeds: 0 % and 100 %
+    # The first prompt's mean is 1/2, and so is the second's: no resample differs.
+    assert found.independent_win_rate_interval_percent == (50, 50)
     assert found.effect_size == pytest.approx(0.125 / math.sqrt(5))
     assert (found.mean_score, found.gaussian_mean_score) == (6.625, 6.5)
 
@@ -60,24 +63,25 @@ def test_the_margin_is_in_standard_deviations_of_a_prompts_seeds() -> None:
     gain = statistics.MARGIN * float(s.var(0).mean().sqrt())
     for factor, expected in ((0.99, 50), (1.01, 100)):
         found = compare(s, s + factor * gain)
-        assert found.win_rate_percent == 100
+        assert found.same_noise_win_rate_percent == 100
         assert found.margin_win_rate_percent == expected
 
 
 def test_units_do_not_change_rates_or_the_effect() -> None:
     s, s_prime = draw(4, 20), draw(4, 20, seed=1) + 0.5
     one, other = compare(s, s_prime), compare(7 + 0.01 * s, 7 + 0.01 * s_prime)
-    assert other.win_rate_percent == one.win_rate_percent
+    assert other.independent_win_rate_percent == one.independent_win_rate_percent
+    assert other.same_noise_win_rate_percent == one.same_noise_win_rate_percent
     assert other.margin_win_rate_percent == one.margin_win_rate_percent
     assert other.effect_size == pytest.approx(one.effect_size)
     assert other.effect_size_interval == pytest.approx(one.effect_size_interval)
 
 
-def test_a_hairs_breadth_wins_the_papers_count_alone() -> None:
+def test_a_hairs_breadth_wins_the_count_of_the_same_noise_alone() -> None:
     s = draw(5, 100)
     found = compare(s, s + 1e-3)
-    assert found.win_rate_percent == 100
-    assert found.win_rate_interval_percent == (100, 100)
+    assert found.same_noise_win_rate_percent == 100
+    assert found.same_noise_win_rate_interval_percent == (100, 100)
     assert found.margin_win_rate_percent == 50
     assert found.effect_size == pytest.approx(1e-3, rel=0.1)
     assert found.independent_win_rate_percent == pytest.approx(50, abs=0.5)
@@ -85,21 +89,33 @@ def test_a_hairs_breadth_wins_the_papers_count_alone() -> None:
 
 def test_scores_are_compared_in_double() -> None:
     s = torch.tensor([[0.2120, 0.2120], [0.2130, 0.2130]])
-    assert compare(s, torch.nextafter(s, torch.tensor(1.0))).win_rate_percent == 100
+    assert compare(s, torch.nextafter(s, torch.tensor(1.0))).same_noise_win_rate_percent == 100
 
 
 def test_one_prompt_has_no_interval() -> None:
     found = compare(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [2.0]]))
-    assert found.win_rate_percent == 100
+    assert found.same_noise_win_rate_percent == 100
     assert found.effect_size == pytest.approx(math.sqrt(2))
-    assert found.win_rate_interval_percent is None
+    assert found.same_noise_win_rate_interval_percent is None
+    assert found.independent_win_rate_interval_percent is None
     assert found.effect_size_interval is None
 
 
 def test_scores_that_never_vary_have_no_effect_size() -> None:
     found = compare(torch.full((3, 4), 0.1), torch.full((3, 4), 0.2))
     assert (found.effect_size, found.effect_size_interval, found.seed_std) == (None, None, 0)
-    assert found.win_rate_percent == found.margin_win_rate_percent == 100
+    assert found.independent_win_rate_percent == 100
+    assert found.same_noise_win_rate_percent == found.margin_win_rate_percent == 100
+
+
+def test_the_interval_of_independent_wins_is_theirs() -> None:
+    s, s_prime = draw(5, 200), draw(5, 200, seed=1) + 0.4
+    found = compare(s, s_prime)
+    assert found.independent_win_rate_interval_percent is not None
+    low, high = found.independent_win_rate_interval_percent
+    assert low < found.independent_win_rate_percent < high
+    half = 1.96 * 100 * float(independent_wins(s, s_prime).mean(0).std()) / math.sqrt(200)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_the_interval_is_the_spread_of_a_mean() -> None:

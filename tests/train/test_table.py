@@ -11,11 +11,13 @@ from pahi_rt.train.statistics import Comparison
 from pahi_rt.train.table import WIDTH, format_report
 
 SCORE = Comparison(
-    win_rate_percent=94.04,
-    win_rate_std_percent=0.2,
-    win_rate_interval_percent=(92.06, 99.97),
-    margin_win_rate_percent=91.0,
     independent_win_rate_percent=80.14,
+    independent_win_rate_std_percent=0.2,
+    independent_win_rate_interval_percent=(72.06, 99.97),
+    same_noise_win_rate_percent=94.04,
+    same_noise_win_rate_std_percent=0.3,
+    same_noise_win_rate_interval_percent=(92.06, 99.97),
+    margin_win_rate_percent=91.0,
     effect_size=1.92,
     effect_size_interval=(1.8, 2.1),
     mean_score=0.228,
@@ -24,9 +26,9 @@ SCORE = Comparison(
 )
 WIDEST = replace(
     SCORE,
-    win_rate_percent=99.9,
-    win_rate_std_percent=10.2,
-    win_rate_interval_percent=(12.34, 99.99),
+    independent_win_rate_percent=99.9,
+    independent_win_rate_std_percent=10.2,
+    independent_win_rate_interval_percent=(12.34, 99.99),
     effect_size=-12.34,
     mean_score=-0.12345,
 )
@@ -50,7 +52,7 @@ def line(text: str, beginning: str) -> list[str]:
 
 def test_a_row_has_every_number() -> None:
     text = format_report(report(row("PAHI")))
-    expected = ["94.0", "(0.2)", "92.1-99.9", "91.0", "80.1", "1.92", "0.2280", "0.87", "0.96", "12.3"]
+    expected = ["80.1", "(0.2)", "72.1-99.9", "94.0", "91.0", "1.92", "0.2280", "0.87", "0.96", "12.3"]
     assert line(text, "PAHI") == expected
     assert line(text, "Gaussian ") == ["-"] * 5 + ["0.2280", "0.87", "0.96", "0"]
 
@@ -64,13 +66,13 @@ def test_every_scorer_has_a_table_with_its_unit() -> None:
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    unknown = replace(SCORE, win_rate_interval_percent=None, effect_size=None)
+    unknown = replace(SCORE, independent_win_rate_interval_percent=None, effect_size=None)
     text = format_report(report(row("PAHI", unknown, kl_nats=None, diversity_ratio=None)))
-    assert line(text, "PAHI") == ["94.0", "(0.2)", "-", "91.0", "80.1", "-", "0.2280", "-", "0.96", "-"]
+    assert line(text, "PAHI") == ["80.1", "(0.2)", "-", "94.0", "91.0", "-", "0.2280", "-", "0.96", "-"]
 
 
 def test_only_a_hundred_is_a_hundred() -> None:
-    almost, whole = (replace(SCORE, win_rate_percent=value) for value in (99.99, 100.0))
+    almost, whole = (replace(SCORE, independent_win_rate_percent=value) for value in (99.99, 100.0))
     text = format_report(report(row("almost", almost), row("whole", whole)))
     assert line(text, "almost")[0] == "99.9"
     assert line(text, "whole")[0] == "100"
@@ -95,7 +97,17 @@ def test_cautions() -> None:
     trained = {label: replace(note, trained=True) for label, note in many.scorers.items()}
     assert "none is independent" in format_report(replace(many, scorers=trained))
     assert "rounded to bytes" in format_report(replace(many, pictures="uint8"))
-    assert "it costs so many times as much" in format_report(report(row("best", pictures_drawn=4)))
+    best = " ".join(format_report(report(row("best", pictures_drawn=4))).split())
+    assert "it costs 4 times as much, and wins 80 % under a by its making" in best
+
+
+def test_what_the_numbers_are_not_stands_below() -> None:
+    text = " ".join(format_report(report(row("PAHI"))).split())
+    assert "from other noise" in text.partition("same noise: ")[0]
+    assert "over what prompts mean (concepts), not over prompts" in text
+    assert "that sd is another one for another generator, scorer or group" in text
+    assert "each weighs by its number of prompts" in text
+    assert "best of" not in text
 
 
 def test_prompts_of_the_same_meaning_are_told() -> None:

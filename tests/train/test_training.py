@@ -115,8 +115,8 @@ def test_training_raises_the_score_it_trains(recipe: MakeRecipe, tmp_path: Path)
     first, *_, last = (
         row["validation"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "validation" in row
     )
-    assert first["scorers"]["redness"]["win_rate_percent"] == 50
-    assert last["scorers"]["redness"]["win_rate_percent"] == 100
+    assert first["scorers"]["redness"]["same_noise_win_rate_percent"] == 50
+    assert last["scorers"]["redness"]["same_noise_win_rate_percent"] == 100
     assert last["loss"] < 0.7 * first["loss"]
     assert first["kl_nats"] == 0 < last["kl_nats"]
 
@@ -198,6 +198,31 @@ def test_it_stops_when_the_loss_no_longer_drops(recipe: MakeRecipe, tmp_path: Pa
     made = recipe(learning_rate=1e-30, warmup_from=0.0, patience=3, evaluate_every=2, max_steps=100)
     outcome = train("hi", tmp_path / "run", made)
     assert (outcome.reason, outcome.state.step, outcome.state.best_step) == ("early stopping", 6, 0)
+    untrained, *more = outcome.doubts
+    assert "nothing was gained" in untrained.what and "learning_rate" in untrained.fix
+    assert not more  # the warm-up was over after 4 steps
+
+
+def test_a_run_that_is_stopped_within_its_warm_up_says_so(recipe: MakeRecipe, tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e-30, "warmup_from": 0.0, "patience": 3, "evaluate_every": 2, "max_steps": 100}
+    outcome = train("hi", tmp_path / "run", recipe(**settings, warmup_steps=13))
+    early, untrained = outcome.doubts
+    assert early.what.startswith("early stopping ended the training within its warm-up, after 6 of 13 steps")
+    assert "4.6e-31 of 1e-30" in early.what
+    # 7 evaluations until the warm-up is over, and then the 3 that were asked for.
+    assert "--set optimisation.patience=10," in early.fix
+    assert "nothing was gained" in untrained.what
+    mended = train("hi", tmp_path / "mended", recipe(**settings | {"patience": 10}, warmup_steps=13))
+    assert mended.state.step == 20
+    assert [doubt.what for doubt in mended.doubts] == [untrained.what]
+
+
+def test_nothing_speaks_against_a_run_that_gained_or_goes_on(recipe: MakeRecipe, tmp_path: Path) -> None:
+    gained = train("hi", tmp_path / "gained", recipe(learning_rate=0.1, evaluation=("redness",)))
+    assert gained.state.best_step > 0
+    assert gained.doubts == ()
+    cut = train("hi", tmp_path / "cut", recipe(), watch=KillAt(1, end=interrupt))
+    assert (cut.reason, cut.state.best_step, cut.doubts) == ("interrupted", 0, ())
 
 
 def test_what_helps_one_scorer_and_hurts_the_other_more_is_no_progress(recipe: MakeRecipe, tmp_path: Path) -> None:

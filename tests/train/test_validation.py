@@ -36,7 +36,8 @@ def test_the_verdict_by_hand() -> None:
     s = torch.tensor([[1.0, 3.0], [2.0, 2.0]])
     verdict = judge(s, torch.tensor([2.0, 4.0]), scale=2.0)
     # Of the same noise, one tie and one win; against the other noise, -1 and -1, times 2.
-    assert verdict.win_rate_percent == 75
+    assert verdict.same_noise_win_rate_percent == 75
+    assert verdict.independent_win_rate_percent == 100
     assert verdict.loss == pytest.approx(math.log1p(math.exp(-2)))
     assert verdict.effect_size == pytest.approx(1 / math.sqrt(0.5))
     assert (verdict.mean_score, verdict.gaussian_mean_score) == (3, 2)
@@ -50,13 +51,15 @@ def test_the_gaussian_against_itself(validation: MakeValidation) -> None:
     evaluation = validation().evaluate(HI((3, 4, 4)))
     assert evaluation.kl_nats == 0
     for verdict in evaluation.scorers.values():
-        assert (verdict.win_rate_percent, verdict.effect_size) == (50, 0)
+        assert (verdict.same_noise_win_rate_percent, verdict.effect_size) == (50, 0)
+        assert verdict.independent_win_rate_percent not in (0, 50, 100)
 
 
 def test_a_redder_prior(validation: MakeValidation, redder: HI) -> None:
     evaluation = validation().evaluate(redder)
     red, green = evaluation.scorers["redness"], evaluation.scorers["greenness"]
-    assert (red.win_rate_percent, green.win_rate_percent) == (100, 0)
+    assert (red.same_noise_win_rate_percent, green.same_noise_win_rate_percent) == (100, 0)
+    assert red.independent_win_rate_percent > 50 > green.independent_win_rate_percent
     assert red.loss < 0.3 < 0.7 < green.loss
     assert evaluation.loss == pytest.approx((red.loss + green.loss) / 2)
     assert evaluation.kl_nats == pytest.approx(16 * 4 / 2)

@@ -19,7 +19,7 @@ from pahi_rt.train.emoji.generator import LATENT_SHAPE, denoiser
 from pahi_rt.train.emoji.targets import apply_attributes, encode
 from pahi_rt.train.emoji.text import tokens
 from pahi_rt.train.generators import Generator, decode_latents
-from pahi_rt.train.picture_metrics import sharpness
+from pahi_rt.train.picture_metrics import edge_energy
 from pahi_rt.train.sampling import sample_latents
 
 HELD_OUT = 10_000_019
@@ -108,8 +108,9 @@ class Gallery:
             row[f"style_{space}"] = (nearest % self.styles == style).float()
         wanted = self.pixels[concepts * self.styles + style]
         return row | {
-            "sharpness": sharpness(drawn),
-            "real_sharpness": sharpness(wanted),
+            # On the same tint, so that contrast is no excuse.
+            "sharpness": edge_energy(drawn),
+            "real_sharpness": edge_energy(wanted),
             "psnr_db": picture_psnr(drawn, wanted),
         }
 
