@@ -121,7 +121,7 @@ def export_bundle(
             return save_tokenizer(folder, loaded.generator, scratch)
 
         traced = trace(load, prepare, scratch, settings, stages, journal)
-        parity = _check_parity(scratch, traced, stages, journal)
+        parity = (*traced.parity, *_check_parity(scratch, traced, stages, journal))
         with stages("write bundle"):
             _copy(extras, scratch)
             kept = {TOKENIZER, *extras, *(name for g in traced.graphs.values() for name in (g.file, *g.weights))}

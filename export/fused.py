@@ -42,7 +42,7 @@ class Fused(nn.Module):
             fold_timestep(generator.unet, timestep, generator.guidance, time_ids)
             for timestep in self.schedule.timesteps
         )
-        self.decoder = generator.decoder
+        self.decoder, self.latent_scale = generator.decoder, generator.latent_scale
         self.latent_shape = generator.latent_shape
         self.max_length = generator.max_length
 
@@ -57,7 +57,8 @@ class Fused(nn.Module):
             ).sample
             return output.float()
 
-        return to_levels(decode_latents(self.decoder, sample_latents(denoise, noise, self.schedule), self.dtype))
+        latents = sample_latents(denoise, noise, self.schedule)
+        return to_levels(decode_latents(self.decoder, latents, self.latent_scale, self.dtype))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
         """Inputs of the right names, types and shapes, in the order of `forward`. Every first axis is the batch."""

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
-from pahi_rt.bundle import Graph, ImageSpec, PriorSpec, TensorSpec, TokenizerSpec
+from pahi_rt.bundle import Graph, ImageSpec, Parity, PriorSpec, TensorSpec, TokenizerSpec
 from pahi_rt.errors import PahiError
 from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
@@ -39,6 +39,7 @@ from pahi_rt.export.parity import (
 from pahi_rt.export.precision import ALL, halve
 from pahi_rt.export.provenance import describe_prior
 from pahi_rt.export.quantise import quantise
+from pahi_rt.export.reference import DiffusersPipeline, check_pictures, find_obstacle, pipeline_class
 from pahi_rt.export.rounding import Round, round_matrices, to_float16
 from pahi_rt.export.weights import WeightsFile, store_weights
 from pahi_rt.manifest import GAUSSIAN
@@ -121,6 +122,8 @@ class Model:
     priors: Mapping[str, Prior]
     checkpoints: Mapping[str, Path]
     """Of the priors."""
+    pipeline: str
+    """Its class in diffusers."""
 
     def variants(self, steps: Sequence[int], precision: str) -> list[Variant]:
         """A graph for each number of steps and each prior. With priors none is without: they have strength 0."""
@@ -168,6 +171,8 @@ class Traced:
     inputs: Inputs
     references: dict[Variant, list[Reference]]
     """What PyTorch draws from `inputs`."""
+    parity: tuple[Parity, ...]
+    """How near PyTorch comes to diffusers."""
 
 
 class Stages:
@@ -230,7 +235,7 @@ def load_model(
             what = f"{path} is a second {prior.kind.upper()}; a bundle holds one prior of each kind"
             raise PahiError(what, fix="leave one of them out, or make another bundle of it")
         loaded[prior.kind], checkpoints[prior.kind] = prior, path
-    return Model(generator, loaded, checkpoints)
+    return Model(generator, loaded, checkpoints, pipeline_class(folder))
 
 
 def trace(
@@ -255,6 +260,8 @@ def trace(
     calibration = _complete(seen, model)
     with stages("draw with PyTorch"):
         drawn = model.draw(inputs, settings.steps)
+    obstacle = find_obstacle(model.generator, model.pipeline)
+    parity = () if obstacle else check_generator(model, inputs, drawn, stages, journal)
     height, width = next(iter(drawn.values())).levels.shape[1:3]
     image = ImageSpec(height, width, model.generator.latent_shape)
     priors = {kind: _describe_prior(model, kind, inputs) for kind in model.priors}
@@ -272,21 +279,44 @@ def trace(
         if arithmetic.is_only_rounded:
             with stages("draw with PyTorch again"):
                 rounded = model.draw(inputs, settings.steps)
-        references |= {v: refer(v, drawn, rounded, settings.near(precision)) for v in variants}
+        references |= {v: refer(v, drawn, rounded, settings.near(precision), obstacle) for v in variants}
         write = partial(write_graphs, model, variants, calibration, folder, settings.opset, stages)
         graphs |= dict(zip(variants, journal.graphs(precision, write), strict=True))
         model.release()
-    return Traced(spec, image, graphs, priors, inputs, references)
+    return Traced(spec, image, graphs, priors, inputs, references, parity)
 
 
-def refer(variant: Variant, drawn: Drawn, rounded: Drawn | None, near: Tolerance) -> list[Reference]:
-    """What a graph has to draw: what PyTorch does, and if its matrices are rounded, what PyTorch does with those."""
-    place = variant.steps, variant.prior
+def check_generator(model: Model, inputs: Inputs, drawn: Drawn, stages: Stages, journal: Journal) -> tuple[Parity, ...]:
+    """A row for each number of steps: what PyTorch has `drawn`, with the first prior, against diffusers' pipeline.
+
+    Raises ParityError if they differ, or diffusers cannot draw.
+    """
+    pipeline, first = DiffusersPipeline(model.generator, model.pipeline), next(iter(model.priors), GAUSSIAN)
+
+    def check(name: str, steps: int) -> list[Parity]:
+        ours = drawn[steps, first]
+        if not ours.are_numbers:  # which the graph's check refuses, and names the node
+            return []
+        with stages(f"compare {name} with diffusers"):
+            return [check_pictures(name, ours, pipeline, inputs, steps, model.priors.get(first))]
+
+    names = {steps: f"PyTorch fp32, {steps} step{'s' * (steps > 1)}" for steps, _ in drawn}
+    return tuple(row for steps, name in names.items() for row in journal.parity(name, partial(check, name, steps)))
+
+
+def refer(
+    variant: Variant, drawn: Drawn, rounded: Drawn | None, near: Tolerance, obstacle: str | None = None
+) -> list[Reference]:
+    """What a graph has to draw: what PyTorch does, and if its matrices are rounded, what PyTorch does with those.
+
+    `obstacle` is why that was not compared with diffusers.
+    """
+    place, note = (variant.steps, variant.prior), f"; diffusers cannot draw it: {obstacle}" if obstacle else ""
     if rounded is None:
-        return [Reference("PyTorch fp32", drawn[place], near)]
+        return [Reference(f"PyTorch fp32{note}", drawn[place], near)]
     return [
         Reference("PyTorch fp32, matrices rounded", rounded[place], SAME_ARITHMETIC),
-        Reference("PyTorch fp32, weights as trained", drawn[place], near),
+        Reference(f"PyTorch fp32, weights as trained{note}", drawn[place], near),
     ]
 
 

@@ -140,7 +140,9 @@ class Parity(Record):
     """What a graph's pictures were compared with, and how close they came."""
 
     graph: str
+    """Its file, or "PyTorch fp32, 2 steps": the model that graphs are made from, with the first prior."""
     against: str
+    """The other one; after each "; " follows what differs there on purpose, or why diffusers was not asked."""
     max_error: float
     """Largest difference of any value of a picture in [0, 1], before rounding."""
     psnr_db: float

@@ -6,10 +6,12 @@ Which pipelines there are, and which classes may stand in them, says the registr
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler, ModelMixin
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -18,6 +20,7 @@ from pahi_rt.errors import ModelError
 from pahi_rt.train.foreign import foreign, quiet_schedulers, read_json
 from pahi_rt.train.registry import FAMILIES, SHARED, Parts
 from pahi_rt.train.sources import find_model
+from pahi_rt.train.tokenization import check_both_tokenizers, check_tokenizer
 from pahi_rt.train.vocabularies import read_tokenizer
 from pahi_rt.train.weights import (
     FUSE,
@@ -35,6 +38,7 @@ NEEDS_MORE_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_ty
 """Options of the UNet that ask for inputs which no family here has."""
 TIME_IDS = 6
 """Numbers in SDXL's time ids: height and width of the original, of the crop's corner, of the target."""
+OLD_SIZE = 64
 LEGACY_END = 2
 """The wrong eos_token_id of CLIP's first configurations: transformers then takes the prompt's highest id instead."""
 
@@ -168,10 +172,13 @@ def _load_scheduler(kind: Any, folder: Path) -> Any:
 def _load_weights(kind: Any, folder: Path, variant: str | None = None) -> nn.Module:
     weights = find_weights(folder, variant)
     refuse_quantised(read_json(folder / "config.json", _refuse), folder, _refuse)
-    options = {"use_safetensors": True, "output_loading_info": True, "variant": weights.variant}
+    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "variant": weights.variant}
     if issubclass(kind, ModelMixin):
         # Without this argument, which only diffusers knows, it asks for the accelerate package.
         options["low_cpu_mem_usage"] = False
+    else:
+        # A config's own would round weights, and change no picture.
+        options |= {"dtype": torch.float32, "return_dict": True}
     with foreign(folder, _refuse):
         # Shapes that differ are named below; the libraries print all of them, or point to a log.
         model, report = kind.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
@@ -187,10 +194,11 @@ def check_fit(folder: Path, parts: dict[str, Any]) -> None:
     _check_scales(folder, parts["vae"].config)
     _check_widths(folder, parts)
     for number in ("", "_2") if "text_encoder_2" in parts else ("",):
+        check_tokenizer(folder / f"tokenizer{number}", parts[f"tokenizer{number}"])
         check_vocabulary(folder, parts[f"tokenizer{number}"], parts[f"text_encoder{number}"])
         _check_end_token(folder, parts[f"tokenizer{number}"], f"text_encoder{number}", parts[f"text_encoder{number}"])
     if "text_encoder_2" in parts:
-        _check_both_prompts(folder, parts)
+        check_both_tokenizers(folder, parts)
 
 
 def check_vocabulary(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
@@ -218,6 +226,17 @@ def _check_inputs(folder: Path, parts: dict[str, Any]) -> None:
         raise ModelError(
             f"the UNet of {folder} does not say how large its latents are: its sample_size is {unet.sample_size!r}",
             fix=f"set sample_size in {folder / 'unet' / 'config.json'} (64 for pictures of 512 pixels)",
+        )
+    _check_age(folder, unet)
+
+
+def _check_age(folder: Path, unet: Any) -> None:
+    """diffusers takes a sample_size below 64 for a mistake in what its first versions wrote, and draws 64."""
+    size, version = unet.sample_size, str(unet.get("_diffusers_version"))
+    if isinstance(size, int) and size < OLD_SIZE and re.match(r"0\.[0-8]\.", version):
+        raise ModelError(
+            f"the UNet of {folder} is of diffusers {version} and has sample_size {size}, which diffusers reads as 64",
+            fix=f"set sample_size to 64 in {folder / 'unet' / 'config.json'}",
         )
 
 
@@ -271,15 +290,4 @@ def _check_end_token(folder: Path, tokenizer: CLIPTokenizer, name: str, text_enc
             f"in {folder} the {name} looks for the end of a prompt at token {used}, its tokenizer ends prompts with"
             f" {tokenizer.eos_token_id}",
             fix=f"set eos_token_id to {tokenizer.eos_token_id} in {folder / name / 'config.json'}",
-        )
-
-
-def _check_both_prompts(folder: Path, parts: dict[str, Any]) -> None:
-    lengths = [parts[name].config.max_position_embeddings for name in ("text_encoder", "text_encoder_2")]
-    same_words = parts["tokenizer"].get_vocab() == parts["tokenizer_2"].get_vocab()
-    if lengths[0] != lengths[1] or not same_words:
-        difference = f"{lengths[0]} and {lengths[1]} tokens" if same_words else "different vocabularies"
-        raise ModelError(
-            f"the two text encoders of {folder} read prompts of {difference}, so the same ids cannot serve both",
-            fix="use an SDXL model, whose tokenizers differ in their padding alone",
         )

@@ -26,6 +26,7 @@ from pahi_rt.train.loras import Lora, fuse_loras
 from pahi_rt.train.registry import GUIDANCE_SCALE
 from pahi_rt.train.sampling import Schedule, make_schedule, sample_latents
 from pahi_rt.train.sources import find_model
+from pahi_rt.train.tokenization import prompt_length
 
 MAX_STEPS = 4
 
@@ -43,9 +44,12 @@ class Conditioning:
     """SDXL's text_embeds [B, P] and time_ids [B, 6]; empty for other models."""
 
 
-def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor) -> Conditioning:
-    """Token ids [B, T] -> conditioning of a model with one text encoder (SD 1.x, SD 2.x)."""
-    output = text_encoder(input_ids)
+def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor, mask: Tensor | None = None) -> Conditioning:
+    """Token ids [B, T] -> conditioning of a model with one text encoder (SD 1.x, SD 2.x).
+
+    `mask` [B, T] is 0 where the encoder must not look.
+    """
+    output = text_encoder(input_ids, attention_mask=mask)
     return Conditioning(output.last_hidden_state, output.pooler_output)
 
 
@@ -68,6 +72,17 @@ def encode_prompt_twice(
     return Conditioning(embeddings, second.text_embeds, added)
 
 
+def mark_prompt(input_ids: Tensor, end: int, pad: int) -> Tensor:
+    """Token ids [B, T] padded with `pad` after their last `end` -> whether each is the prompt's own, bool [B, T].
+
+    If prompts are padded with the end token, the first of the row's end is theirs; one that is spelt out as the last
+    word is taken for it.
+    """
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    last = torch.where(input_ids != pad, positions, 0).amax(dim=1, keepdim=True)
+    return positions <= last + int(pad == end)
+
+
 def pad_again(input_ids: Tensor, end: int, pad: int, new_pad: int) -> Tensor:
     """Token ids [B, T] padded with `pad` after their last `end` -> the same, padded with `new_pad`.
 
@@ -75,10 +90,7 @@ def pad_again(input_ids: Tensor, end: int, pad: int, new_pad: int) -> Tensor:
     OpenCLIP's, which pads with 0. (In diffusers a quirk makes it read every "!" of a prompt as padding too, because
     its pad token is spelt so. OpenCLIP, with which the encoder was trained, has no such quirk, and neither has this.)
     """
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = torch.where(input_ids != pad, positions, 0).amax(dim=1, keepdim=True)
-    # If prompts are padded with the end token, the first of the row is the end, and stays.
-    return torch.where(positions > last + int(pad == end), new_pad, input_ids)
+    return torch.where(mark_prompt(input_ids, end, pad), input_ids, new_pad)
 
 
 def embed_guidance(scale: float, width: int) -> Tensor:
@@ -93,24 +105,41 @@ def embed_guidance(scale: float, width: int) -> Tensor:
     return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
 
 
-def decode_latents(decoder: Any, latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def decode_latents(decoder: Any, latents: Tensor, scale: LatentScale, dtype: torch.dtype | None = None) -> Tensor:
     """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL.
 
     `dtype` is what the decoder computes in, if that is not the type of the latents; pictures come in the latents' type.
     """
-    unscaled = unscale_latents(decoder.config, latents).to(dtype or latents.dtype)
+    unscaled = scale.undo(latents).to(dtype or latents.dtype)
     pictures: Tensor = decoder.decode(unscaled).sample.to(latents.dtype)
     return (pictures / 2 + 0.5).clamp(0, 1)
 
 
-def unscale_latents(config: Any, latents: Tensor) -> Tensor:
-    """Undo the scaling with which the UNet's latents were brought to a standard deviation of about 1."""
+@dataclass(frozen=True)
+class LatentScale:
+    """With what the UNet's latents were brought to a standard deviation of about 1."""
+
+    factor: float
+    mean: tuple[float, ...] | None = None
+    """Of each channel, and `std` too; None for both if they are not told apart."""
+    std: tuple[float, ...] | None = None
+
+    def undo(self, latents: Tensor) -> Tensor:
+        if self.mean is None or self.std is None:
+            return latents / self.factor
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return latents * std / self.factor + mean
+
+
+def latent_scale(config: Any, is_sdxl: bool) -> LatentScale:
+    """The scale of an autoencoder's latents, as much of it as the pipelines of diffusers read.
+
+    Only SDXL's reads the mean and the standard deviation of channels, and none of these a `shift_factor`.
+    """
     mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean and std:
-        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-        return latents * std / config.scaling_factor + mean
-    latents = latents / config.scaling_factor
-    return latents + config.shift_factor if config.get("shift_factor") else latents
+    if is_sdxl and mean is not None and std is not None:
+        return LatentScale(config.scaling_factor, tuple(mean), tuple(std))
+    return LatentScale(config.scaling_factor)
 
 
 def decoder_scale(config: Any) -> int:
@@ -154,6 +183,7 @@ class Generator(nn.Module):
         self.text_encoder, self.text_encoder_2 = text_encoder, text_encoder_2
         self.unet = unet
         self.decoder = vae
+        self.latent_scale = latent_scale(vae.config, is_sdxl=text_encoder_2 is not None)
         self.scheduler = scheduler
         self._schedules: dict[int, Schedule] = {}
         width = unet.config.time_cond_proj_dim
@@ -163,6 +193,14 @@ class Generator(nn.Module):
         time_ids = torch.tensor([[*self.image_size, 0, 0, *self.image_size]], dtype=torch.float32)
         self.register_buffer("time_ids", time_ids, persistent=False)
         self.float().eval().requires_grad_(False)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What it is made of, under the names of `load_components`."""
+        one = {"tokenizer": self.tokenizer, "text_encoder": self.text_encoder}
+        two = {"tokenizer_2": self.tokenizer_2, "text_encoder_2": self.text_encoder_2}
+        first = one if self.text_encoder_2 is None else one | two
+        return first | {"unet": self.unet, "vae": self.decoder, "scheduler": self.scheduler}
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -187,7 +225,7 @@ class Generator(nn.Module):
     @property
     def max_length(self) -> int:
         """Tokens of a prompt, padding included."""
-        return int(self.text_encoder.config.max_position_embeddings)
+        return prompt_length(self.tokenizer, self.text_encoder)
 
     def schedule(self, steps: int) -> Schedule:
         """Timesteps and noise levels of `steps` steps. ModelError unless it is 1 to 4, and the scheduler can."""
@@ -207,10 +245,13 @@ class Generator(nn.Module):
 
     def encode_prompt(self, input_ids: Tensor) -> Conditioning:
         """Token ids int64 [B, T] of the (first) tokenizer -> conditioning."""
+        end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         if self.text_encoder_2 is None or self.tokenizer_2 is None:
-            return encode_prompt(self.text_encoder, input_ids)
-        first = self.tokenizer
-        input_ids_2 = pad_again(input_ids, first.eos_token_id, first.pad_token_id, self.tokenizer_2.pad_token_id)
+            # As diffusers does, which asks no encoder of SDXL.
+            is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
+            mask = mark_prompt(input_ids, end, pad).long() if is_masked else None
+            return encode_prompt(self.text_encoder, input_ids, mask)
+        input_ids_2 = pad_again(input_ids, end, pad, self.tokenizer_2.pad_token_id)
         return encode_prompt_twice(self.text_encoder, self.text_encoder_2, input_ids, input_ids_2, self.time_ids)
 
     def draw(self, conditioning: Conditioning, noise: Tensor, steps: int = 1) -> Tensor:
@@ -229,13 +270,12 @@ class Generator(nn.Module):
             # of that size, which is done in float32, here as in exported graphs.
             return output.to(latents.dtype)
 
-        return decode_latents(self.decoder, sample_latents(denoise, noise, schedule))
+        return decode_latents(self.decoder, sample_latents(denoise, noise, schedule), self.latent_scale)
 
     def forward(self, input_ids: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Token ids [B, T] and standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1].
 
-        Equal to diffusers' own pipeline with the same noise as its `latents`: with guidance 0, or for UNets that take
-        a guidance scale with `GUIDANCE_SCALE`; and with the same choice of noise between the steps.
+        Equal to diffusers' own pipeline with the same noise as its `latents`, but for what `differences.py` lists.
         """
         return self.draw(self.encode_prompt(input_ids), noise, steps)
 

@@ -1,7 +1,7 @@
 """From noise to clean latents in a few deterministic steps: eq. (1) of the paper, and what comes between its steps.
 
 The noise that comes in is all there is. Euler's method needs no more. Two schedulers of diffusers draw fresh noise
-between their steps, which changes nothing for one step; for more steps,
+between their steps, which changes nothing for one step; for more steps (as `differences.py` lists them),
 
     EulerAncestral (SDXL-Turbo) becomes Euler: nothing is added, and the noise that is left is kept;
     LCM, which must have noise added, is given the noise that came in again, in every step.
@@ -11,11 +11,13 @@ A learned prior's x_T is that noise in the second case, too.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-from diffusers import EulerDiscreteScheduler, LCMScheduler
+from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
 from pahi_rt.errors import ModelError
@@ -53,24 +55,63 @@ def make_schedule(scheduler: Any, steps: int) -> Schedule:
     except Exception as error:  # settings are other people's, and schedulers check few of them
         fix = "ask for fewer steps, or use a model of the few-step kind"
         raise ModelError(f"the model's scheduler cannot sample in {steps} steps: {reason(error)}", fix=fix) from error
-    if schedule.timesteps[0] < PURE_NOISE * scheduler.config.num_train_timesteps:
+    _check_numbers(schedule)
+    _check_start(schedule, scheduler)
+    return schedule
+
+
+def _check_start(schedule: Schedule, scheduler: Any) -> None:
+    trained = scheduler.config.num_train_timesteps
+    start = f"timestep {schedule.timesteps[0]:g} of {trained}"
+    is_noise = schedule.timesteps[0] >= PURE_NOISE * trained
+    if is_continuous(scheduler):  # its timesteps are logarithms of noise levels
+        kept = float(scheduler.alphas_cumprod[int(PURE_NOISE * trained)])
+        start = f"noise level {schedule.sigmas[0]:.3g}"
+        is_noise = schedule.sigmas[0] ** 2 >= (1 - kept) / kept
+    if not is_noise:
         raise ModelError(
-            f"with {steps} steps the model's scheduler starts at timestep {schedule.timesteps[0]:g} of"
-            f" {scheduler.config.num_train_timesteps}, not at pure noise",
+            f"with {schedule.steps} steps the model's scheduler starts at {start}, not at pure noise",
             fix='set timestep_spacing to "trailing" in scheduler_config.json, as few-step models need',
         )
-    return schedule
+
+
+def _check_numbers(schedule: Schedule) -> None:
+    numbers = (*schedule.timesteps, *schedule.alphas, *schedule.sigmas, schedule.noise_scale)
+    if not all(map(isfinite, numbers)):
+        raise ModelError("the noise levels of the model's scheduler are not finite", fix="check scheduler_config.json")
+    if schedule.prediction_type == "epsilon" and not all(schedule.alphas):
+        raise ModelError(
+            "the model's scheduler starts without any signal, where nothing can be told from the noise predicted",
+            fix="set rescale_betas_zero_snr to false in scheduler_config.json, or use a UNet of v_prediction",
+        )
+
+
+def is_continuous(scheduler: Any) -> bool:
+    """Whether the UNet is told the logarithm of the noise level instead of one of the training's timesteps."""
+    config = scheduler.config
+    kinds = isinstance(scheduler, EulerDiscreteScheduler), config.get("timestep_type"), config.prediction_type
+    return kinds == (True, "continuous", "v_prediction")
+
+
+def as_euler(scheduler: Any) -> EulerDiscreteScheduler:
+    """A scheduler of Euler's method with the noise levels of `scheduler`, which is of either Euler kind."""
+    config = dict(scheduler.config)
+    if isinstance(scheduler, EulerAncestralDiscreteScheduler):
+        # Its file may hold settings which only the other kind obeys.
+        obeyed = inspect.signature(EulerAncestralDiscreteScheduler).parameters
+        config = {name: value for name, value in config.items() if name in obeyed}
+    return EulerDiscreteScheduler.from_config(config)
 
 
 def euler_schedule(scheduler: Any, steps: int) -> Schedule:
     """Euler's method over the noise levels that `scheduler`, of either Euler kind, has in `steps` steps."""
-    fresh = EulerDiscreteScheduler.from_config(scheduler.config)
+    fresh = as_euler(scheduler)
     with quiet_schedulers():
         fresh.set_timesteps(steps)
     return Schedule(
         timesteps=tuple(float(t) for t in fresh.timesteps),
         alphas=(1.0,) * (steps + 1),
-        sigmas=tuple(float(sigma) for sigma in fresh.sigmas),
+        sigmas=tuple(float(sigma) for sigma in fresh.sigmas[: steps + 1]),
         noise_scale=float(fresh.init_noise_sigma),
         prediction_type=fresh.config.prediction_type,
     )

@@ -10,8 +10,11 @@ import typer
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json
 
+NOTE = "; "
+"""Comes before each note on a comparison, within `against`."""
+
 if TYPE_CHECKING:
-    from pahi_rt.manifest import Manifest
+    from pahi_rt.manifest import Manifest, Parity
 
 
 def inspect(
@@ -55,9 +58,9 @@ def manifest_lines(manifest: Manifest) -> list[str]:
             )
             for e in manifest.engines
         ],
-        "parity": [
-            (p.graph, f"against {p.against}", f"{p.psnr_db:.1f} dB", f"{p.max_error:g} of [0, 1] at most", p.tolerance)
-            for p in manifest.parity
+        "parity": [parity_row(parity) for parity in manifest.parity],
+        "where diffusers differs": [
+            (parity.graph, note) for parity in manifest.parity for note in parity.against.split(NOTE)[1:]
         ],
         "files": [
             (name, messages.megabytes(record.size), record.sha256[:16]) for name, record in manifest.files.items()
@@ -66,6 +69,12 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     }
     tables = [["", title, *messages.table(rows, indent="  ")] for title, rows in sections.items() if rows]
     return [*messages.table(fact_rows(manifest)), *(line for table in tables for line in table)]
+
+
+def parity_row(parity: Parity) -> tuple[str, str, str, str, str]:
+    """What was compared, how close it came, and how close it had to."""
+    distance = f"{parity.psnr_db:.1f} dB", f"{parity.max_error:.2g} of [0, 1] at most"
+    return (parity.graph, f"against {parity.against.split(NOTE)[0]}", *distance, parity.tolerance)
 
 
 def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:

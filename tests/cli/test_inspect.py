@@ -47,6 +47,20 @@ def test_engines(run, edit: Callable[..., Path]) -> None:
     assert line in run("inspect", str(folder)).stdout.splitlines()
 
 
+PARITY = {"max_error": 1.234e-6, "psnr_db": 120.0, "levels_within_one": 1.0, "tolerance": "max error <= 0.002"}
+
+
+def test_where_diffusers_differs_stands_apart(run, edit: Callable[..., Path]) -> None:
+    against = "diffusers 0.42.1 X, fp32; no watermark; no fresh noise between steps"
+    rows = [{"graph": "PyTorch fp32, 2 steps", "against": against, **PARITY}]
+    text = run("inspect", str(edit(lambda data: data.update(parity=rows)))).stdout
+    compared = "diffusers 0.42.1 X, fp32  120.0 dB  1.2e-06 of [0, 1] at most  max error <= 0.002"
+    assert f"parity\n  PyTorch fp32, 2 steps  against {compared}\n" in text
+    notes = ("no watermark", "no fresh noise between steps")
+    lines = "".join(f"  PyTorch fp32, 2 steps  {note}\n" for note in notes)
+    assert f"where diffusers differs\n{lines}" in text
+
+
 def test_verify(run) -> None:
     result = run("inspect", "emoji", "--verify")
     assert result.exit_code == 0

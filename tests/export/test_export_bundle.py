@@ -109,7 +109,7 @@ def test_weights_of_all_steps_are_the_same_file(
 def test_other_families_pass_the_gate(size: Size, tmp_path: Path) -> None:
     model = save_random_pipeline(tmp_path / "model", size)
     bundle = export_bundle(model, tmp_path / "bundle", name="x", steps=(2,))
-    assert len(bundle.manifest.parity) == 2
+    assert [row.graph for row in bundle.manifest.parity] == ["PyTorch fp32, 2 steps", *["two-step.onnx"] * 2]
     one, other = Pipeline.load(bundle, steps=2)(["a red cat", "a dog"])
     assert not np.array_equal(one, other)
 
@@ -222,6 +222,8 @@ def test_stages_are_reported_with_time_and_size(exported: tuple[Bundle, list[tup
     assert [name for name, _, _ in stages] == [
         "load model",
         "draw with PyTorch",
+        "compare PyTorch fp32, 1 step with diffusers",
+        "compare PyTorch fp32, 2 steps with diffusers",
         "round weights",
         "draw with PyTorch again",
         "export one-step-w16.onnx",
@@ -341,4 +343,4 @@ def test_refuses_wrong_requests(model: Path, tmp_path: Path, wrong: dict[str, An
 def test_refuses_an_output_in_no_folder(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist") as caught:
         export_bundle(model, tmp_path / "no" / "bundle", name="x")
-    assert caught.value.fix == f"mkdir -p {tmp_path / 'no'}"
+    assert caught.value.fix == f"mkdir -p {tmp_path / 'no'}, or choose another output"

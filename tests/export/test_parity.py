@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -61,7 +62,8 @@ def test_strengths_are_mixed_over_the_batch(inputs: Inputs) -> None:
 
 
 def test_graphs_with_priors_pass_the_same_gate(with_priors: Bundle) -> None:
-    rows = with_priors.manifest.parity
+    against_diffusers, *rows = with_priors.manifest.parity
+    assert against_diffusers.graph == "PyTorch fp32, 1 step"
     assert [row.graph for row in rows] == ["one-step-hi-w16.onnx"] * 3 + ["one-step-pahi-w16.onnx"] * 3
     for row in rows[::3]:
         assert row.against == "PyTorch fp32, matrices rounded"
@@ -101,12 +103,16 @@ def test_kl_is_the_mean_over_the_prompts(generator: Generator, inputs: Inputs) -
 
 
 def test_manifest_holds_a_row_for_each_comparison(bundle: Bundle) -> None:
-    rows = bundle.manifest.parity
+    rows = bundle.manifest.parity[2:]
     pytorch = ["PyTorch fp32, matrices rounded", "PyTorch fp32, weights as trained"]
     against = [*pytorch, "itself, batch 3 and batch 1"]
     assert [(row.graph, row.against) for row in rows] == [
         (graph, other) for graph in ("one-step-w16.onnx", "two-step-w16.onnx") for other in against
     ]
+    for row, steps in zip(bundle.manifest.parity, ("1 step", "2 steps"), strict=False):
+        assert row.graph == f"PyTorch fp32, {steps}"
+        assert row.against == f"diffusers {diffusers.__version__} StableDiffusionPipeline, fp32; no safety checker"
+        assert row.max_error < 1e-4
     for same, trained, batch in (rows[:3], rows[3:]):
         assert same.max_error < 1e-4
         assert same.levels_within_one >= 0.999
@@ -179,6 +185,14 @@ def test_one_value_beyond_the_tolerance_is_enough() -> None:
     values[0, 0, 0, 0] += 0.0021
     with pytest.raises(ParityError, match="max error 0.0021"):
         compare("x.onnx", pictures(values), grey(SAME_ARITHMETIC))
+
+
+def test_what_is_not_a_number_is_not_near() -> None:
+    with np.errstate(invalid="ignore"):
+        broken = Pictures(np.full_like(GREY.values, np.nan), GREY.levels)
+    assert (GREY.are_numbers, broken.are_numbers) == (True, False)
+    with pytest.raises(ParityError, match="max error nan"):
+        compare("x.onnx", broken, grey(SAME_ARITHMETIC))
 
 
 def test_a_batch_may_change_one_level_and_no_more() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
-from pahi_rt.export.parity import SAME_ARITHMETIC
+from pahi_rt.export.journal import Journal
+from pahi_rt.export.parity import SAME_ARITHMETIC, Inputs
 from pahi_rt.export.rounding import to_levels
-from pahi_rt.export.trace import ExportSettings, Variant, load_model
+from pahi_rt.export.trace import ExportSettings, Stages, Variant, check_generator, load_model
 from pahi_rt.train.priors import HI, PAHI, save_prior
 
 
@@ -70,3 +72,24 @@ def test_priors_of_another_model(model: Path, tmp_path: Path, prior: HI | PAHI, 
 def test_what_is_no_prior(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="no prior at"):
         load_model(model, [tmp_path / "missing.safetensors"])
+
+
+def test_the_generator_is_compared_with_diffusers_once_for_each_number_of_steps(
+    model: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    loaded, journal = load_model(model, []), Journal(tmp_path, tmp_path / "journal.json")
+    names: list[str] = []
+    stages = Stages(tmp_path, lambda name, *_: names.append(name))
+    drawn = loaded.draw(inputs, (1, 2))
+    rows = check_generator(loaded, inputs, drawn, stages, journal)
+    assert [row.graph for row in rows] == ["PyTorch fp32, 1 step", "PyTorch fp32, 2 steps"]
+    assert check_generator(loaded, inputs, drawn, stages, journal) == rows  # the journal has them
+    assert names == [f"compare {row.graph} with diffusers" for row in rows]
+
+
+def test_what_is_not_a_number_is_left_to_the_graphs_check(model: Path, inputs: Inputs, tmp_path: Path) -> None:
+    loaded = load_model(model, [])
+    loaded.generator.latent_scale = replace(loaded.generator.latent_scale, factor=float("nan"))
+    drawn = loaded.draw(inputs, (1,))
+    journal = Journal(tmp_path, tmp_path / "journal.json")
+    assert check_generator(loaded, inputs, drawn, Stages(tmp_path, None), journal) == ()

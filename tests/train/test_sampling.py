@@ -92,3 +92,44 @@ def test_refuses_more_steps_than_the_model_was_distilled_for() -> None:
     assert make_schedule(scheduler, 2).steps == 2
     with pytest.raises(PahiError, match="cannot sample in 4 steps"):
         make_schedule(scheduler, 4)
+
+
+def test_ancestral_steps_obey_what_the_ancestral_scheduler_does() -> None:
+    """Its file may hold settings of Euler's, which it does not read."""
+    config = turbo_scheduler("epsilon", EulerAncestralDiscreteScheduler).config
+    with quiet_schedulers():
+        changed = EulerAncestralDiscreteScheduler.from_config(config, interpolation_type="log_linear")
+        plain = EulerAncestralDiscreteScheduler.from_config(config)
+    assert make_schedule(changed, 3) == make_schedule(plain, 3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_continuous_timesteps_are_those_of_diffusers(steps: int) -> None:
+    scheduler = EulerDiscreteScheduler.from_config(turbo_scheduler("v_prediction").config, timestep_type="continuous")
+    schedule = make_schedule(scheduler, steps)
+    theirs = sample_with_diffusers(scheduler, steps)
+    assert schedule.timesteps == pytest.approx([float(t) for t in scheduler.timesteps])
+    assert (sample_latents(denoise, NOISE, schedule) - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+def test_refuses_continuous_timesteps_that_start_where_there_is_hardly_noise() -> None:
+    options = {"timestep_type": "continuous", "use_karras_sigmas": True, "sigma_max": 3.0}
+    scheduler = EulerDiscreteScheduler.from_config(turbo_scheduler("v_prediction").config, **options)
+    with pytest.raises(PahiError, match="starts at noise level 3, not at pure noise"):
+        make_schedule(scheduler, 1)
+
+
+def test_an_lcm_without_any_signal_at_its_start() -> None:
+    config = turbo_scheduler("epsilon", LCMScheduler).config
+    with pytest.raises(PahiError, match="without any signal"):
+        make_schedule(LCMScheduler.from_config(config, rescale_betas_zero_snr=True), 1)
+    scheduler = LCMScheduler.from_config(config, rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    ours = sample_latents(denoise, NOISE, make_schedule(scheduler, 1))
+    assert ours.isfinite().all()
+    assert torch.allclose(ours, sample_with_diffusers(scheduler, 1), atol=1e-4)
+
+
+def test_noise_levels_that_are_no_numbers_are_refused() -> None:
+    scheduler = EulerDiscreteScheduler.from_config(turbo_scheduler("epsilon").config, beta_end=0.9)
+    with pytest.raises(PahiError, match="not finite"):
+        make_schedule(scheduler, 1)

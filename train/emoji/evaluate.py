@@ -45,7 +45,7 @@ def draw_latents(
 @torch.no_grad()
 def decode(model: Generator, latents: torch.Tensor) -> torch.Tensor:
     """Pictures [B, 3, H, W] in [0, 1]."""
-    return torch.cat([decode_latents(model.decoder, part) for part in latents.split(32)])
+    return torch.cat([decode_latents(model.decoder, part, model.latent_scale) for part in latents.split(32)])
 
 
 def noises(count: int) -> torch.Tensor:
