@@ -233,7 +233,8 @@ def is_managed(folder: Path) -> bool:
 def verify(bundle: Bundle) -> None:
     """Check every listed file, and read every graph. Raises BundleError at the first that is not what it should be."""
     bundle.check_graphs()
-    for name in bundle.manifest.files:
+    read = {graph.file for graph in bundle.manifest.graphs}
+    for name in (name for name in bundle.manifest.files if name not in read):
         bundle.file(name)
 
 

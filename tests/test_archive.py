@@ -287,14 +287,6 @@ def test_a_hub_repository_at_a_commit(
     assert origin(Path("someone/contract")) is None
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def test_a_hub_that_does_not_answer(repository: Hub) -> None:
     repository.fails_at = "pahi.json"
     with pytest.raises(BundleError, match="hub:someone/contract cannot be had from the hub: Name") as caught:

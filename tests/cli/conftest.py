@@ -16,15 +16,6 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: empty."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
 def assets(contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The built-in bundles: the contract bundle, under the name of the default."""
     folder = tmp_path / "assets"
