@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -109,10 +110,16 @@ void check_hash(const std::string &sha256, const Record &record, const std::file
   if (sha256 != record.sha256) fail(path, "has been changed: its sha256 is not the manifest's");
 }
 
-std::string hash(const Descriptor &file, const std::filesystem::path &path) {
+// The first `size` bytes: a file may grow without end.
+std::string hash(const Descriptor &file, std::uintmax_t size, const std::filesystem::path &path) {
   std::vector<char> chunk(kChunk);
   Sha256 digest;
-  while (const std::size_t count = read_some(file, chunk.data(), chunk.size(), path)) digest.add(chunk.data(), count);
+  while (size > 0) {
+    const std::size_t count = read_some(file, chunk.data(), std::min<std::uintmax_t>(size, chunk.size()), path);
+    if (count == 0) fail(path, "has been changed while it was read");
+    digest.add(chunk.data(), count);
+    size -= count;
+  }
   return digest.hex();
 }
 
@@ -145,7 +152,7 @@ WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string 
   const Descriptor file(open_file(path_, O_NOFOLLOW));
   checked_ = describe(file, path_);
   check_size(checked_, record, path_);
-  check_hash(hash(file, path_), record, path_);
+  check_hash(hash(file, record.size, path_), record, path_);
 }
 
 void WatchedFile::confirm() const {

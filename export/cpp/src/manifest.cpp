@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "error.hpp"
-#include "integer.hpp"
+#include "json.hpp"
 #include "noise.hpp"
 
 namespace pahi {
@@ -18,7 +17,6 @@ using namespace std::string_literals;
 
 constexpr int kFormat = 3;
 // What a bundle may ask for, as in docs/bundle.md.
-constexpr std::size_t kDeepest = 32;  // objects and lists in one another
 constexpr std::size_t kMostFiles = 1000, kMostGraphs = 100;
 constexpr std::int64_t kMostPixels = 8192;              // of an edge
 constexpr std::uint64_t kMostPicture = 1 << 26;         // pixels
@@ -39,28 +37,6 @@ bool is_safe(const std::string &name) {
   return path.is_relative() && std::none_of(path.begin(), path.end(), leaves);
 }
 
-// Refuses what other readers would understand otherwise, or not at all: a second value of a key, and depths without end.
-class Strict {
- public:
-  bool operator()(int depth, Json::parse_event_t event, const Json &parsed) {
-    if (static_cast<std::size_t>(depth) > kDeepest) fail("pahi.json cannot be read: it is nested too deeply");
-    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys_.pop_back();
-    if (event == Json::parse_event_t::key && !keys_.back().insert(parsed.get<std::string>()).second) {
-      fail("pahi.json cannot be read: the key " + parsed.dump() + " is there twice");
-    }
-    return true;
-  }
-
- private:
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open
-};
-
-Json parse(std::string_view json) {
-  Strict strict;
-  return Json::parse(json, std::ref(strict));
-}
-
 std::uint32_t read_size(const Json &value, std::int64_t most = kMostPixels) {
   return static_cast<std::uint32_t>(read_integer(value, 1, most));
 }
@@ -75,6 +51,9 @@ Graph read_graph(const Json &graph) {
   // By another ending, ONNX Runtime would read it as a format of its own.
   if (!ends(read.file, ".onnx")) fail("pahi.json: the graph " + read.file + " has another ending than .onnx");
   for (const Json &name : graph.at("weights")) read.weights.push_back(name);
+  // Each is hashed as often as it is named.
+  const std::set<std::string> once(read.weights.begin(), read.weights.end());
+  if (once.size() < read.weights.size()) fail("pahi.json: " + read.file + " names its weights twice");
   for (const Json &input : graph.at("inputs")) read.takes_strength |= input.at("name") == kStrength;
   const bool is_known = read.prior == kGaussian || std::count(kPriors.begin(), kPriors.end(), read.prior) > 0;
   if (!is_known || (read.prior != kGaussian && !read.takes_strength)) fail("pahi.json: " + read.file + " makes no sense");
@@ -112,7 +91,7 @@ std::string object(const Engine &engine, const std::string &sha256, const std::s
 
 Manifest::Manifest(std::string_view json) {
   try {
-    const Json data = parse(json);
+    const Json data = parse_json(json, "pahi.json");
     if (const auto version = read_integer(data.at("format_version"), 1, INT32_MAX); version != kFormat) {
       fail("the bundle is of format " + std::to_string(version) + "; this version reads " + std::to_string(kFormat));
     }

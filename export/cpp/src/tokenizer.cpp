@@ -5,7 +5,7 @@
 #include <queue>
 
 #include "error.hpp"
-#include "integer.hpp"
+#include "json.hpp"
 #include "unicode.hpp"
 
 namespace pahi {
@@ -79,7 +79,7 @@ std::size_t match_mark(const CodePoints &text, std::size_t at) {
 
 Tokenizer::Tokenizer(std::string_view json, std::size_t length, std::int64_t pad) : pad_(pad), length_(length) {
   try {
-    const Json file = Json::parse(json);
+    const Json file = parse_json(json, "the tokenizer");
     check_kind(file);
     const Json &model = file.at("model");
     for (const auto &[word, id] : model.at("vocab").items()) vocabulary_[word] = read_integer(id, 0, kMostTokens);

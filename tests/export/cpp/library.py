@@ -111,7 +111,8 @@ def _onnxruntime() -> Path:
     """A folder with the wheel's library under the names that linkers and loaders look for."""
     import onnxruntime
 
-    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*.*")
+    # Its real place: the folder may be shared by several checkouts.
+    (library,) = (Path(onnxruntime.__file__).resolve().parent / "capi").glob("libonnxruntime.so.*.*")
     folder = DEPENDENCIES / "onnxruntime"
     folder.mkdir(exist_ok=True)
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):

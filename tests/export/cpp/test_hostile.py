@@ -240,6 +240,7 @@ def test_manifests_that_cost_or_mislead(library: Library, tmp_path: Path, text: 
         lambda m: m["graphs"][0].update(steps=5),
         lambda m: m["graphs"][0].update(file="g.ort"),
         lambda m: m.update(graphs=m["graphs"] * 101),
+        lambda m: m["graphs"][0].update(weights=["g.onnx", "g.onnx"]),
         lambda m: m["files"].update({f"f{i}": m["files"]["g.onnx"] for i in range(1000)}),
         lambda m: m["files"].update({"../x": m["files"]["g.onnx"]}),
         lambda m: m["files"]["g.onnx"].update(size=2**40 + 1),
@@ -251,6 +252,24 @@ def test_sizes_beyond_the_limits(library: Library, tmp_path: Path, change: Calla
     change(manifest)
     (folder / "pahi.json").write_text(json.dumps(manifest))
     with pytest.raises(Failed, match="bad bundle"):
+        library.open(folder)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"model": {"vocab": {"a": ' + "[" * 200_000 + "]" * 200_000 + "}}}", "nested too deeply"),
+        ("[" * 1_000_000, "nested too deeply"),
+        ('{"model": 1, "model": 2}', "twice"),
+    ],
+)
+def test_tokenizers_that_cost_or_mislead(library: Library, tmp_path: Path, text: str, message: str) -> None:
+    folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    (folder / "tokenizer.json").write_text(text)
+    manifest = json.loads((folder / "pahi.json").read_text())
+    manifest["files"]["tokenizer.json"] = record(folder / "tokenizer.json")
+    (folder / "pahi.json").write_text(json.dumps(manifest))
+    with pytest.raises(Failed, match=f"bad bundle: the tokenizer cannot be read: .*{message}"):
         library.open(folder)
 
 
