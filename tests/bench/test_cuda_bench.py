@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_loaded_fails_every_contender(tmp_path: Path) -> 
     rows = [Contender(EAGER, run_eager), Contender("again", run_eager)]
     done = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"]
     assert [row["status"] for row in done] == ["failed", "failed"]
-    assert all("PahiError" in row["reason"] or "BundleError" in row["reason"] for row in done)
+    assert all("ModelError" in row["reason"] or "BundleError" in row["reason"] for row in done)
 
 
 def test_nothing_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:

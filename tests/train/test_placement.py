@@ -157,7 +157,7 @@ def test_the_sampler_computes_in_float32(models: Callable[..., Models], monkeypa
     """x0 = x_T - 14.6 eps: numbers of size 14 whose difference is of size 1, of which bf16 would leave 4 bits."""
     generator = models().generator
     schedule = generator.schedule(1)
-    monkeypatch.setattr(generators, "decode_latents", lambda decoder, latents: latents)
+    monkeypatch.setattr(generators, "decode_latents", lambda decoder, latents, scale: latents)
     monkeypatch.setattr(generator.unet, "forward", lambda latents, *_, **__: SimpleNamespace(sample=latents.bfloat16()))
     noise = torch.randn(1, *generator.latent_shape, generator=torch.Generator().manual_seed(0))
     latents = noise * schedule.noise_scale
