@@ -16,8 +16,8 @@ generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4
 
 test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp  ## run the test suite (ARGS="-m slow" for the slow ones)
 	$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,$(BIN)/python -m pytest -m openvino)
-	$(if $(ARGS),,$(BIN)/python -m pytest -m triton)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m "openvino and not slow")
+	$(if $(ARGS),,$(BIN)/python -m pytest -m "triton and not slow")
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "cpp and not slow")
 
 compat: $(VENV)/.dev  ## run the runtime's tests with its oldest and newest dependencies (PYTHONS="3.10 3.13")
