@@ -172,23 +172,34 @@ def _cuda_rows(report: Report) -> Iterator[tuple[object, ...]]:
         yield name, f"{row['ms']['median']:.1f}", "" if share is None else f"{share:.0f} %", ratio
 
 
+PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
+"""Its Table 1, in percent: on SD-Turbo under PickScore, which trained the priors, and under ImageReward."""
+
+
 def table1(report: Report) -> str:
-    """The paper's Table 1 over all groups of prompts together, and what the paper leaves out."""
+    """The paper's Table 1 over all groups of prompts together, what the paper leaves out, and the paper's own."""
     scorers = list(report["scorers"])
-    head = ("", *(f"wins, {x}" for x in scorers), *(f"effect, {x}" for x in scorers), "diversity", "sharpness", "KL")
+    columns = [f"{what}, {x}" for what in ("wins", "wins, same noise", "effect") for x in scorers]
+    head = ("", *columns, "diversity", "sharpness", "KL")
     rows = [_evaluation(row, scorers) for row in report["groups"][-1]["rows"] if row["name"] != "Gaussian"]
-    return table(head, rows)
+    theirs = [
+        (f"paper's {kind}, SD-Turbo: PickScore, ImageReward", *(f"{rate} %" for rate in rates))
+        + ("",) * (len(head) - 3)
+        for kind, rates in PAPER.items()
+        if len(scorers) == len(rates)
+    ]
+    return table(head, [*rows, *theirs])
 
 
 def _evaluation(row: Report, scorers: Sequence[str]) -> tuple[object, ...]:
     scores = [row["scores"][label] for label in scorers]
-    wins = [
-        "{:.1f} % ({:.1f}-{:.1f})".format(score["win_rate_percent"], *score["win_rate_interval_percent"])
-        for score in scores
-    ]
+    rate = "independent_win_rate"
+    wins = ["{:.1f} % ({:.1f}-{:.1f})".format(s[f"{rate}_percent"], *s[f"{rate}_interval_percent"]) for s in scores]
+    same = [f"{score['same_noise_win_rate_percent']:.1f} %" for score in scores]
+    effects = [f"{score['effect_size']:.2f}" for score in scores]
     ratios = [f"{row[key]['value']:.2f}" for key in ("diversity_ratio", "sharpness_ratio")]
     kl = "" if row["pictures_drawn"] > 1 else f"{row['kl_nats']:.1f} nats"
-    return row["name"], *wins, *(f"{score['effect_size']:.2f}" for score in scores), *ratios, kl
+    return row["name"], *wins, *same, *effects, *ratios, kl
 
 
 def generator(report: Report) -> str:
@@ -203,7 +214,9 @@ def generator(report: Report) -> str:
             ("the same by pixels", "style_pixel"),
         )
     ]
-    sharpness = ("sharpness (variance of the Laplacian), of the drawings'", *(f"{c['sharpness']:.2f}" for c in columns))
+    # Between pictures on one tint: the measure of Table 1, which a tint leaves alone, is not needed here.
+    name = "strength of edges (variance of the Laplacian), of the drawings' on the same tint"
+    sharpness = (name, *(f"{c['sharpness']:.2f}" for c in columns))
     return table(("", "one step", "two steps"), [*rows, sharpness])
 
 

@@ -117,3 +117,25 @@ def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(PahiError, match="matplotlib"):
         plots.draw(PEERS, tmp_path / "plot.png", "")
+
+
+def test_table_1_has_independent_noise_first_and_the_papers_rates_beside_it() -> None:
+    def score(independent: float, same: float) -> dict[str, Any]:
+        rates = {"independent_win_rate_percent": independent, "same_noise_win_rate_percent": same}
+        interval = [independent - 3, independent + 3]
+        return rates | {"independent_win_rate_interval_percent": interval, "effect_size": 0.38}
+
+    def row(name: str, **values: Any) -> dict[str, Any]:
+        ratios = {"diversity_ratio": {"value": 0.85}, "sharpness_ratio": {"value": 0.99}}
+        return {"name": name, "pictures_drawn": 1, "kl_nats": 1.36, **ratios, **values}
+
+    scores = {"a": score(61.94, 72.2), "b": score(61.4, 70.5)}
+    rows = [row("Gaussian", scores={}), row("pahi-0.1", scores=scores), row("best", scores=scores, pictures_drawn=4)]
+    text = TABLES["table1"]({"scorers": {"a": {}, "b": {}}, "groups": [{"rows": []}, {"rows": rows}]})
+    head, _, pahi, best, *paper = text.splitlines()
+    assert head.startswith("|  | wins, a | wins, b | wins, same noise, a | wins, same noise, b | effect, a |")
+    expected = ["pahi-0.1", "61.9 % (58.9-64.9)", "61.4 % (58.4-64.4)", "72.2 %", "70.5 %", "0.38", "0.38"]
+    assert pahi.strip("| ").split(" | ") == [*expected, "0.85", "0.99", "1.4 nats"]
+    assert "nats" not in best
+    assert [line.split(" | ")[1:3] for line in paper] == [["94.0 %", "75.5 %"], ["64.7 %", "64.1 %"]]
+    assert len({line.count("|") for line in text.splitlines()}) == 1
