@@ -24,7 +24,7 @@ from pahi_rt.errors import BundleError
 from pahi_rt.files import write_whole
 from pahi_rt.graphs import check_onnx
 from pahi_rt.hub import PREFIX, parse
-from pahi_rt.listed import ListedFile, open_listed, read_bounded
+from pahi_rt.listed import ListedFile, ListedFolders, open_listed, read_bounded
 from pahi_rt.manifest import (
     FORMAT_VERSION,
     GAUSSIAN,
@@ -164,8 +164,10 @@ class Bundle:
         Graph and weights are checked before, and again at the end: they may not have been changed meanwhile. Raises
         BundleError.
         """
+        names = (graph.file, *graph.weights)
         with ExitStack() as stack:
-            first, *weights = [stack.enter_context(self._hold(name)) for name in (graph.file, *graph.weights)]
+            folders = ListedFolders(self.path, names)
+            first, *weights = [stack.enter_context(self._hold(name)) for name in names]
             content = first.read()
             self._check(graph, content)
             for file in weights:
@@ -176,6 +178,7 @@ class Bundle:
                 # Also where loading has failed: the reason may be what has been put in a file's place.
                 for file in (first, *weights):
                     file.confirm()
+                folders.confirm()
 
     def read_graph(self, graph: Graph) -> bytes:
         """What a graph's file holds, which is what our exports write. Its weights are not read. Raises BundleError."""

@@ -10,7 +10,8 @@ import hashlib
 import os
 import pickletools
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,8 @@ from pahi_rt.manifest import FileRecord, is_pickle_name
 
 _PART = 1 << 20
 _HEAD = 4096
+_TICK = 0.02
+"""Seconds: on local disks the timestamps of files are finer than this."""
 
 
 class ListedFile:
@@ -29,7 +32,7 @@ class ListedFile:
         self.path = path
         self._descriptor, self._record, self._fix = descriptor, record, fix
         # Before a byte is read: whatever is changed from here on shows in `confirm`.
-        self._identity = _identity(path)
+        self._identity = _identify(path)
         self.status = os.fstat(descriptor)
 
     def check(self) -> None:
@@ -52,8 +55,7 @@ class ListedFile:
         found = _identity(self.path)
         # The path may have led elsewhere by the time that it was first looked at, so the open file is compared too.
         if found is None or found != self._identity or not os.path.samestat(self.path.stat(), self.status):
-            what = f"{self.path} has been changed while it was loaded"
-            raise BundleError(what, fix="leave the bundle alone while it is opened, and try again")
+            raise _changed(self.path)
 
     def _hash(self, take: Callable[[bytes], object]) -> None:
         """Hand each part of what it holds to `take`, and raise unless all of it is what the manifest says."""
@@ -81,6 +83,21 @@ class ListedFile:
                 return
             offset += len(part)
             yield part
+
+
+class ListedFolders:
+    """The folders of a bundle that lead to some of its files, as they are named and where links lead."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        ends = [(top, path) for name in names for top, path in ((folder, folder / name), _real(folder, name))]
+        places = {parent for top, path in ends for parent in path.parents if parent.is_relative_to(top)}
+        self._identities = {place: _identify(place) for place in sorted(places)}
+
+    def confirm(self) -> None:
+        """That they stayed in their places, there and back included, and that no entry was made or removed in them."""
+        for place, identity in self._identities.items():
+            if identity is None or _identity(place) != identity:
+                raise _changed(place)
 
 
 @contextmanager
@@ -134,6 +151,24 @@ def _opened(path: Path, fix: str) -> Iterator[int]:
 def _unreadable(path: Path, error: Exception, fix: str) -> BundleError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return BundleError(f"{path} cannot be read: {reason}", fix=fix)
+
+
+def _changed(path: Path) -> BundleError:
+    what = f"{path} has been changed while it was loaded"
+    return BundleError(what, fix="leave the bundle alone while it is opened, and try again")
+
+
+def _real(folder: Path, name: str) -> tuple[Path, Path]:
+    """A folder and a file in it, as links lead to them."""
+    return Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name))
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    """Its identity, which every later change shows in: two changes within one tick of the clock look like one."""
+    found = _identity(path)
+    if found is not None and time.time_ns() - max(found[4::5]) < _TICK * 1e9:  # its times of change
+        time.sleep(_TICK)
+    return found
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

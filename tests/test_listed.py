@@ -81,22 +81,11 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changes_are_seen(path: Path, record: FileRecord, change: Callable[[Path], object]) -> None:
-    os.utime(path, (0, 0))
     with open_listed(path, record, FIX) as file:
         file.check()
-        wait_for_the_clock(path)
         change(path)
         with pytest.raises(BundleError, match="has been changed while it was loaded"):
             file.confirm()
-
-
-def wait_for_the_clock(path: Path) -> None:
-    """The system's timestamps are some milliseconds coarse: until a new file's is another than this one's."""
-    probe = path.with_name("probe")
-    while True:
-        probe.write_bytes(b"")
-        if probe.stat().st_ctime_ns != path.stat().st_ctime_ns:
-            return
 
 
 def test_a_link_that_is_led_elsewhere_and_back(path: Path, record: FileRecord, tmp_path: Path) -> None:
@@ -152,6 +141,24 @@ def test_a_swap_between_check_and_load(folder: Path, monkeypatch: pytest.MonkeyP
         runtimes.load(open_bundle(folder), name=name)
 
 
+@pytest.mark.parametrize("moved", [".", "inner"])
+def test_a_folder_that_is_moved_away_and_back(folder: Path, moved: str) -> None:
+    """The bundle's own, and one inside it, whose files have been left alone."""
+    (folder / "inner").mkdir()
+    (folder / "weights.bin").rename(folder / "inner/weights.bin")
+    (folder / "weights.bin").symlink_to("inner/weights.bin")
+    bundle, place, aside = open_bundle(folder), folder / moved, folder.with_name("aside")
+    with pytest.raises(BundleError, match="has been changed while it was loaded"), bundle.opened(bundle.graph(1)):
+        place.resolve().rename(aside)
+        aside.rename(place.resolve())
+
+
+def test_other_bundles_beside_it_may_come_and_go(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    with bundle.opened(bundle.graph(1)):
+        folder.with_name("other").mkdir()
+
+
 def test_a_swap_that_makes_loading_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The swap is the reason, not what the runtime says of what it found."""
     from pahi_rt.runtimes import onnxruntime as module
@@ -184,35 +191,40 @@ def test_the_graph_that_was_checked_is_loaded(folder: Path, monkeypatch: pytest.
     assert seen == [content]
 
 
-SWAPPING = """
+SWAPPING_WEIGHTS = """
 import os, shutil, sys, time
-place, *contents = sys.argv[1:]
+place, evil = sys.argv[1] + "/weights-w16.bin", sys.argv[2] + "/weights-w16.bin"
+good = place + ".good"
+os.link(place, good)
 while True:
-    for content in contents:
+    for content in (good, evil):
         shutil.copyfile(content, place + ".new")
         os.replace(place + ".new", place)
         time.sleep(0.02)
 """
+SWAPPING_FOLDERS = """
+import ctypes, os, sys, time
+place, evil = map(os.fsencode, sys.argv[1:])
+while True:
+    ctypes.CDLL(None).renameat2(-100, place, -100, evil, 2)  # each takes the other's name
+    time.sleep(0.005)
+"""
 
 
 @pytest.mark.slow
-def test_forty_loads_beside_a_process_that_swaps_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [SWAPPING_WEIGHTS, SWAPPING_FOLDERS])
+def test_forty_loads_beside_a_process_that_swaps(tmp_path: Path, program: str) -> None:
     """Each draws the right picture, or none."""
-    source = open_bundle("emoji")
-    for name in source.manifest.files:
-        source.copy(name, tmp_path / name)
-    (tmp_path / "pahi.json").write_bytes((source.path / "pahi.json").read_bytes())
-    weights = tmp_path / "weights-w16.bin"
-    evil = tmp_path.with_name("evil.bin")
-    evil.write_bytes(bytes(2_000_000) + weights.read_bytes()[2_000_000:])
-    expected = Pipeline.load(source, threads=1)("panda", seed=3).tobytes()
-    words = [sys.executable, "-c", SWAPPING, str(weights), str(source.path / weights.name), str(evil)]
+    good, evil = copy_emoji(tmp_path / "good"), copy_emoji(tmp_path / "evil")
+    with (evil / "weights-w16.bin").open("r+b") as weights:
+        weights.write(bytes(2_000_000))
+    expected = Pipeline.load("emoji", threads=1)("panda", seed=3).tobytes()
     found: Counter[str] = Counter()
-    with subprocess.Popen(words) as process:
+    with subprocess.Popen([sys.executable, "-c", program, str(good), str(evil)]) as process:
         try:
             for _ in range(40):
                 try:
-                    drawn = Pipeline.load(tmp_path, threads=1)("panda", seed=3).tobytes()
+                    drawn = Pipeline.load(good, threads=1)("panda", seed=3).tobytes()
                     found["right" if drawn == expected else "wrong"] += 1
                 except BundleError as error:
                     assert "has been changed" in error.what
@@ -220,7 +232,17 @@ def test_forty_loads_beside_a_process_that_swaps_weights(tmp_path: Path) -> None
         finally:
             process.kill()
     assert found["wrong"] == 0
-    assert found["refused"] + found["right"] == 40
+    assert found["refused"] > 0
+    assert found.total() == 40
+
+
+def copy_emoji(folder: Path) -> Path:
+    source = open_bundle("emoji")
+    folder.mkdir()
+    for name in source.manifest.files:
+        source.copy(name, folder / name)
+    (folder / "pahi.json").write_bytes((source.path / "pahi.json").read_bytes())
+    return folder
 
 
 def test_a_file_that_is_replaced_right_after_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ class Entry:
     """As the recipe names it, or the bundle's name."""
     decoder: str | None
     """As the recipe names it; None for the generator's own, and for a bundle."""
+    variant: str | None
+    """Of the generator's weights, as the recipe names it."""
     priors: Mapping[str, str]
     """Row -> the checkpoint of its prior; empty for a bundle."""
     field: Field
@@ -92,7 +94,18 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
     field = generator_field(models.generator, priors, recipe.steps, device)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
     files = {name: str(run.prior) for name, run in zip(priors, runs, strict=True)}
-    return Entry(recipe.generator, recipe.decoder, files, field, groups, split.meanings, models.scorers, trained, judge)
+    return Entry(
+        recipe.generator,
+        recipe.decoder,
+        recipe.variant,
+        files,
+        field,
+        groups,
+        split.meanings,
+        models.scorers,
+        trained,
+        judge,
+    )
 
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
@@ -141,7 +154,7 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
             loaded[spec] = load_scorer(spec)
     groups, judge = held_out_groups(split), recipe.scorers.evaluation[0]
     name, trained = bundle.manifest.name, training_specs(recipe)
-    return Entry(name, None, {}, field, groups, split.meanings, loaded, trained, judge)
+    return Entry(name, None, None, {}, field, groups, split.meanings, loaded, trained, judge)
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:

@@ -83,7 +83,7 @@ def evaluate_targets(
         settings=settings,
         track=track,
     )
-    return replace(report, generator=entry.generator, decoder=entry.decoder, priors=entry.priors)
+    return replace(report, generator=entry.generator, decoder=entry.decoder, variant=entry.variant, priors=entry.priors)
 
 
 def evaluate(

@@ -86,6 +86,8 @@ class Report:
     """As the runs' recipe names it, or the bundle's name."""
     decoder: str | None = None
     """What the runs' recipe names in place of the generator's own."""
+    variant: str | None = None
+    """Of the generator's weights, as the runs' recipe names it."""
     priors: Mapping[str, str] = field(default_factory=dict)
     """Row -> the file that holds its prior, for runs."""
 

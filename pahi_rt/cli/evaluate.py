@@ -55,8 +55,9 @@ def evaluate(
         messages.result(*load("pahi_rt.train.table", extra="train").format_report(report).split("\n"))
     if len(report.priors) == 1:
         (prior,) = report.priors.values()
-        decoder = ["--decoder", report.decoder] if report.decoder else []
-        messages.next_command("export", str(report.generator), *decoder, "--prior", prior, "-o", "my-bundle")
+        chosen = [("--variant", report.variant), ("--decoder", report.decoder)]
+        options = [word for option, value in chosen if value for word in (option, value)]
+        messages.next_command("export", str(report.generator), *options, "--prior", prior, "-o", "my-bundle")
 
 
 def run_evaluation(targets: Sequence[str], **options: object) -> Report:

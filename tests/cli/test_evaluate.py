@@ -21,7 +21,7 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         watch.end("load generator", 1.25)
         made["batches"] = list(track([["a"], ["b"]], "scores"))
         priors = {name: f"{name}/prior.safetensors" for name in targets}
-        models = {"generator": "org/model", "decoder": "org/taesd"}
+        models = {"generator": "org/model", "decoder": "org/taesd", "variant": "fp16"}
         return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]}, priors=priors, **models)
 
     evaluation, table = ModuleType("pahi_rt.train.evaluate"), ModuleType("pahi_rt.train.table")
@@ -38,7 +38,9 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "load generator  1.2 s"
     assert re.fullmatch(r"scores  \d+\.\d s", lines[1])
-    export = "pahi-rt export org/model --decoder org/taesd --prior runs/pahi/prior.safetensors -o my-bundle"
+    export = (
+        "pahi-rt export org/model --variant fp16 --decoder org/taesd --prior runs/pahi/prior.safetensors -o my-bundle"
+    )
     assert lines[2].endswith(export) and not lines[3:]
     assert request_made == {
         "targets": ["runs/pahi"],

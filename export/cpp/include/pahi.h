@@ -84,7 +84,8 @@ PAHI_API pahi_status pahi_draw(pahi_pipeline *pipeline, const pahi_request *requ
 PAHI_API pahi_status pahi_tokenize(const pahi_pipeline *pipeline, const char *prompt, int64_t *ids, size_t capacity,
                                    size_t *count);
 
-/* Of this thread; valid until its next call. Empty if nothing has failed. */
+/* Of this thread; valid until its next call. Empty if nothing has failed. One line that is safe to print: control
+ * characters, as a bundle's names may hold them, are shown as escapes (\x1b). */
 PAHI_API const char *pahi_last_error(void);
 PAHI_API const char *pahi_version(void);
 

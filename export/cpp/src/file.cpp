@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "error.hpp"
@@ -16,6 +19,7 @@ namespace pahi {
 namespace {
 
 constexpr std::size_t kChunk = 1 << 20;
+constexpr double kTick = 0.02;  // seconds: on local disks the timestamps of files are finer
 
 [[noreturn]] void fail(const std::filesystem::path &path, const std::string &why) {
   throw Error(PAHI_BAD_BUNDLE, path.string() + " " + why);
@@ -127,6 +131,19 @@ bool are_equal(const timespec &one, const timespec &other) {
   return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
 }
 
+bool are_equal(const struct stat &one, const struct stat &other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino && one.st_size == other.st_size &&
+         are_equal(one.st_mtim, other.st_mtim) && are_equal(one.st_ctim, other.st_ctim);
+}
+
+// Until a change shows: two within one tick of the system's clock look like one.
+void let_the_clock_pass(const timespec &changed) {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  const double age = difftime(now.tv_sec, changed.tv_sec) + static_cast<double>(now.tv_nsec - changed.tv_nsec) * 1e-9;
+  if (age < kTick) std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
+}
+
 }  // namespace
 
 std::string read_file(const std::filesystem::path &path, std::uintmax_t most) {
@@ -136,8 +153,10 @@ std::string read_file(const std::filesystem::path &path, std::uintmax_t most) {
   return read_all(file, size, path);
 }
 
-std::string read_file(const std::filesystem::path &folder, const std::string &name, const Record &record) {
+std::string read_file(const std::filesystem::path &folder, const std::string &name, const Record &record,
+                      std::uintmax_t most) {
   const auto path = find_inside(folder, name);
+  if (record.size > most) fail(path, "has more than " + std::to_string(most) + " bytes");
   const Descriptor file(open_file(path, O_NOFOLLOW));
   check_size(describe(file, path), record, path);
   const std::string bytes = read_all(file, record.size, path);
@@ -147,20 +166,40 @@ std::string read_file(const std::filesystem::path &folder, const std::string &na
   return bytes;
 }
 
-WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record)
-    : path_(find_inside(folder, name)) {
-  const Descriptor file(open_file(path_, O_NOFOLLOW));
-  checked_ = describe(file, path_);
-  check_size(checked_, record, path_);
-  check_hash(hash(file, record.size, path_), record, path_);
+WatchedPlace::WatchedPlace(const std::filesystem::path &path) : path_(path) {
+  if (lstat(path_.c_str(), &itself_) != 0 || stat(path_.c_str(), &target_) != 0) {
+    fail(path_, std::string("cannot be read: ") + std::strerror(errno));
+  }
+  let_the_clock_pass(itself_.st_ctim);
+  let_the_clock_pass(target_.st_ctim);
+}
+
+void WatchedPlace::confirm() const {
+  struct stat itself, target;
+  if (lstat(path_.c_str(), &itself) != 0 || stat(path_.c_str(), &target) != 0 || !are_equal(itself, itself_) ||
+      !are_equal(target, target_)) {
+    fail(path_, "has been changed while it was loaded");
+  }
+}
+
+WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record) {
+  const auto path = find_inside(folder, name);
+  std::filesystem::path place = folder;
+  for (const auto &part : std::filesystem::path(name)) {
+    places_.emplace_back(place);
+    place /= part;
+  }
+  places_.emplace_back(path);
+  const Descriptor file(open_file(path, O_NOFOLLOW));
+  const struct stat found = describe(file, path);
+  check_size(found, record, path);
+  check_hash(hash(file, record.size, path), record, path);
+  // What was hashed is the open file, which may be another than that of the path.
+  if (!are_equal(found, places_.back().itself())) fail(path, "has been changed while it was loaded");
 }
 
 void WatchedFile::confirm() const {
-  struct stat now;
-  const bool is_same = lstat(path_.c_str(), &now) == 0 && now.st_dev == checked_.st_dev && now.st_ino == checked_.st_ino &&
-                       now.st_size == checked_.st_size && are_equal(now.st_mtim, checked_.st_mtim) &&
-                       are_equal(now.st_ctim, checked_.st_ctim);
-  if (!is_same) fail(path_, "has been changed while it was loaded");
+  for (const WatchedPlace &place : places_) place.confirm();
 }
 
 }  // namespace pahi

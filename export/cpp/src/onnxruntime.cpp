@@ -129,16 +129,23 @@ void OnnxSession::draw(std::vector<std::int64_t> ids, std::vector<float> noise, 
 
 std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, const Manifest &manifest,
                                           const Graph &graph, const pahi_options &options) {
-  const Record &listed = manifest.file(graph.file);
-  if (listed.size > kLargestGraph) throw Error(PAHI_BAD_BUNDLE, graph.file + " is too large for a graph");
-  const std::string model = read_file(folder, graph.file, listed);
+  const std::string model = read_file(folder, graph.file, manifest.file(graph.file), kLargestGraph);
   check_graph(model, graph, manifest);
   // ONNX Runtime opens these by itself; afterwards they must still be what they were when they were hashed.
   std::vector<WatchedFile> weights;
   for (const std::string &name : graph.weights) weights.emplace_back(folder, name, manifest.file(name));
   const auto place = std::filesystem::absolute(folder / graph.file).parent_path();
-  auto session = std::make_unique<OnnxSession>(model, place, manifest, graph, options);
-  for (const WatchedFile &file : weights) file.confirm();
+  const auto confirm = [&weights] {
+    for (const WatchedFile &file : weights) file.confirm();
+  };
+  std::unique_ptr<Session> session;
+  try {
+    session = std::make_unique<OnnxSession>(model, place, manifest, graph, options);
+  } catch (...) {
+    confirm();  // what has been put in a file's place may be the reason
+    throw;
+  }
+  confirm();
   return session;
 }
 

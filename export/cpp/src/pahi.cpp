@@ -30,7 +30,8 @@ namespace {
 
 using pahi::Error;
 
-constexpr std::uintmax_t kLargestManifest = 1 << 20;  // bytes
+constexpr std::uintmax_t kLargestManifest = 1 << 20;    // bytes
+constexpr std::uintmax_t kLargestTokenizer = 64 << 20;  // bytes
 
 thread_local std::string last_error;
 
@@ -64,7 +65,7 @@ void check(bool holds, const char *what) {
 
 pahi_status fail(pahi_status status, const char *what) noexcept {
   try {
-    last_error = what;
+    last_error = pahi::printable(what);
   } catch (...) {  // no room for the text
     last_error.clear();
   }
@@ -113,8 +114,8 @@ pahi_pipeline::pahi_pipeline(const std::filesystem::path &folder, const pahi_opt
       prior(options.prior == nullptr ? manifest.best_prior() : options.prior),
       graph(manifest.choose(options.steps, prior,
                             options.precision == nullptr ? manifest.first_precision() : options.precision)),
-      tokenizer(pahi::read_file(folder, manifest.tokenizer, manifest.file(manifest.tokenizer)), manifest.max_length,
-                manifest.pad),
+      tokenizer(pahi::read_file(folder, manifest.tokenizer, manifest.file(manifest.tokenizer), kLargestTokenizer),
+                manifest.max_length, manifest.pad),
       session(open_session(folder, manifest, graph, this->options)) {
   pahi::say(options, PAHI_LOG_INFO, ("opened " + folder.string() + ": " + graph.file).c_str());
 }

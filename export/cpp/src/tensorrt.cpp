@@ -14,6 +14,8 @@
 namespace pahi {
 namespace {
 
+constexpr std::uintmax_t kLargestPlan = std::uintmax_t{1} << 36;  // bytes
+
 using nvinfer1::DataType;
 
 thread_local const pahi_options *listener = nullptr;
@@ -169,7 +171,7 @@ std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, cons
   const Listening heard(options);
   const std::string capability = compute_capability(current_device());
   const Engine &engine = manifest.choose_engine(graph, PAHI_TENSORRT, library_version(), capability);
-  const std::string plan = read_file(folder, engine.file, manifest.file(engine.file));
+  const std::string plan = read_file(folder, engine.file, manifest.file(engine.file), kLargestPlan);
   return std::make_unique<TensorRtSession>(plan, engine.file, manifest, graph, engine.least, options);
 }
 

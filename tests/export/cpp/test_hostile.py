@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,28 @@ def test_tokenizers_that_cost_or_mislead(library: Library, tmp_path: Path, text:
         library.open(folder)
 
 
+def test_a_tokenizer_without_end(library: Library, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    os.truncate(folder / "tokenizer.json", 65 << 20)
+    manifest = json.loads((folder / "pahi.json").read_text())
+    manifest["files"]["tokenizer.json"] = record(folder / "tokenizer.json")
+    (folder / "pahi.json").write_text(json.dumps(manifest))
+    with pytest.raises(Failed, match="bad bundle: .*tokenizer.json has more than 67108864 bytes"):
+        library.open(folder)
+
+
+def test_what_a_terminal_would_obey_is_escaped(built: Path, tmp_path: Path) -> None:
+    """In the name of a file that is not there, which the error repeats."""
+    folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    name = "\x1b]0;owned\x07\u009b2J\u202egpj.\u2066\r\n\t\x7f·é"
+    text = (folder / "pahi.json").read_text().replace('"tokenizer.json"', json.dumps(name))
+    (folder / "pahi.json").write_text(text)
+    words = [str(built / "pahi-generate"), str(folder), "panda", "-o", str(tmp_path / "x.png")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    shown = r"\x1b]0;owned\x07\x9b2J\u202egpj.\u2066\r\n\t\x7f·é"
+    assert done.stderr == f"error: {folder}/{shown} cannot be read: No such file or directory\n"
+
+
 @pytest.mark.parametrize("name", ["pahi.json", "g.onnx", "tokenizer.json", "w.bin"])
 @pytest.mark.parametrize("kind", ["fifo", "/dev/zero", "folder"])
 def test_what_is_no_file_is_not_waited_for(built: Path, tmp_path: Path, name: str, kind: str) -> None:
@@ -290,14 +313,24 @@ def test_what_is_no_file_is_not_waited_for(built: Path, tmp_path: Path, name: st
     assert done.stderr.startswith("error: ") and name in done.stderr
 
 
-def test_weights_that_change_while_they_are_loaded(library: Library, tmp_path: Path) -> None:
-    """Beside a process that swaps them: another picture is never drawn."""
+EXCHANGE = (
+    "import ctypes, time\nwhile True: ctypes.CDLL(None).renameat2(-100, b'b', -100, b'evil', 2), time.sleep(1e-3)"
+)
+SWAPPING = [
+    ["sh", "-c", "while :; do cp good new; mv -T new b/w.bin; cp evil/w.bin new; mv -T new b/w.bin; done"],
+    [sys.executable, "-c", EXCHANGE],
+]
+
+
+@pytest.mark.parametrize("swapping", SWAPPING)
+def test_weights_that_change_while_they_are_loaded(library: Library, tmp_path: Path, swapping: list[str]) -> None:
+    """Beside a process that swaps them, or the bundle's folder: another picture is never drawn."""
     content, other = bytes(SIZE), b"\xff" * SIZE
     folder = write_bundle(tmp_path / "b", external("w.bin"), ["w.bin"], w=content)
-    (tmp_path / "good").write_bytes(content)
-    (tmp_path / "evil").write_bytes(other)
-    script = "while :; do cp good new; mv -T new b/w.bin; cp evil new; mv -T new b/w.bin; done"
-    swapper = subprocess.Popen(["sh", "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    shutil.copytree(folder, tmp_path / "evil")
+    for name in ("good", "evil/w.bin"):
+        (tmp_path / name).write_bytes(content if name == "good" else other)
+    swapper = subprocess.Popen(swapping, cwd=tmp_path, stderr=subprocess.DEVNULL)
     drawn = 0
     try:
         for _ in range(200):
