@@ -15,7 +15,7 @@ generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
 
 test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp  ## run the test suite (ARGS="-m slow" for the slow ones)
-	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "openvino and not slow")
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "triton and not slow")
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "cpp and not slow")

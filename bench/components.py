@@ -7,7 +7,8 @@ from typing import Any
 
 from pahi_rt.bench.derived import Inputs, Part, open_components
 from pahi_rt.bench.timing import spread
-from pahi_rt.bundle import Bundle, Graph
+from pahi_rt.bundle import Bundle
+from pahi_rt.manifest import Graph
 
 
 def time_components(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pahi_rt.bench.cuda_limits import count_flops
+from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.work import count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
@@ -24,7 +25,6 @@ from pahi_rt.runtimes import load
 from pahi_rt.train.generators import Generator, load_generator
 from pahi_rt.train.priors import PAHI
 
-PROMPTS = ("a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull")
 RANDOM = ("sd-turbo", "tiny")
 """Architectures that can be made with random weights."""
 EAGER, GRAPH = "eager fp32", "CUDA graph fp16"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pahi_rt.bench.parts import TEXT_ENCODER, after_prompt, split, without_prior
 from pahi_rt.bench.peers.serving import PROMPTS
-from pahi_rt.bundle import Bundle, Graph, file_record, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH
+from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH, Graph
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer, to_images
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options

@@ -13,17 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pahi_rt.bundle import (
-    FORMAT_VERSION,
-    MANIFEST,
-    Bundle,
-    Card,
-    Manifest,
-    Parity,
-    TokenizerSpec,
-    open_bundle,
-    write_manifest,
-)
+from pahi_rt.bundle import Bundle, open_bundle, write_manifest
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.export.calibration import load_calibration
 from pahi_rt.export.graph import PORTABLE_OPSET
@@ -47,7 +37,18 @@ from pahi_rt.export.trace import (
     name_file,
     trace,
 )
-from pahi_rt.manifest import GAUSSIAN, PRECISIONS, PRIORS, is_safe_name
+from pahi_rt.manifest import (
+    FORMAT_VERSION,
+    GAUSSIAN,
+    MANIFEST,
+    PRECISIONS,
+    PRIORS,
+    Card,
+    Manifest,
+    Parity,
+    TokenizerSpec,
+    is_safe_name,
+)
 from pahi_rt.noise import RECIPE
 from pahi_rt.train.loras import read_lora
 from pahi_rt.train.sources import find_model

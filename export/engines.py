@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pahi_rt.bundle import Bundle, Engine, Graph, file_record, is_managed, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, file_record, is_managed, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.files import explain, write_whole
+from pahi_rt.manifest import Engine, Graph
 from pahi_rt.output import slug
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt

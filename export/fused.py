@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from pahi_rt.export.fold import fold_timestep
 from pahi_rt.manifest import STRENGTH
+from pahi_rt.train.gaussians import sample_noise
 from pahi_rt.train.generators import Conditioning, Generator, decode_latents
-from pahi_rt.train.priors import Prior, check_fit, sample_noise
+from pahi_rt.train.priors import Prior, check_fit
 from pahi_rt.train.sampling import sample_latents
 
 OUTPUT = "image"

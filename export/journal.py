@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pahi_rt.bundle import FileRecord, Graph, Parity, file_record
+from pahi_rt.bundle import file_record
 from pahi_rt.errors import BundleError
 from pahi_rt.files import write_whole
+from pahi_rt.manifest import FileRecord, Graph, Parity
 from pahi_rt.record import Record
 
 

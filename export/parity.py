@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pahi_rt.bundle import Parity
 from pahi_rt.errors import ParityError
 from pahi_rt.export.faults import find_fault
-from pahi_rt.manifest import STRENGTH
+from pahi_rt.manifest import STRENGTH, Parity
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 from pahi_rt.tokenizer import Tokenizer
+from pahi_rt.train.gaussians import kl_divergence, sample_noise
 from pahi_rt.train.generators import Conditioning, Generator
-from pahi_rt.train.priors import Prior, kl_divergence, sample_noise
+from pahi_rt.train.priors import Prior
 
 PROMPTS = ("a grinning cat", "a red apple", "two birds on a snowy branch", "an old robot, smiling in the rain")
 STRENGTHS = (1.0, 0.5, 0.0)

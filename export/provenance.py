@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pahi_rt import __version__
-from pahi_rt.bundle import Component
 from pahi_rt.machine import module_version
+from pahi_rt.manifest import Component
 from pahi_rt.train.loras import Lora
 from pahi_rt.train.weights import weight_files
 

@@ -18,7 +18,6 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
-from pahi_rt.bundle import Parity
 from pahi_rt.errors import ParityError
 from pahi_rt.export.parity import (
     GATE_PROMPTS,
@@ -31,6 +30,7 @@ from pahi_rt.export.parity import (
     start_row,
     to_pictures,
 )
+from pahi_rt.manifest import Parity
 from pahi_rt.train.differences import differences
 from pahi_rt.train.foreign import quiet_libraries, reason
 from pahi_rt.train.generators import Generator, decoder_scale

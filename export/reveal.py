@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pahi_rt.bundle import MANIFEST, open_bundle
+from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.files import explain, write_whole
+from pahi_rt.manifest import MANIFEST
 from pahi_rt.scratch import Scratch, check_idle, claim, clear, is_scratch
 from pahi_rt.terminal import command
 

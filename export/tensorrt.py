@@ -9,7 +9,7 @@ Both have one API. What a plan computes in is what its graph does: networks are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from pahi_rt.runtimes.tensorrt import MODULES, require_tensorrt
 AMPERE = "86"
 """The RTX 30 series."""
 
-OnProgress = Callable[[str], None]
 """Called with the name of each phase as it starts."""
 
 
@@ -55,9 +54,7 @@ class Layer:
     """Of all its inputs and outputs: "Float", "Half", ..."""
 
 
-def build_plan(
-    graph: Path, output: Path, settings: PlanSettings, on_progress: OnProgress = lambda phase: None
-) -> list[Layer]:
+def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]:
     """Build a plan of `graph` into the file `output`; returns its layers.
 
     Raises RuntimeUnavailable if TensorRT is not installed, and PahiError for a graph that it cannot read, a GPU that
@@ -76,7 +73,6 @@ def build_plan(
     _choose_gpus(trt, config, settings)
     # On by default: it rounds what a graph of 32 bits multiplies to 10 bits.
     config.clear_flag(trt.BuilderFlag.TF32)
-    config.progress_monitor = _make_monitor(trt, on_progress)
     plan = builder.build_serialized_network(network, config)
     del parser  # not before
     if plan is None or log.errors:
@@ -160,20 +156,6 @@ def _make_log(trt: Any) -> Any:
                 self.layers = message
 
     return Log()
-
-
-def _make_monitor(trt: Any, on_progress: OnProgress) -> Any:
-    class Monitor(trt.IProgressMonitor):
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            on_progress(phase_name)
-
-        def phase_finish(self, phase_name: str) -> None:
-            pass
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            return True
-
-    return Monitor()
 
 
 def _last(log: Any) -> str:

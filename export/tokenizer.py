@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from transformers import CLIPTokenizer
 
-from pahi_rt.bundle import TokenizerSpec
 from pahi_rt.errors import ParityError
+from pahi_rt.manifest import TokenizerSpec
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.components import check_vocabulary, load_tokenizer
 from pahi_rt.train.generators import Generator

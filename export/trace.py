@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
-from pahi_rt.bundle import Graph, ImageSpec, Parity, PriorSpec, TensorSpec, TokenizerSpec
 from pahi_rt.errors import PahiError
 from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.fused import PRIOR_SCOPE, Fused, FusedGenerator, FusedPrior
@@ -42,7 +41,7 @@ from pahi_rt.export.quantise import quantise
 from pahi_rt.export.reference import DiffusersPipeline, check_pictures, find_obstacle, pipeline_class
 from pahi_rt.export.rounding import Round, round_matrices, to_float16
 from pahi_rt.export.weights import WeightsFile, store_weights
-from pahi_rt.manifest import GAUSSIAN
+from pahi_rt.manifest import GAUSSIAN, Graph, ImageSpec, Parity, PriorSpec, TensorSpec, TokenizerSpec
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator, load_generator
 from pahi_rt.train.loras import Lora

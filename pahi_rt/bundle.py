@@ -26,51 +26,19 @@ from pahi_rt.graphs import check_onnx
 from pahi_rt.hub import PREFIX, parse
 from pahi_rt.listed import ListedFile, ListedFolders, open_listed, read_bounded
 from pahi_rt.manifest import (
-    FORMAT_VERSION,
     GAUSSIAN,
     MANIFEST,
     MAX_MANIFEST,
     PRIORS,
-    Card,
-    Component,
-    Engine,
     FileRecord,
     Graph,
-    ImageSpec,
     Manifest,
-    Parity,
-    PriorSpec,
-    TensorSpec,
-    TokenizerSpec,
     check_manifest,
     is_pickle_name,
     read_manifest,
     write_json,
 )
 from pahi_rt.terminal import command
-
-__all__ = [
-    "FORMAT_VERSION",
-    "MANIFEST",
-    "Bundle",
-    "Card",
-    "Component",
-    "Engine",
-    "FileRecord",
-    "Graph",
-    "ImageSpec",
-    "Manifest",
-    "Parity",
-    "PriorSpec",
-    "TensorSpec",
-    "TokenizerSpec",
-    "built_in",
-    "file_record",
-    "open_bundle",
-    "verify",
-    "write_manifest",
-]
-
 
 MOST_ENTRIES = 10_000
 """Files and folders that a bundle's folder may hold, listed or not."""

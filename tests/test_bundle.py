@@ -13,6 +13,7 @@ import pytest
 
 from pahi_rt import bundle as b
 from pahi_rt.errors import BundleError
+from pahi_rt.manifest import FileRecord, ImageSpec, Manifest, TensorSpec
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 
@@ -39,10 +40,10 @@ def test_open_and_verify(contract: Path) -> None:
     bundle = b.open_bundle(contract)
     assert bundle.path == contract
     assert bundle.manifest.name == "contract"
-    assert bundle.manifest.image == b.ImageSpec(32, 32, (4, 4, 4))
+    assert bundle.manifest.image == ImageSpec(32, 32, (4, 4, 4))
     assert sorted(bundle.graphs()) == [1, 2]
     assert (bundle.precisions, bundle.choose_precision()) == (["fp32"], "fp32")
-    assert bundle.graph(2).inputs[2] == b.TensorSpec("prior_strength", "float32", ("batch",))
+    assert bundle.graph(2).inputs[2] == TensorSpec("prior_strength", "float32", ("batch",))
     assert bundle.file("tokenizer.json") == contract / "tokenizer.json"
     with bundle.opened(bundle.graph(1)) as graph:
         assert (graph.path, graph.content) == (contract / "one-step.onnx", (contract / "one-step.onnx").read_bytes())
@@ -67,7 +68,7 @@ def test_the_manifest_survives_a_round_trip(contract: Path, name: str, tmp_path:
     b.write_manifest(tmp_path, manifest)
     assert os.listdir(tmp_path) == ["pahi.json"]
     assert (tmp_path / "pahi.json").read_bytes() == (contract.with_name(name) / "pahi.json").read_bytes()
-    assert b.Manifest.from_dict(manifest.to_dict() | {"engines": [], "parity": []}).graphs == manifest.graphs
+    assert Manifest.from_dict(manifest.to_dict() | {"engines": [], "parity": []}).graphs == manifest.graphs
 
 
 def test_a_manifest_that_cannot_be_read_back_is_not_written(contract: Path, folder: Path) -> None:
@@ -401,7 +402,7 @@ def test_precisions(contract: Path) -> None:
 
 def test_file_record(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    expected = b.FileRecord("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3)
+    expected = FileRecord("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3)
     assert b.file_record(tmp_path / "x") == expected
 
 

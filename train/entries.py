@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from pahi_rt.bundle import MANIFEST, Bundle, open_bundle
+from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import PahiError
+from pahi_rt.manifest import MANIFEST
 from pahi_rt.terminal import command
 from pahi_rt.train.contenders import Field, bundle_field, generator_field
 from pahi_rt.train.models import Timed, load_models

@@ -21,21 +21,7 @@ from torch import Tensor, nn
 from pahi_rt.errors import ModelError, PahiError
 from pahi_rt.files import explain, writing_whole
 from pahi_rt.train.foreign import foreign, reason
-from pahi_rt.train.gaussians import Gaussian, LatentShape, Parametrisation, kl_divergence, sample_noise
-
-__all__ = [
-    "HI",
-    "PAHI",
-    "Gaussian",
-    "Prior",
-    "check_embeddings",
-    "check_fit",
-    "kl_divergence",
-    "load_prior",
-    "sample_noise",
-    "save_prior",
-    "two_layers",
-]
+from pahi_rt.train.gaussians import Gaussian, LatentShape, Parametrisation
 
 Init = Literal["pretrain", "zero"]
 

@@ -22,15 +22,13 @@ from pahi_rt.train.memory import fitting
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.models import Models, Timed, check_precision, compile_models, load_models, place
 from pahi_rt.train.preference import Preference
-from pahi_rt.train.processes import Processes, join_processes, leave_processes
+from pahi_rt.train.processes import Processes, join_processes
 from pahi_rt.train.prompts import Split, load_split
 from pahi_rt.train.recipe import Recipe, differing
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
 from pahi_rt.train.trainer import AUTOCAST, Trainer, check_gradient
 from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Silent, Watch, timed
-
-__all__ = ["Outcome", "Silent", "Watch", "leave_processes", "train"]
 
 FREE = ("optimisation.micro_batch", "optimisation.gradient_checkpointing", "optimisation.compile")
 """Settings that may change when a run goes on, perhaps on another machine: they move the result by rounding only."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pahi_rt.bundle import MANIFEST, Bundle, Graph, open_bundle
+from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, PahiError
 from pahi_rt.export.reveal import Kind, building
 from pahi_rt.export.triton.config import (
@@ -32,7 +32,7 @@ from pahi_rt.export.triton.config import (
     pipeline_config,
     step_config,
 )
-from pahi_rt.manifest import GAUSSIAN, is_safe_name
+from pahi_rt.manifest import GAUSSIAN, MANIFEST, Graph, is_safe_name
 from pahi_rt.pipeline import check_recipe
 from pahi_rt.prior import choose_prior
 from pahi_rt.record import Record

@@ -1,4 +1,4 @@
-"""Verb `bench`: the paper's two tables, of a bundle on this machine."""
+"""Verb `bench`: how fast a bundle is on this machine. How good it is, `pahi-rt evaluate` says."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.evaluate import run_evaluation
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
 from pahi_rt.runtimes import NAMES
 
-app = typer.Typer(name="bench", help="The paper's two tables: how good a bundle is, and how fast here.")
+app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
 
 _HEAD = ("row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "limit ms", "of limit", "scores")
 
 
-@app.command()
-def table1(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> None:
-    """How often a bundle's priors win, and what it is worth: `pahi-rt evaluate`, which has more options."""
-    report = run_evaluation([bundle])
-    if as_json:
-        messages.document(report.to_dict())
-    else:
-        messages.result(*load("pahi_rt.train.table", extra="train").format_report(report).split("\n"))
+@app.callback()
+def _bench() -> None:
+    """Measure a bundle on this machine."""
 
 
 @app.command()
@@ -47,10 +41,11 @@ def table2(
     debug: Debug = False,
 ) -> None:
     """Time a bundle with and without its priors, in one and two steps, on every runtime; the last line is JSON."""
-    module = load("pahi_rt.bench.table2", extra="train,export,bench")
+    with needs("train,export,bench"):
+        from pahi_rt.bench.table2 import Settings, measure
     sizes = _read_numbers(batches)
-    settings = module.Settings(_read_runtimes(runtimes), precision, pictures, sizes, scored, force)
-    report = module.measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
+    settings = Settings(_read_runtimes(runtimes), precision, pictures, sizes, scored, force)
+    report = measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
     _write(report, output)
     if as_json:
         messages.document(report)
@@ -71,8 +66,10 @@ def _read_numbers(text: str) -> tuple[int, ...]:
 
 
 def _write(report: dict[str, Any], path: Path | None) -> None:
+    from pahi_rt.bench.report import write as write_report
+
     try:
-        load("pahi_rt.bench.report", extra="bench").write(report, path)
+        write_report(report, path)
     except OSError as error:
         raise explain(error, path or Path(), "or choose another --output") from error
 

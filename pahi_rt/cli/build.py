@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json
+
+if TYPE_CHECKING:
+    from pahi_rt.export.tensorrt import PlanSettings
 
 Capabilities = Annotated[
     str, typer.Option("--compute-capability", metavar="N,N", help="GPUs that tensorrt-rtx builds for: 86 is RTX 30xx.")
@@ -27,8 +30,9 @@ def build(
 ) -> None:
     """Build TensorRT plans of a bundle's graphs, and put them into the bundle."""
     settings = plan_settings(engine, capabilities, batch)
-    engines = load("pahi_rt.export.engines", extra="export")
-    changed = engines.add_engines(bundle, settings, precision=precision, on_stage=messages.stage)
+    with needs("export"):
+        from pahi_rt.export.engines import add_engines
+    changed = add_engines(bundle, settings, precision=precision, on_stage=messages.stage)
     if as_json:
         messages.document({"path": str(changed.path), "engines": changed.manifest.to_dict()["engines"]})
     else:
@@ -36,20 +40,20 @@ def build(
     messages.next_command("inspect", bundle, "--verify")
 
 
-def plan_settings(engine: str, capabilities: str, batch: str) -> object:
+def plan_settings(engine: str, capabilities: str, batch: str) -> PlanSettings:
     """What the options ask for. Raises a usage error for a batch that is no three numbers."""
-    plans = load("pahi_rt.export.tensorrt", extra="export")
-    usual = plans.PlanSettings(engine)
+    with needs("export"):
+        from pahi_rt.export.tensorrt import PlanSettings
+    usual = PlanSettings(engine)
     gpus = tuple(capabilities.split(",")) if capabilities else usual.compute_capabilities
-    return plans.PlanSettings(engine, gpus if capabilities or engine != "tensorrt" else (), parse_batch(batch))
+    return PlanSettings(engine, gpus if capabilities or engine != "tensorrt" else (), parse_batch(batch))
 
 
-def parse_batch(text: str) -> tuple[int, ...]:
+def parse_batch(text: str) -> tuple[int, int, int]:
     """ "1/2/4" -> (1, 2, 4). Raises a usage error for anything else."""
     try:
-        sizes = tuple(int(number) for number in text.split("/"))
-    except ValueError:
-        sizes = ()
-    if len(sizes) != 3:
-        raise typer.BadParameter(f"--batch takes three numbers with slashes, such as 1/2/4, not {text!r}")
-    return sizes
+        least, best, most = (int(number) for number in text.split("/"))
+    except ValueError as error:
+        what = f"--batch takes three numbers with slashes, such as 1/2/4, not {text!r}"
+        raise typer.BadParameter(what) from error
+    return least, best, most

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 
 app = typer.Typer(name="embed", help="Put a bundle where other programs run it.")
@@ -36,11 +36,12 @@ def triton(
     debug: Debug = False,
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server."""
-    config = load("pahi_rt.export.triton.config", extra="embed")
-    repository = load("pahi_rt.export.triton.repository", extra="embed")
-    batching = config.Batching(batch, delay, instances, is_on_gpu=gpu)
-    choice = repository.Choice(runtime, steps, prior, precision)
-    path = repository.write_repository(bundle, output, choice, batching, overwrite=force)
+    with needs("embed"):
+        from pahi_rt.export.triton.config import Batching
+        from pahi_rt.export.triton.repository import Choice, write_repository
+    batching = Batching(batch, delay, instances, is_on_gpu=gpu)
+    choice = Choice(runtime, steps, prior, precision)
+    path = write_repository(bundle, output, choice, batching, overwrite=force)
     if as_json:
         messages.document({"path": str(path), "models": sorted(model.name for model in path.iterdir())})
     else:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption
-
-if TYPE_CHECKING:
-    from pahi_rt.train.report import Report
 
 T = TypeVar("T")
 
@@ -46,28 +43,32 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Compare learned priors with the standard Gaussian on held-out prompts, beside baselines without training."""
-    report = run_evaluation(
-        targets, seeds=seeds, limit=limit, recipe=recipe, encoder=encoder, scorers=scorers or [], judge=judge
-    )
+    from pahi_rt.cli.progress import TrainingProgress
+
+    with needs("train"):
+        from pahi_rt.train.evaluate import evaluate_targets
+        from pahi_rt.train.table import format_report
+    with TrainingProgress() as watch:
+        report = evaluate_targets(
+            targets,
+            seeds=seeds,
+            limit=limit,
+            recipe=recipe,
+            encoder=encoder,
+            scorers=scorers or (),
+            judge=judge,
+            watch=watch,
+            track=track,
+        )
     if as_json:
         messages.document(report.to_dict())
     else:
-        messages.result(*load("pahi_rt.train.table", extra="train").format_report(report).split("\n"))
+        messages.result(*format_report(report).split("\n"))
     if len(report.priors) == 1:
         (prior,) = report.priors.values()
         chosen = [("--variant", report.variant), ("--decoder", report.decoder)]
         options = [word for option, value in chosen if value for word in (option, value)]
         messages.next_command("export", str(report.generator), *options, "--prior", prior, "-o", "my-bundle")
-
-
-def run_evaluation(targets: Sequence[str], **options: object) -> Report:
-    """Evaluate with the options of `evaluate_targets`, telling on standard error how it goes. Raises PahiError."""
-    from pahi_rt.cli.progress import TrainingProgress
-
-    evaluation = load("pahi_rt.train.evaluate", extra="train")
-    with TrainingProgress() as watch:
-        report: Report = evaluation.evaluate_targets(targets, watch=watch, track=track, **options)
-    return report
 
 
 def track(batches: Sequence[T], stage: str) -> Iterator[T]:

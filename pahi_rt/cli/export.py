@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption, PathOption
 from pahi_rt.manifest import PRECISIONS
 
@@ -52,7 +52,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Fuse a one-step model into one graph per number of steps and prior, and check it against PyTorch."""
-    bundle = load("pahi_rt.export.bundle", extra="export").export_bundle(
+    with needs("export"):
+        from pahi_rt.export.bundle import export_bundle
+    bundle = export_bundle(
         model,
         output,
         name=name or output.resolve().name,

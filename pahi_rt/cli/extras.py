@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pahi_rt.cache import lend_cache
 from pahi_rt.errors import PahiError
 
 
-def load(module: str, extra: str) -> ModuleType:
-    """Import a module of pahi-rt. Raises PahiError that names the extra whose packages it lacks."""
-    lend_cache()  # what it imports looks for a cache too
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around the imports of a verb: a package that is not installed becomes a PahiError that names the extra.
+
+    with needs("export"):
+        from pahi_rt.export.bundle import export_bundle
+    """
+    lend_cache()  # what is imported looks for a cache too
     try:
-        return import_module(module)
+        yield
     except ModuleNotFoundError as error:
         package = (error.name or "pahi_rt").partition(".")[0]
         if package == "pahi_rt":

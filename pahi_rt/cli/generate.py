@@ -188,7 +188,8 @@ def load_pipeline(bundle: Bundle, recipe: Recipe, runtime: str, threads: int | N
 
 def manifest_sha256(bundle: Bundle) -> str:
     """Of pahi.json, which holds the hash of every other file."""
-    from pahi_rt.bundle import MANIFEST, file_record
+    from pahi_rt.bundle import file_record
+    from pahi_rt.manifest import MANIFEST
 
     return file_record(bundle.path / MANIFEST).sha256
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import load
+from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, Json, NameOption, PathOption
 
 if TYPE_CHECKING:
@@ -62,14 +62,16 @@ def run_training(kind: str, output: Path, recipe: str | None, settings: list[str
     """Train, telling on standard error how it goes. Raises PahiError."""
     from pahi_rt.cli.progress import TrainingProgress
 
-    recipes, training = (load(f"pahi_rt.train.{name}", extra="train") for name in ("recipe", "training"))
-    resolved = None if recipe is None else recipes.load_recipe(recipe, settings)
+    with needs("train"):
+        from pahi_rt.train.processes import leave_processes
+        from pahi_rt.train.recipe import load_recipe
+        from pahi_rt.train.training import train
+    resolved = None if recipe is None else load_recipe(recipe, settings)
     try:
         with TrainingProgress() as watch:
-            outcome: Outcome = training.train(kind, output, resolved, resume=resume, watch=watch)
+            return train(kind, output, resolved, resume=resume, watch=watch)
     finally:
-        training.leave_processes()
-    return outcome
+        leave_processes()
 
 
 def present(outcome: Outcome, as_json: bool) -> None:

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle, Graph, OpenGraph
+from pahi_rt.bundle import Bundle, OpenGraph
 from pahi_rt.cache import cache_folder, lend_cache, make_private
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
-from pahi_rt.manifest import STRENGTH
+from pahi_rt.manifest import STRENGTH, Graph
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.pictures import check_pictures
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle, Engine, Graph, is_managed
+from pahi_rt.bundle import Bundle, is_managed
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.files import write_whole
-from pahi_rt.manifest import STRENGTH
+from pahi_rt.manifest import STRENGTH, Engine, Graph
 from pahi_rt.output import slug
 from pahi_rt.prior import choose_prior
 from pahi_rt.runtimes.cuda import Cuda

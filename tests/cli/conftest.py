@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from typer.testing import CliRunner, Result
 from pahi_rt.cli import app
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a package one that is not installed, for what is imported from now on."""
+
+    def forget(package: str) -> None:
+        for name in [name for name in sys.modules if name.startswith(("pahi_rt.export.", "pahi_rt.train."))]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+
+    return forget
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
         "limit": None,
         "recipe": None,
         "encoder": None,
-        "scorers": [],
+        "scorers": (),
         "judge": None,
         "batches": [["a"], ["b"]],
     }

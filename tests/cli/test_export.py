@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from pahi_rt.bundle import Bundle, open_bundle
-from pahi_rt.cli.extras import load
-from pahi_rt.errors import PahiError
 
 
 @pytest.fixture
@@ -93,20 +91,10 @@ def test_steps_that_are_no_numbers(run, request_made: dict[str, Any], steps: str
     assert request_made == {}
 
 
-def test_a_missing_package_names_the_extra(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> None:
-        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
-
-    monkeypatch.setattr("pahi_rt.cli.extras.import_module", fail)
+def test_a_missing_package_names_the_extra(run, without: Callable[[str], None]) -> None:
+    without("torch")
     result = run("export", "model", "-o", "out")
     assert result.exit_code == 1
     assert result.stderr == (
         "error: this needs the package torch, which is not installed\nfix: pip install 'pahi-rt[export]'\n"
     )
-
-
-def test_our_own_missing_module_is_a_bug() -> None:
-    with pytest.raises(ModuleNotFoundError):
-        load("pahi_rt.nothing", extra="export")
-    with pytest.raises(PahiError, match="needs the package no_such_package,"):
-        load("no_such_package.part", extra="export")

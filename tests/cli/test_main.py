@@ -105,7 +105,6 @@ PATHS: dict[Callable[..., None], list[str]] = {
     embed.triton: ["bundle", "output"],
     train.train: ["output", "recipe", "settings"],
     evaluate.evaluate: ["targets", "recipe", "encoder", "scorers", "judge"],
-    bench.table1: ["bundle"],
     bench.table2: ["bundle", "output"],
 }
 

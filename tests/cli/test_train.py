@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -197,11 +196,8 @@ def test_a_run_is_not_overwritten(train: Run, recipe: str) -> None:
     assert result.stderr.startswith("error: run already holds a run\nfix: add --resume")
 
 
-def test_a_missing_package_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> ModuleType:
-        raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
-
-    monkeypatch.setattr("pahi_rt.cli.extras.import_module", fail)
+def test_a_missing_package_names_the_extra(run: Run, without: Callable[[str], None]) -> None:
+    without("accelerate")
     result = run("train", "pahi", "--recipe", "emoji", "-o", "run")
     assert (result.exit_code, result.stderr) == (
         1,

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Bundle, Manifest, open_bundle, verify
+from pahi_rt.bundle import Bundle, open_bundle, verify
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export import engines
 from pahi_rt.export.engines import add_engines
 from pahi_rt.export.tensorrt import PlanSettings
+from pahi_rt.manifest import Manifest
 from pahi_rt.scratch import claim
 
 trt = pytest.importorskip("tensorrt_rtx")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Graph, Parity, file_record
+from pahi_rt.bundle import file_record
 from pahi_rt.export import journal
 from pahi_rt.export.journal import Journal
+from pahi_rt.manifest import Graph, Parity
 
 ROW = Parity("one-step.onnx", "PyTorch fp32", 0.0, 90.0, 1.0, "max error <= 0.002 of [0, 1]")
 

@@ -22,11 +22,9 @@ I/O Tensors:
 
 
 def test_a_plan_is_built(contract: Path, tmp_path: Path) -> None:
-    phases: list[str] = []
     settings = PlanSettings(compute_capabilities=("86", "89"))
-    layers = build_plan(contract / "one-step.onnx", tmp_path / "new" / "x.plan", settings, phases.append)
+    layers = build_plan(contract / "one-step.onnx", tmp_path / "new" / "x.plan", settings)
     assert (tmp_path / "new" / "x.plan").stat().st_size > 1000
-    assert "Building engine" in phases
     assert any("UInt8" in layer.types for layer in layers)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from pahi_rt.bundle import TokenizerSpec
 from pahi_rt.errors import PahiError
 from pahi_rt.export.tokenizer import SAMPLES, save_tokenizer
+from pahi_rt.manifest import TokenizerSpec
 from pahi_rt.tokenizer import Tokenizer
 from pahi_rt.train.generators import Generator
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pahi_rt import runtimes
-from pahi_rt.bundle import Bundle, Engine, open_bundle
+from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.manifest import Engine
 from pahi_rt.runtimes import Runtime
 from pahi_rt.runtimes.automatic import AutomaticRuntime
 from pahi_rt.runtimes.fake import FakeRuntime

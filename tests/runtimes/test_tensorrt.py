@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from pahi_rt import runtimes
-from pahi_rt.bundle import Bundle, Engine, file_record, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, RuntimeUnavailable
+from pahi_rt.manifest import Engine
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.onnxruntime import OnnxRuntime

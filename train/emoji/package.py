@@ -14,9 +14,9 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPTokenizer
 
-from pahi_rt.bundle import Card
 from pahi_rt.files import write_whole
 from pahi_rt.machine import cpu_name
+from pahi_rt.manifest import Card
 from pahi_rt.noise import draw_noise
 from pahi_rt.scratch import scratch
 from pahi_rt.train.emoji import evaluate, generator

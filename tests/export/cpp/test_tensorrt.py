@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.export.cpp.library import DEPENDENCIES, NVIDIA, Failed, Library, Log, build, run
 
-from pahi_rt.bundle import Engine, file_record, open_bundle
-from pahi_rt.manifest import Graph
+from pahi_rt.bundle import file_record, open_bundle
+from pahi_rt.manifest import Engine, Graph
 from pahi_rt.noise import draw_noise
 from pahi_rt.tokenizer import Tokenizer
 

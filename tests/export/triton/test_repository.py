@@ -13,11 +13,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from typer.testing import CliRunner
 
-from pahi_rt.bundle import Bundle, Engine, file_record, open_bundle, verify, write_manifest
+from pahi_rt.bundle import Bundle, file_record, open_bundle, verify, write_manifest
 from pahi_rt.cli import app
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export.triton.config import Batching, format_message
 from pahi_rt.export.triton.repository import Choice, write_repository
+from pahi_rt.manifest import Engine
 
 MODELS = ["generate", "generate_png", "noise", "pipeline", "png", "tokenizer"]
 
