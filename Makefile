@@ -46,9 +46,9 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml emoji_model/pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the development tools into $(VENV) ..." >&2
-	@$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]' --editable ./emoji_model
 	@touch $@ $(VENV)/.runtime
 
 # Built for x86 Linux and numpy 1, which Python 3.13 has no wheels of; without it its tests are skipped.
@@ -60,9 +60,9 @@ $(VENV)/.triton: pyproject.toml | $(BIN)/python
 	@touch $@
 
 # Packages of Debian and wheels, unpacked; where there are none, the tests that need them are skipped.
-$(VENV)/.cpp: tests/export/cpp/fetch.sh tests/export/cpp/fetch_tensorrt.sh | $(BIN)/python
+$(VENV)/.cpp: tests/cpp/fetch.sh tests/cpp/fetch_tensorrt.sh | $(BIN)/python
 	@echo "fetching headers into $(VENV)/cpp ..." >&2
-	@tests/export/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
-	@tests/export/cpp/fetch_tensorrt.sh $(VENV)/nvidia $(abspath $(BIN)/python) \
+	@tests/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
+	@tests/cpp/fetch_tensorrt.sh $(VENV)/nvidia $(abspath $(BIN)/python) \
 		|| { echo "no headers of TensorRT here" >&2; rm -rf $(VENV)/nvidia; }
 	@touch $@

@@ -14,7 +14,8 @@ import pytest
 DATA = Path(__file__).parent / "data"
 
 # `make compat` has no PyTorch: these cannot even be imported there.
-collect_ignore = [] if find_spec("torch") else ["bench", "export", "train", "cli/test_train.py"]
+NEED_TORCH = ["bench", "cpp", "emoji_model", "evaluate", "export", "models", "scorers", "train", "cli/test_train.py"]
+collect_ignore = [] if find_spec("torch") else NEED_TORCH
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pahi_rt import graphs
+from pahi_rt.bundle import built_in, open_bundle
+from pahi_rt.errors import BundleError
+from pahi_rt.graphs import check_onnx
+from pahi_rt.manifest import read_manifest
+from pahi_rt.pipeline import Pipeline
 from tests.graph_bytes import (
     FLOAT,
     INPUTS,
@@ -25,13 +32,6 @@ from tests.graph_bytes import (
     value,
     write_bundle,
 )
-
-from pahi_rt import graphs
-from pahi_rt.bundle import built_in, open_bundle
-from pahi_rt.errors import BundleError
-from pahi_rt.graphs import check_onnx
-from pahi_rt.manifest import read_manifest
-from pahi_rt.pipeline import Pipeline
 
 SHAPE = (1, SIDE, SIDE, 3)
 BYTES = SIDE * SIDE * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,25 @@ import pahi_rt
 heavy = {"numpy", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "torch", "typer", "rich"}
 print(*sorted(heavy & set(sys.modules)))
 """
+
+
+ROOMS_WITHOUT_TORCH = ("*.py", "cli/*.py", "runtimes/*.py", "assets/*.py")
+HEAVY = {"torch", "diffusers", "transformers"}
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports, also inside its functions."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("pattern", ROOMS_WITHOUT_TORCH)
+def test_the_runtime_names_no_torch(pattern: str) -> None:
+    files = list((ROOT / "pahi_rt").glob(pattern))
+    assert files
+    assert {path.name: found for path in files if (found := imported(path) & HEAVY)} == {}
 
 
 def run(script: str, *arguments: str) -> str:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.graph_bytes import field, varint
 
 from pahi_rt.wire import EIGHT_BYTES, FOUR_BYTES, NUMBER, Malformed, Wire, message, tag
+from tests.graph_bytes import field, varint
 
 KIND = message(
     "a thing",

@@ -46,8 +46,8 @@ def evaluate(
     from pahi_rt.cli.progress import TrainingProgress
 
     with needs("train"):
-        from pahi_rt.train.evaluate import evaluate_targets
-        from pahi_rt.train.table import format_report
+        from pahi_rt.evaluate.table1 import evaluate_targets
+        from pahi_rt.evaluate.text import format_report
     with TrainingProgress() as watch:
         report = evaluate_targets(
             targets,

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from pahi_rt.bench import documents, plots
-from pahi_rt.bench.documents import ROOT, fill, find_documents, find_stale, refresh
+from pahi_rt.bench.documents import fill, find_documents, find_stale, refresh
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.errors import PahiError
 
+ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu": "AMD EPYC", "cores": 2}
 TIMES = {"median": 0.5, "low": 0.4, "high": 0.6}
 PEERS: dict[str, Any] = {

@@ -31,7 +31,7 @@ def test_the_gaussian_is_left_and_the_prior_right_from_the_same_seeds(contract_w
 
 
 def test_the_prompts_are_the_first_that_no_prior_was_trained_on() -> None:
-    from pahi_rt.train.emoji.prompts import split
+    from emoji_model.prompts import split
 
     parts = split(160, 320, 0)
     assert pairs.held_out_prompts("emoji") == parts.test[: pairs.PROMPTS]

@@ -8,7 +8,7 @@ import torch
 
 from pahi_rt import Pipeline
 from pahi_rt.bench.scores import Judges, score
-from pahi_rt.train.scorers import load_scorer
+from pahi_rt.scorers import load_scorer
 
 
 def test_a_row_scores_the_mean_of_its_pictures() -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from pahi_rt.cli import app
 
 Run = Callable[..., Result]
+ROOMS = ("models", "scorers", "train", "evaluate", "export")
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes a package one that is not installed, for what is imported from now on."""
 
     def forget(package: str) -> None:
-        for name in [name for name in sys.modules if name.startswith(("pahi_rt.export.", "pahi_rt.train."))]:
+        for name in [name for name in sys.modules if name.startswith(tuple(f"pahi_rt.{room}." for room in ROOMS))]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, package, None)
 

@@ -24,7 +24,7 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         models = {"generator": "org/model", "decoder": "org/taesd", "variant": "fp16"}
         return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]}, priors=priors, **models)
 
-    evaluation, table = ModuleType("pahi_rt.train.evaluate"), ModuleType("pahi_rt.train.table")
+    evaluation, table = ModuleType("pahi_rt.evaluate.table1"), ModuleType("pahi_rt.evaluate.text")
     evaluation.evaluate_targets = evaluate_targets  # type: ignore[attr-defined]
     table.format_report = lambda report: "the table"  # type: ignore[attr-defined]
     for module in (evaluation, table):

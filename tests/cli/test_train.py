@@ -19,7 +19,7 @@ from typer.testing import Result
 
 from pahi_rt.cli import progress
 from pahi_rt.cli.progress import TrainingProgress
-from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.train.recipe import Optimisation
 from pahi_rt.train.trainer import Step
 from pahi_rt.train.validation import Evaluation, Verdict

@@ -10,10 +10,10 @@ import torch
 from pahi_rt.bundle import Bundle
 from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.parity import Inputs, fixed_inputs
-from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.priors import HI, PAHI, Prior, save_prior
+from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.generators import Generator, load_generator
-from pahi_rt.train.priors import HI, PAHI, Prior, save_prior
 
 
 @pytest.fixture(scope="session")

@@ -21,17 +21,17 @@ from pahi_rt.errors import OutputError, PahiError, ParityError
 from pahi_rt.export import bundle as export_module
 from pahi_rt.export import trace
 from pahi_rt.export.bundle import export_bundle
-from pahi_rt.export.random_models import TINY_KL, Size, save_random_pipeline
 from pahi_rt.export.reveal import BUNDLE, building
 from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.manifest import Component, TensorSpec
+from pahi_rt.models.gaussians import kl_divergence, sample_noise
+from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.priors import load_prior
+from pahi_rt.models.random_models import TINY_KL, Size, save_random_pipeline
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import load
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.gaussians import kl_divergence, sample_noise
-from pahi_rt.train.generators import Generator, load_generator
-from pahi_rt.train.priors import load_prior
 
 
 def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:

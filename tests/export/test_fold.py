@@ -11,8 +11,8 @@ from diffusers import UNet2DConditionModel
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fold import fold_timestep
-from pahi_rt.export.random_models import ARCHITECTURES, save_random_pipeline
-from pahi_rt.train.generators import Generator, load_generator
+from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.random_models import ARCHITECTURES, save_random_pipeline
 
 
 def run(unet: UNet2DConditionModel, timestep: float, width: int = 32, **more: Any) -> torch.Tensor:

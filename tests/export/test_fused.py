@@ -10,9 +10,9 @@ import torch
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior, to_levels
-from pahi_rt.export.random_models import Size, save_random_pipeline
-from pahi_rt.train.generators import Generator, load_generator
-from pahi_rt.train.priors import HI, load_prior
+from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.priors import HI, load_prior
+from pahi_rt.models.random_models import Size, save_random_pipeline
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -18,7 +18,7 @@ from pahi_rt.export.fused import FusedGenerator
 from pahi_rt.export.graph import _fold_transposes, _silence, check_time_is_folded, export_graph
 from pahi_rt.export.parity import SAME_ARITHMETIC, Inputs, Reference, check_graph, draw_reference
 from pahi_rt.export.weights import WeightsFile, store_weights
-from pahi_rt.train.generators import Generator
+from pahi_rt.models.generators import Generator
 
 
 def read(bundle: Bundle, steps: int) -> onnx.ModelProto:

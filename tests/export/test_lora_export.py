@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from pahi_rt import Pipeline
 from pahi_rt.export.bundle import export_bundle
-from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.models.foreign import quiet_libraries
+from pahi_rt.models.generators import load_generator
+from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.noise import draw_noise
-from pahi_rt.train.foreign import quiet_libraries
-from pahi_rt.train.generators import load_generator
 
 pytest.importorskip("peft", reason="diffusers loads LoRAs with peft")
 PROMPT, SEED, SCALE = "a red cat", 3, 0.7

@@ -30,8 +30,8 @@ from pahi_rt.export.parity import (
     with_strengths,
 )
 from pahi_rt.export.rounding import round_matrices, to_float16
-from pahi_rt.train.generators import Generator
-from pahi_rt.train.priors import HI, load_prior
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.priors import HI, load_prior
 
 
 def pictures(values: np.ndarray) -> Pictures:

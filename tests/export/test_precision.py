@@ -12,8 +12,8 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
 from pahi_rt.export.precision import ALL, NORMS, halve
 from pahi_rt.manifest import PRECISIONS
-from pahi_rt.train.generators import Generator
-from pahi_rt.train.priors import load_prior
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.priors import load_prior
 
 
 def test_every_precision_of_the_manifest_can_be_exported() -> None:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from pahi_rt.export.provenance import describe_components, hash_files
-from pahi_rt.export.random_models import save_random_pipeline
-from pahi_rt.train.loras import Lora
-from pahi_rt.train.weights import weight_files
+from pahi_rt.models.loras import Lora
+from pahi_rt.models.random_models import save_random_pipeline
+from pahi_rt.models.weights import weight_files
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

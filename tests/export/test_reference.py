@@ -19,7 +19,6 @@ from pahi_rt.bundle import Bundle
 from pahi_rt.errors import ParityError
 from pahi_rt.export.bundle import export_bundle
 from pahi_rt.export.parity import GATE_PROMPTS, Inputs, draw_reference, fixed_inputs, split_rows
-from pahi_rt.export.random_models import Size, save_random_pipeline
 from pahi_rt.export.reference import (
     OBSTACLES,
     DiffusersPipeline,
@@ -29,12 +28,13 @@ from pahi_rt.export.reference import (
     pipeline_class,
 )
 from pahi_rt.export.tokenizer import save_tokenizer
+from pahi_rt.models.components import turbo_scheduler
+from pahi_rt.models.families import GUIDANCE_SCALE
+from pahi_rt.models.foreign import quiet_libraries
+from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.priors import load_prior
+from pahi_rt.models.random_models import Size, save_random_pipeline
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.components import turbo_scheduler
-from pahi_rt.train.foreign import quiet_libraries
-from pahi_rt.train.generators import Generator, load_generator
-from pahi_rt.train.priors import load_prior
-from pahi_rt.train.registry import GUIDANCE_SCALE
 
 SD, LCM = "StableDiffusionPipeline", "LatentConsistencyModelPipeline"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.bundle import open_bundle, verify
-from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.models.random_models import save_random_pipeline
 
 pytestmark = pytest.mark.slow
 

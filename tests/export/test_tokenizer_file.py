@@ -12,8 +12,8 @@ from transformers import CLIPTokenizer
 from pahi_rt.errors import PahiError
 from pahi_rt.export.tokenizer import SAMPLES, save_tokenizer
 from pahi_rt.manifest import TokenizerSpec
+from pahi_rt.models.generators import Generator
 from pahi_rt.tokenizer import Tokenizer
-from pahi_rt.train.generators import Generator
 
 
 def test_reads_as_transformers_does(model: Path, generator: Generator, tmp_path: Path) -> None:

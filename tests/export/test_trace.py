@@ -14,7 +14,7 @@ from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import SAME_ARITHMETIC, Inputs
 from pahi_rt.export.rounding import to_levels
 from pahi_rt.export.trace import ExportSettings, Stages, Variant, check_generator, load_model
-from pahi_rt.train.priors import HI, PAHI, save_prior
+from pahi_rt.models.priors import HI, PAHI, save_prior
 
 
 def test_files_are_named_after_steps_prior_and_precision() -> None:

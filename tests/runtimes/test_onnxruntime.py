@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.graph_bytes import INT64, UINT8, field, model, node, tensor, write_bundle
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import file_record, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import PROVIDERS, OnnxRuntime
+from tests.graph_bytes import INT64, UINT8, field, model, node, tensor, write_bundle
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 TO_UINT8 = field(5, field(1, "to") + field(3, UINT8) + field(20, 2))

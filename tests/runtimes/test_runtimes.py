@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.graph_bytes import constant, write_bundle
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import file_record, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import draw_noise
+from tests.graph_bytes import constant, write_bundle
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 ON_A_CPU = ("auto", "onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino))

@@ -20,7 +20,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from pahi_rt.export.random_models import random_tokenizer, save_random_pipeline
+from pahi_rt.models.random_models import random_tokenizer, save_random_pipeline
 from pahi_rt.train.recipe import Optimisation, Pretraining, PriorSettings, PromptSettings, Recipe, Scorers
 from pahi_rt.train.training import train
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.gaussians import Gaussian, kl_divergence
+from pahi_rt.models.gaussians import Gaussian, kl_divergence
 from pahi_rt.train.preference import Preference, Scores, check_scores, draw_pair, objective, preference_loss
 
 S = torch.tensor([0.21, 0.22, 0.20])

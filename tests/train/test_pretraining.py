@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
-from pahi_rt.train.gaussians import kl_divergence
+from pahi_rt.models.gaussians import kl_divergence
+from pahi_rt.models.priors import PAHI
 from pahi_rt.train.pretraining import pretrain, pretraining_terms
-from pahi_rt.train.priors import PAHI
 
 SHAPE = (2, 6, 6)
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
-from pahi_rt.export.random_models import save_random_pipeline
+from pahi_rt.models.random_models import save_random_pipeline
+from pahi_rt.train.frozen import Models
 from pahi_rt.train.initialisation import build_prior
 from pahi_rt.train.metrics_log import read_metrics
-from pahi_rt.train.models import Models
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import Processes, join_processes
 from pahi_rt.train.recipe import Recipe

@@ -7,9 +7,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pahi_rt.errors import PahiError
+from pahi_rt.models.priors import Init
 from pahi_rt.train import recipe as recipes
 from pahi_rt.train.preference import Noise
-from pahi_rt.train.priors import Init
 from pahi_rt.train.recipe import Recipe, Scorers, load_recipe, to_toml
 
 SMALLEST = """

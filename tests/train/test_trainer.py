@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
+from pahi_rt.models.priors import HI
 from pahi_rt.train import trainer as trainer_module
 from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
+from pahi_rt.train.frozen import Models
 from pahi_rt.train.initialisation import build_prior
-from pahi_rt.train.models import Models
 from pahi_rt.train.preference import Preference
-from pahi_rt.train.priors import HI
 from pahi_rt.train.processes import Processes
 from pahi_rt.train.recipe import Optimisation, Recipe
 from pahi_rt.train.trainer import Trainer, check_gradient, learning_rate

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.models.priors import PAHI, load_prior
 from pahi_rt.train import initialisation, interruption, loop, run
 from pahi_rt.train.checkpoint import METADATA
+from pahi_rt.train.frozen import Models
 from pahi_rt.train.loop import Outcome
 from pahi_rt.train.metrics_log import read_metrics
-from pahi_rt.train.models import Models
-from pahi_rt.train.priors import PAHI, load_prior
 from pahi_rt.train.recipe import Optimisation, Recipe, load_recipe
 from pahi_rt.train.run import open_run
 from pahi_rt.train.trainer import Step

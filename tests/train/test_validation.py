@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pahi_rt.train.models import Models
-from pahi_rt.train.priors import HI
+from pahi_rt.models.priors import HI
+from pahi_rt.train.frozen import Models
 from pahi_rt.train.processes import Processes
 from pahi_rt.train.validation import PICTURES, Validation, judge
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.export.triton.server import ENVIRONMENT, ROOT, Server, serving
 from typer.testing import CliRunner
 
 from pahi_rt import Pipeline
@@ -22,6 +21,7 @@ from pahi_rt.cli import app
 from pahi_rt.export.triton.config import Batching
 from pahi_rt.export.triton.repository import Choice, write_repository
 from pahi_rt.noise import draw_noise
+from tests.export.triton.server import ENVIRONMENT, ROOT, Server, serving
 
 pytestmark = [
     pytest.mark.triton,

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.export.triton.server import ENVIRONMENT, Server, serving
-from tests.export.triton.test_server import connect, inputs
 
 from pahi_rt import Pipeline
 from pahi_rt.export.triton.config import Batching
 from pahi_rt.export.triton.repository import write_repository
+from tests.export.triton.server import ENVIRONMENT, Server, serving
+from tests.export.triton.test_server import connect, inputs
 
 pytestmark = [
     pytest.mark.slow,

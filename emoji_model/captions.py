@@ -1,0 +1,89 @@
+"""Captions of a concept: what people type for it, and which concepts a phrase may mean."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from emoji_model.sources import STYLES, Concept
+
+TEMPLATES = ("{p} emoji", "an emoji of {a}", "{a}", "a picture of {a}", "cute {p}", "the {p}")
+STYLED = ("{s} style {p}", "{p} in {s} style", "{s} style emoji of {a}", "{s} {p}", "{p}, {s} style")
+MOST = 4
+"""Meanings of a phrase that fits many concepts: `heart` stands for the first so many of them."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    text: str
+    meanings: tuple[int, ...]
+    """Indices of the concepts that the text may mean, ascending; the noise chooses among them."""
+
+
+class Captions:
+    """Draws captions; a phrase means its label's concept, else its synonyms', else its tags'."""
+
+    def __init__(self, concepts: Sequence[Concept]) -> None:
+        self.concepts = concepts
+        labels = _index((concept.label,) for concept in concepts)
+        synonyms = _index(concept.synonyms for concept in concepts)
+        tags = _index(concept.tags for concept in concepts)
+        self.meanings = tags | synonyms | labels
+        self.synonyms = [self._meaning(number, concept.synonyms) for number, concept in enumerate(concepts)]
+        self.tags = [self._meaning(number, concept.tags) for number, concept in enumerate(concepts)]
+
+    def _meaning(self, concept: int, phrases: Iterable[str]) -> list[str]:
+        """Those phrases that mean the concept, and not another one more."""
+        return [phrase for phrase in phrases if concept in self.meanings[phrase]]
+
+    def draw(self, concept: int, style: str | None, rng: random.Random) -> Caption:
+        """A caption of the concept, naming the drawing style if one is given."""
+        phrase, meanings = self._phrase(concept, rng)
+        return Caption(_dress(phrase, style, rng), meanings)
+
+    def _phrase(self, concept: int, rng: random.Random) -> tuple[str, tuple[int, ...]]:
+        label, kind = self.concepts[concept].label, rng.random()
+        if kind < 0.25 and self.synonyms[concept]:
+            phrase = rng.choice(self.synonyms[concept])
+            return phrase, self.meanings[phrase]
+        if kind < 0.33 and self.tags[concept]:
+            phrase = rng.choice(self.tags[concept])
+            return phrase, self.meanings[phrase]
+        if kind < 0.43 and self.concepts[concept].tags:
+            return f"{label} {rng.choice(self.concepts[concept].tags)}", (concept,)
+        return label, (concept,)
+
+    def words(self) -> list[str]:
+        """Every word that a caption can hold, sorted."""
+        phrases = [concept.label for concept in self.concepts] + list(self.meanings)
+        frame = " ".join((*TEMPLATES, *STYLED)).replace(",", "").split()
+        words = {word for phrase in phrases for word in phrase.split()} | set(STYLES) | {"a", "an"}
+        return sorted(words | {word for word in frame if "{" not in word})
+
+
+def _index(groups: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
+    table: defaultdict[str, list[int]] = defaultdict(list)
+    for number, phrases in enumerate(groups):
+        for phrase in phrases:
+            table[phrase].append(number)
+    return {phrase: tuple(numbers[:MOST]) for phrase, numbers in table.items()}
+
+
+def phrasings(phrase: str) -> list[str]:
+    """The phrase alone and in every template; no drawing style is named."""
+    return [phrase, *(template.format(p=phrase, a=_with_article(phrase)) for template in TEMPLATES)]
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _dress(phrase: str, style: str | None, rng: random.Random) -> str:
+    article = _with_article(phrase)
+    if style is not None:
+        return rng.choice(STYLED).format(s=style, p=phrase, a=article)
+    if rng.random() < 0.45:
+        return phrase
+    return rng.choice(TEMPLATES).format(p=phrase, a=article)

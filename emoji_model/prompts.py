@@ -1,0 +1,141 @@
+"""Prompts of the embedded generator, and which of them no prior is trained on.
+
+They come from what ships with it: the vocabulary's concepts, each by its label and its synonyms, alone and in the
+recipe's templates, and without a drawing style, which the noise is to decide.
+
+A random split would not tell whether a prior has learned pictures or wordings, since "panda" and "a panda" are nearly
+one prompt. So whole concepts are held out, spread over the categories; and of the others one wording each: a synonym
+in all its templates or, where there is none, the label in a few of its templates. Words are still shared: "grinning
+cat" may be held out while "grinning face" is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from emoji_model.captions import Captions, phrasings
+from emoji_model.sources import Concept
+from pahi_rt.bundle import open_bundle
+from pahi_rt.errors import BundleError, PromptError
+from pahi_rt.train.prompts import Split, shuffle
+
+UNSEEN, REPHRASED = "unseen concepts", "new phrasings"
+SYNONYMS, TEMPLATES = "new synonyms", "new templates"
+"""The groups of the test part are UNSEEN and the two kinds of REPHRASED: names that no training prompt has, and
+labels in templates that they were not trained in."""
+RUDE = {"shit"}
+"""Synonyms that are no prompts: the first ones of the test part are printed in the README."""
+WITHHELD_LABELS = 3
+"""Phrasings of the label that are held out of a concept without synonyms, of the 7 there are."""
+
+Wordings = list[list[str]]
+"""Concept by concept, phrases or prompts."""
+
+
+def load_concepts(bundle: str = "emoji") -> list[Concept]:
+    """The concepts in the vocabulary of a bundle, without tags and drawings. Raises BundleError."""
+    opened = open_bundle(bundle)
+    if opened.manifest.vocabulary is None:
+        raise BundleError(f"bundle {bundle!r} lists no concepts", fix="use the one that ships: emoji")
+    rows = json.loads(opened.file(opened.manifest.vocabulary).read_bytes())["concepts"]
+    return [Concept(row["emoji"], row["label"], _synonyms(row), (), row["category"], {}) for row in rows]
+
+
+def _synonyms(row: dict[str, Any]) -> tuple[str, ...]:
+    # Bundles that were packaged before there was this file list none.
+    return tuple(synonym for synonym in row.get("synonyms", ()) if synonym not in RUDE)
+
+
+def split(validation: int, test: int, seed: int) -> Split:
+    """`split_concepts` of the embedded generator: 356 concepts, 60 of them for the test part alone."""
+    return split_concepts(load_concepts(), validation, test, seed)
+
+
+def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed: int) -> Split:
+    """Prompts to train on, and as many held-out ones as asked for: half of unseen concepts, half new phrasings.
+
+    The groups of the result tell these apart in the test part. Held-out concepts take turns, so that a small part has
+    many of them. What is held out from training depends on the seed and not on how many prompts are asked for.
+    Raises PromptError if there are not so many.
+    """
+    wordings = _share_out(concepts, seed)
+    withheld = [_withhold(phrases, seed) for phrases in wordings["train"]]
+    kept_back = {text for texts in withheld for text in texts}
+    train = [text for phrases in wordings["train"] for text in _dress(phrases) if text not in kept_back]
+    unseen = {part: [shuffle(_dress(phrases), seed) for phrases in wordings[part]] for part in ("validation", "test")}
+    first = _choose(validation, unseen["validation"], withheld[::3], seed)
+    second = _choose(test, unseen["test"], [*withheld[1::3], *withheld[2::3]], seed)
+    chosen = [tuple(shuffle([*part[UNSEEN], *part[REPHRASED]], seed)) for part in (first, second)]
+    # A concept without synonyms has only its label to be worded with.
+    pairs = zip(wordings["train"], withheld, strict=True)
+    same_words = {text for phrases, texts in pairs if len(phrases) == 1 for text in texts}
+    groups = {
+        UNSEEN: second[UNSEEN],
+        SYNONYMS: tuple(text for text in second[REPHRASED] if text not in same_words),
+        TEMPLATES: tuple(text for text in second[REPHRASED] if text in same_words),
+    }
+    labels = _label(wordings["test"], unseen["test"]) | _label(wordings["train"], withheld)
+    return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups, {text: labels[text] for text in chosen[1]})
+
+
+def _label(wordings: Wordings, prompts: Wordings) -> dict[str, str]:
+    """The label of the concept that each prompt means."""
+    return {text: phrases[0] for phrases, texts in zip(wordings, prompts, strict=True) for text in texts}
+
+
+def _share_out(concepts: Sequence[Concept], seed: int) -> dict[str, Wordings]:
+    """The phrases of each concept, label first, in the part of the split that the concept is in.
+
+    A phrase of several concepts is the first one's; if they are in different parts it is nobody's.
+    """
+    captions, parts = Captions(concepts), _assign(concepts, seed)
+    wordings: dict[str, Wordings] = {"train": [], "validation": [], "test": []}
+    for number, concept in enumerate(concepts):
+        meanings = {phrase: captions.meanings[phrase] for phrase in (concept.label, *captions.synonyms[number])}
+        own = [p for p, several in meanings.items() if several[0] == number and len({parts[n] for n in several}) == 1]
+        if own:
+            wordings[parts[number]].append(own)
+    return wordings
+
+
+def _assign(concepts: Sequence[Concept], seed: int) -> list[str]:
+    """The part of every concept: of each twelve two are for the test and one for validation, category by category."""
+    rank = {label: place for place, label in enumerate(shuffle({concept.label for concept in concepts}, seed))}
+    order = sorted(range(len(concepts)), key=lambda number: (concepts[number].category, rank[concepts[number].label]))
+    place = {number: index % 12 for index, number in enumerate(order)}
+    return [{0: "test", 6: "test", 1: "validation"}.get(place[number], "train") for number in range(len(concepts))]
+
+
+def _withhold(phrases: list[str], seed: int) -> list[str]:
+    """The prompts of a seen concept that are held out, of its phrases, label first."""
+    label, *synonyms = phrases
+    if synonyms:
+        return shuffle(phrasings(shuffle(synonyms, seed)[0]), seed)
+    return shuffle(phrasings(label), seed)[:WITHHELD_LABELS]
+
+
+def _choose(count: int, unseen: Wordings, rephrased: Wordings, seed: int) -> dict[str, tuple[str, ...]]:
+    half = count // 2
+    return {
+        UNSEEN: _take_turns(half, unseen, UNSEEN, seed),
+        REPHRASED: _take_turns(count - half, rephrased, REPHRASED, seed),
+    }
+
+
+def _take_turns(count: int, wordings: Wordings, group: str, seed: int) -> tuple[str, ...]:
+    """One prompt of every concept, then a second one of every concept, and so on."""
+    first = {texts[0]: texts for texts in wordings}
+    turns = zip_longest(*(first[text] for text in shuffle(first, seed)))
+    prompts = [text for turn in turns for text in turn if text is not None]
+    if not 0 <= count <= len(prompts):
+        what = f"{count} held-out prompts of the group {group!r} are asked for, and there are {len(prompts)}"
+        fix = f"hold out at most twice {len(prompts)}: --set prompts.validation=160 --set prompts.test=320"
+        raise PromptError(what, fix=fix)
+    return tuple(prompts[:count])
+
+
+def _dress(phrases: Iterable[str]) -> list[str]:
+    return [text for phrase in phrases for text in phrasings(phrase)]

@@ -1,0 +1,198 @@
+"""Two small preference scorers for the emoji stack, in the parts of PickScore and ImageReward.
+
+    DualEncoder      as PickScore: cosine of a picture's and a prompt's embedding, times a learned scale
+    CrossEncoder     as ImageReward: the prompt acts on what is seen of the picture, and a head gives a reward
+
+They share no weights, no data order and no architecture beyond 3x3 convolutions: what one of them rewards and the
+other does not is that one's own shortcut. `preferences.py` trains them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from emoji_model import tokenizer
+from emoji_model.text import tokens
+from pahi_rt.errors import PahiError, ScorerError
+from pahi_rt.files import writing_whole
+from pahi_rt.scorers.checkpoints import fill, read_weights
+from pahi_rt.scorers.preprocess import check_inputs
+
+HERE = Path(__file__).parent
+WORDS = HERE / "weights" / "tokenizer"
+"""Both scorers read the tokens of the generator's tokeniser; what they make of them is their own."""
+HOME = HERE / "scorers"
+IMAGE_SIZE = 128
+
+
+def image_encoder(widths: Sequence[int]) -> nn.Sequential:
+    """Pictures [B, 3, 128, 128] in [-1, 1] -> features [B, widths[-1], 128 / 2**n, ...], halved by every stage."""
+    layers: list[nn.Module] = []
+    for narrow, wide in zip((3, *widths), widths, strict=False):
+        layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.SiLU()]
+        layers += [nn.Conv2d(wide, wide, 3, padding=1), nn.GroupNorm(8, wide), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def pool(features: Tensor) -> Tensor:
+    """Features [B, C, h, w] -> [B, 2 C]. The mean says what is shown, the maximum where something is wrong."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+
+class Network(nn.Module):
+    """What both have in common: a picture is looked at once, and judged under as many prompts as need be."""
+
+    unit: str
+    image: nn.Sequential
+    width: int
+    """Channels of what `look` sees."""
+
+    @property
+    def scale(self) -> float:
+        """What one unit of the score is worth in a preference's logit."""
+        raise NotImplementedError
+
+    def logits(self, difference: Tensor) -> Tensor:
+        """Logit of a preference from a difference of scores."""
+        raise NotImplementedError
+
+    def look(self, images: Tensor) -> Tensor:
+        """Features [B, width, 4, 4] of pictures [B, 3, 128, 128] in [0, 1]."""
+        features: Tensor = self.image(images * 2 - 1)
+        return features
+
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        """Scores [B] of what `look` saw under the prompts of token ids [B, T]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Scores [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
+        return self.judge(self.look(images), input_ids)
+
+
+class DualEncoder(Network):
+    """PickScore's part: score = cosine in [-1, 1]; scale = exp(logit_scale)."""
+
+    unit, width = "cosine", 160
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.image = image_encoder((24, 48, 96, 128, self.width))
+        self.image_head = nn.Linear(2 * self.width, 128)
+        self.words = nn.EmbeddingBag(entries, 128, mode="mean", padding_idx=0)
+        self.text_head = nn.Sequential(nn.Linear(128, 256), nn.SiLU(), nn.Linear(256, 128))
+        self.logit_scale = nn.Parameter(torch.tensor(2.3))
+
+    @property
+    def scale(self) -> float:
+        return float(self.logit_scale.detach().exp())
+
+    def logits(self, difference: Tensor) -> Tensor:
+        return difference * self.logit_scale.exp()
+
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        picture, text = self.image_head(pool(seen)), self.text_head(self.words(input_ids))
+        return F.cosine_similarity(picture, text)
+
+
+class CrossEncoder(Network):
+    """ImageReward's part: a reward in standard deviations of the rewards of generated pictures.
+
+    The prompt scales and shifts what was seen (FiLM, Perez et al. 2018). Cross-attention learned a third as fast: a
+    softmax over the picture's places says where something matches best, and not whether it does. The head reads what
+    was seen without the prompt as well: flaws are flaws under any.
+    """
+
+    unit, width = "standard deviations", 128
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        width = self.width
+        self.image = image_encoder((24, 48, 96, 128, width))
+        self.words = nn.Embedding(entries, width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(tokenizer.POSITIONS, width) * 0.02)
+        self.text = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.film = nn.Linear(width, 2 * width)
+        self.mix = nn.Sequential(nn.Conv2d(width, width, 1), nn.SiLU())
+        self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, 1))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    @property
+    def scale(self) -> float:
+        return float(self.std)
+
+    def logits(self, difference: Tensor) -> Tensor:
+        return difference * self.std
+
+    def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
+        # The first token is always the same: it gathers what the others say.
+        text = self.text(self.words(input_ids) + self.positions)[:, 0]
+        scale, shift = self.film(text)[:, :, None, None].chunk(2, 1)
+        mixed = self.mix(seen * (1 + scale) + shift)
+        reward = self.head(torch.cat([pool(mixed), pool(seen)], 1)).squeeze(-1)
+        return (reward - self.mean) / self.std
+
+
+KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "emoji-b": CrossEncoder}
+
+
+class EmojiScorer(nn.Module):
+    """A frozen scorer that takes prompts as text: the scorer protocol of `pahi_rt.scorers`."""
+
+    def __init__(self, name: str, network: Network, words: CLIPTokenizer) -> None:
+        super().__init__()
+        self.name, self.unit, self.scale = name, network.unit, network.scale
+        self.network, self.words = network.eval().requires_grad_(False), words
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, 128, 128] in [0, 1] and a prompt for each -> scores [B]. PahiError for other shapes."""
+        check_inputs(images, prompts)
+        if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
+            what = f"the scorer {self.name} reads {IMAGE_SIZE}x{IMAGE_SIZE} pictures, not {tuple(images.shape[-2:])}"
+            raise PahiError(what, fix="use it with the emoji generator, or another scorer with this one")
+        ids = tokens(self.words, list(prompts)).to(images.device)
+        scores: Tensor = self.network(images, ids)
+        return scores
+
+
+def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
+    """float16 safetensors, with what was measured in the metadata; written to a temporary name and renamed."""
+    weights = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    with writing_whole(path) as new:
+        save_file(weights, new, metadata={"measured": json.dumps(report)})
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """The report that `save` put into a scorer's file."""
+    with safe_open(path, "pt") as file:
+        report: dict[str, Any] = json.loads(file.metadata()["measured"])
+    return report
+
+
+def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | None = None) -> EmojiScorer:
+    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped, for the tokens of `words` or of the published
+    tokeniser. ScorerError for a missing or foreign file."""
+    path = Path(source) if source else HOME / f"{name}.safetensors"
+    words = words or tokenizer.load(WORDS)
+    network = KINDS[name](len(words))
+    fix = "python -m emoji_model scorers"
+    if not path.is_file():
+        raise ScorerError(f"there is no scorer at {path}", fix=fix)
+    # Halves become floats as they are copied into the network.
+    fill(network, read_weights(path), path, fix)
+    return EmojiScorer(name, network, words)

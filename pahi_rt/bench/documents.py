@@ -1,0 +1,133 @@
+"""python -m pahi_rt.bench.documents: write the tables and plots of the README and docs/ from the reports.
+
+A document asks for a table with the lines
+
+    <!-- bench: KIND REPORT -->
+    <!-- end -->
+
+between which it is written; KIND is one of pahi_rt.bench.markdown's TABLES, or `plot`, which draws a PNG beside the
+report and shows it. REPORT is a file under bench/results/. With --check nothing is written, and documents and plots
+that are not those of their reports are listed, with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from pahi_rt.bench.markdown import TABLES
+from pahi_rt.bench.plots import REPORT, draw
+from pahi_rt.cli import messages
+from pahi_rt.errors import PahiError
+
+BLOCK = re.compile(
+    r"(?P<head><!-- bench: (?P<kind>\S+) (?P<report>\S+) -->\n)(?:(?!<!-- bench: ).)*?(?P<tail><!-- end -->)", re.DOTALL
+)
+PLOT = "plot"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="pahi_rt.bench.documents", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, list what is stale")
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (where you are)")
+    args = parser.parse_args()
+    try:
+        stale = list(dict.fromkeys(find_stale(args.root)) if args.check else refresh(args.root))
+    except PahiError as error:
+        messages.problem(error)
+        return 1
+    for path in stale:
+        print(f"{'stale: ' if args.check else ''}{path.relative_to(args.root)}")
+    return int(args.check and bool(stale))
+
+
+def find_stale(root: Path) -> Iterator[Path]:
+    """Documents and plots that are not those of their reports."""
+    for document in find_documents(root):
+        text = document.read_text(encoding="utf-8")
+        if fill(text, document, root) != text:
+            yield document
+        yield from (plot for plot, report in find_plots(text, root) if _drawn_from(plot) != _digest(report))
+
+
+def refresh(root: Path) -> Iterator[Path]:
+    """Write those; yields each that it wrote."""
+    for path in dict.fromkeys(find_stale(root)):
+        if path.suffix == ".png":
+            report = path.with_suffix(".json")
+            with _reading(f"{path.name} is a plot", report):
+                draw(json.loads(report.read_bytes()), path, _digest(report))
+        else:
+            path.write_text(fill(path.read_text(encoding="utf-8"), path, root), encoding="utf-8")
+        yield path
+
+
+def find_documents(root: Path) -> list[Path]:
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def find_plots(text: str, root: Path) -> Iterator[tuple[Path, Path]]:
+    """Each plot that a document shows, and its report."""
+    for block in BLOCK.finditer(text):
+        if block["kind"] == PLOT:
+            report = root / block["report"]
+            yield report.with_suffix(".png"), report
+
+
+def fill(text: str, document: Path, root: Path) -> str:
+    """The document with every block as its report has it. Raises PahiError for a kind or a report that is not there."""
+
+    def write(block: re.Match[str]) -> str:
+        return f"{block['head']}{_render(block['kind'], root / block['report'], document)}\n{block['tail']}"
+
+    return BLOCK.sub(write, text)
+
+
+def _render(kind: str, report: Path, document: Path) -> str:
+    where = f"{document.name} asks for {kind}"
+    if kind == PLOT:
+        # bench/ is a link, which pages on the web do not follow.
+        picture = os.path.relpath(report.with_suffix(".png").resolve(), document.parent.resolve())
+        return f"![{report.stem.replace('-', ' ')}]({picture})"
+    if kind not in TABLES:
+        raise PahiError(f"{where}, which there is not", fix=f"ask for one of {', '.join([*TABLES, PLOT])}")
+    with _reading(where, report):
+        return TABLES[kind](json.loads(report.read_bytes()))
+
+
+@contextmanager
+def _reading(where: str, report: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise PahiError(f"{where} of {report}, which does not hold it: {error!r}", fix="name another report") from error
+
+
+def _digest(report: Path) -> str:
+    """Empty without a report, which is then named when its plot is drawn."""
+    if not report.exists():
+        return ""
+    return hashlib.sha256(report.read_bytes()).hexdigest()
+
+
+def _drawn_from(plot: Path) -> str | None:
+    """The digest of the report that a plot was drawn from; None without a plot."""
+    if not plot.exists():
+        return None
+    with Image.open(plot) as image:
+        return str(image.info.get(REPORT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

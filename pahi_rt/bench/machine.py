@@ -1,0 +1,99 @@
+"""What a measurement was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pahi_rt
+from pahi_rt.errors import PahiError
+from pahi_rt.machine import cpu_features, cpu_name, module_version
+
+
+def describe() -> dict[str, str | int | float | list[str] | None]:
+    """CPU, cores, load, versions and commit; null where this machine does not tell."""
+    return {
+        "cpu": cpu_name(),
+        "cpu_features": cpu_features(),
+        "cores": os.cpu_count(),
+        "load_average_1min": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "onnxruntime": module_version("onnxruntime"),
+        "openvino": _openvino(),
+        "pahi_rt": pahi_rt.__version__,
+        "commit": _commit(),
+    }
+
+
+def describe_gpu() -> dict[str, str | float | None]:
+    """The GPU that PyTorch uses, its driver, memory in GiB, and PyTorch's versions; null where this is not known."""
+    known: dict[str, str | float | None] = dict.fromkeys(("gpu", "compute_capability", "gpu_memory_gib", "cuda"))
+    try:
+        import torch
+    except ImportError:
+        return known | {"gpu_driver": _driver(), "torch": None, "triton": None}
+    known |= {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": module_version("triton")}
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        memory = round(gpu.total_memory / 2**30, 1)
+        known |= {"gpu": gpu.name, "compute_capability": f"{gpu.major}{gpu.minor}", "gpu_memory_gib": memory}
+    return known | {"gpu_driver": _driver()}
+
+
+def _driver() -> str | None:
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().partition("\n")[0] or None
+
+
+def _openvino() -> str | None:
+    version = module_version("openvino")
+    # What follows names the commit that it was built from.
+    return version and version.split("-")[0]
+
+
+def usable_cores() -> int:
+    """What this process may run on, as runtimes count them by themselves."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_idle(is_forced: bool) -> bool:
+    """Whether the machine is busy. Raises PahiError if it is, unless measuring goes on although it is."""
+    busy = is_busy()
+    if busy and not is_forced:
+        raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
+    return busy
+
+
+def is_busy() -> bool:
+    """Whether other programs use so much of this machine that timings mean little."""
+    return os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
+
+
+def _commit() -> str | None:
+    """That of the checkout which pahi_rt is used from; None for an installed one, wherever it was installed."""
+    package = Path(pahi_rt.__file__).parent
+    try:
+        # Nothing of an environment that lies inside somebody's repository is tracked there.
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def command(*program: str) -> str:
+    """The command line that is running, as a user would type it: the program's words, and its arguments."""
+    return shlex.join([*program, *sys.argv[1:]])

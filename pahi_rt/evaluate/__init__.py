@@ -1,0 +1,1 @@
+"""Evaluation: the paper's Table 1 of priors, and what it leaves out. Needs the `train` extra."""

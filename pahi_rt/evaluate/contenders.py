@@ -1,0 +1,145 @@
+"""The rows of Table 1: everything that draws pictures of the same prompts from the same noise.
+
+    generator_field   a generator in PyTorch with one or several priors
+    bundle_field      an exported bundle through its runtime, its priors switched on and off
+
+Beside the priors stand the baselines that need no training, and the best of several draws, which does not choose its
+noise but its picture, and costs as many times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.errors import PahiError
+from pahi_rt.evaluate.baselines import Sampler, best_of_nats, gaussian, learned, untrained
+from pahi_rt.models.gaussians import LatentShape
+from pahi_rt.models.generators import Conditioning, Generator
+from pahi_rt.models.priors import Prior, check_fit
+from pahi_rt.pipeline import Pipeline, run
+
+BEST_OF = 4
+"""Candidates of the reference row."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row: a way to make pictures. `reading` is what the field's `read` made of B prompts."""
+
+    name: str
+    draw: Callable[[Any, Tensor], Tensor]
+    """Reading and standard Gaussian eps [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
+    kl: Callable[[Any], Tensor]
+    """Reading -> KL to the standard Gaussian [B] in nats; NaN where it cannot be known."""
+    candidates: int = 1
+    """Pictures drawn for each that is shown, the one with the best score."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Contenders of one generator, the standard Gaussian first."""
+
+    read: Callable[[Sequence[str]], Any]
+    latent_shape: LatentShape
+    contenders: tuple[Contender, ...]
+    device: torch.device
+    """Where eps is wanted and pictures come out."""
+    steps: int
+    """Denoising steps of a picture."""
+    pictures: str
+    """As numpy spells their type before scoring: "float32", or "uint8" from a bundle, which rounds."""
+
+
+def generator_field(
+    generator: Generator, priors: Mapping[str, Prior], steps: int = 1, device: torch.device | str = "cpu"
+) -> Field:
+    """The standard Gaussian, `priors` by name, and the baselines, drawn by `generator` in `steps` steps on `device`.
+
+    Raises PahiError if a prior does not fit the generator, or the generator cannot take so many steps.
+    """
+    generator.schedule(steps)
+    for prior in priors.values():
+        check_fit(prior, generator)
+    generator.to(device)
+    shape = generator.latent_shape
+    trained = [learned(name, prior.to(device)) for name, prior in priors.items()]
+    samplers = [gaussian(), *trained, *untrained(shape)]
+
+    def read(prompts: Sequence[str]) -> Conditioning:
+        return generator.encode_prompt(generator.tokenize(prompts))
+
+    rows = [_from_generator(generator, sampler, steps) for sampler in samplers]
+    return Field(read, shape, (*rows, best_of(rows[0])), torch.device(device), steps, "float32")
+
+
+def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
+    """The bundle's graphs of `steps` steps with its priors at strength 1, and at 0 the Gaussian and the baselines.
+
+    Raises PahiError for a bundle without a prior, BundleError and RuntimeUnavailable as `Pipeline.load` does.
+    """
+    if not bundle.priors:
+        fix = "train one with `pahi-rt train` and evaluate that run, or export a bundle with a prior"
+        what = f"bundle {bundle.manifest.name!r} has no prior to compare with the standard Gaussian"
+        raise PahiError(what, fix=fix)
+    pipelines = [Pipeline.load(bundle, steps=steps, prior=kind) for kind in bundle.priors]
+    plain, shape = pipelines[0], bundle.manifest.image.latent_shape
+    baselines = [_at_strength_0(plain, sampler) for sampler in (gaussian(), *untrained(shape))]
+    trained = [_at_strength_1(pipeline) for pipeline in pipelines]
+
+    def read(prompts: Sequence[str]) -> Any:
+        return plain.tokenizer.encode(prompts).input_ids
+
+    rows = (baselines[0], *trained, *baselines[1:], best_of(baselines[0]))
+    return Field(read, shape, rows, torch.device("cpu"), steps, "uint8")
+
+
+def best_of(plain: Contender, count: int = BEST_OF) -> Contender:
+    """The best of `count` draws of the standard Gaussian `plain`, none of them the one that it is compared with."""
+    return replace(
+        plain,
+        name=f"best of {count} ({count}x cost)",
+        kl=lambda reading: plain.kl(reading) + best_of_nats(count),
+        candidates=count,
+    )
+
+
+def _from_generator(generator: Generator, sampler: Sampler, steps: int) -> Contender:
+    def draw(conditioning: Conditioning, eps: Tensor) -> Tensor:
+        return generator.draw(conditioning, sampler.sample(conditioning.pooled, eps), steps)
+
+    return Contender(sampler.name, draw, lambda conditioning: sampler.kl(conditioning.pooled))
+
+
+def _at_strength_1(pipeline: Pipeline) -> Contender:
+    def draw(input_ids: Any, eps: Tensor) -> Tensor:
+        return _run_graph(pipeline, input_ids, eps, 1.0)
+
+    return Contender(pipeline.prior.upper(), draw, _unknown_kl)
+
+
+def _at_strength_0(pipeline: Pipeline, sampler: Sampler) -> Contender:
+    def draw(input_ids: Any, eps: Tensor) -> Tensor:
+        return _run_graph(pipeline, input_ids, sampler.sample(_nothing(input_ids), eps), 0.0)
+
+    return Contender(sampler.name, draw, lambda input_ids: sampler.kl(_nothing(input_ids)))
+
+
+def _nothing(input_ids: Any) -> Tensor:
+    """Embeddings of no width: they stay inside the graph, and these samplers do not read them."""
+    return torch.empty(len(input_ids), 0)
+
+
+def _unknown_kl(input_ids: Any) -> Tensor:
+    """mu and sigma stay inside the graph as well."""
+    return torch.full((len(input_ids),), torch.nan)
+
+
+def _run_graph(pipeline: Pipeline, input_ids: Any, noise: Tensor, prior_strength: float) -> Tensor:
+    pictures = run(pipeline.runtime, input_ids, noise.numpy(), prior_strength)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255

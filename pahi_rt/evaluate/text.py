@@ -1,0 +1,126 @@
+"""A report as text: Table 1 for each group of prompts and each scorer, no wider than a terminal of 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from pahi_rt.evaluate.report import Group, Ratio, Report, Row
+from pahi_rt.scorers.statistics import MARGIN, Comparison
+
+WIDTH = 100
+FEW = 30
+"""Meanings of prompts below which a bootstrap interval is too narrow."""
+_NAME = 24
+_NONE = "-"
+_HEAD = (
+    ("", "win %", "95 %", "same", "same, by", "effect", "mean", "diver-", "sharp-", "KL"),
+    ("", "(std)", "interval", "noise %", "margin %", "(sd)", "score", "sity", "ness", "nats"),
+)
+
+Cells = Sequence[str]
+
+
+def format_report(report: Report) -> str:
+    """The tables, then what their columns mean."""
+    blocks = [block for group in report.groups for block in _format_group(report, group)]
+    return "\n\n".join([*blocks, _wrap(_explain(report))])
+
+
+def _format_group(report: Report, group: Group) -> Iterator[str]:
+    steps = f"{report.steps} step{'s' * (report.steps > 1)}"
+    yield f"{report.target}: {group.name}, {_count(group)} x {report.seeds} seeds, {steps}"
+    for label, note in report.scorers.items():
+        spread = group.rows[0].scores[label].seed_std
+        trained = "trained the prior" if note.trained else "trained no prior here"
+        title = f"{label}: {trained}; unit: {note.unit}; sd between seeds of one prompt: {_score(spread)}"
+        rows = [_plain_cells(group.rows[0], label), *(_cells(row, label) for row in group.rows[1:])]
+        yield "\n".join([_wrap(title), *_align([*_HEAD, *rows])])
+
+
+def _count(group: Group) -> str:
+    return f"{group.prompts}" + (f" (of {group.meanings} meanings)" if group.meanings < group.prompts else "")
+
+
+def _cells(row: Row, label: str) -> Cells:
+    score = row.scores[label]
+    return (
+        row.name[:_NAME],
+        f"{_percent(score.independent_win_rate_percent)} ({score.independent_win_rate_std_percent:.1f})",
+        _interval(score),
+        _percent(score.same_noise_win_rate_percent),
+        _percent(score.margin_win_rate_percent),
+        _NONE if score.effect_size is None else f"{score.effect_size:.2f}",
+        *_cells_of_pictures(row, score),
+    )
+
+
+def _plain_cells(row: Row, label: str) -> Cells:
+    """The standard Gaussian's own row: against itself all is a tie."""
+    return (row.name, *[_NONE] * 5, *_cells_of_pictures(row, row.scores[label]))
+
+
+def _cells_of_pictures(row: Row, score: Comparison) -> Cells:
+    kl = _NONE if row.kl_nats is None else f"{row.kl_nats:.3g}" if row.kl_nats < 1000 else f"{row.kl_nats:.0f}"
+    return _score(score.mean_score), _ratio(row.diversity_ratio), _ratio(row.sharpness_ratio), kl
+
+
+def _interval(score: Comparison) -> str:
+    ends = score.independent_win_rate_interval_percent
+    return _NONE if ends is None else "-".join(map(_percent, ends))
+
+
+def _percent(value: float) -> str:
+    """One decimal; 100 without, which is exact: 99.97 is not a hundred."""
+    return "100" if value == 100 else f"{min(value, 99.9):.1f}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _ratio(value: Ratio | None) -> str:
+    return _NONE if value is None else f"{value.value:.2f}"
+
+
+def _align(rows: Sequence[Cells]) -> list[str]:
+    """Names to the left, numbers to the right, as far apart as the width allows."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
+    padded = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    return [gap.join(cells).rstrip() for cells in padded]
+
+
+def _explain(report: Report) -> Iterator[str]:
+    yield (
+        "win: scores higher than a picture that the Gaussian drew for the same prompt from other noise, a tie counts"
+        " half; mean (std) over seeds of one training. 95 % interval: by bootstrap over what prompts mean (concepts),"
+        " not over prompts. same noise: against the Gaussian's picture of the same noise, where a hair's breadth that"
+        f" is the same everywhere always wins; by margin: there a difference up to {MARGIN:g} sd is a tie."
+        " effect: mean gain in sd of the Gaussian's score between seeds of one prompt. Compare it between rows of one"
+        " table: that sd is another one for another generator, scorer or group of prompts."
+    )
+    yield (
+        f"diversity, sharpness: by the Gaussian's. diversity: mean distance of {report.diversity_seeds} pictures of"
+        f" one prompt, of at most {max(group.diversity_prompts for group in report.groups)} prompts, in"
+        f" {report.diversity_encoder}; of several groups, each weighs by its number of prompts. sharpness: steepness of"
+        " edges for their contrast (total Laplacian by total difference of neighbouring pixels). KL: to the standard"
+        " Gaussian."
+    )
+    for count in sorted({row.pictures_drawn for row in report.groups[0].rows} - {1}):
+        yield (
+            f"best of {count}: of {count} pictures of its own, from noise that no other row has, the one that"
+            f" {report.judge} scores best; a reference: it costs {count} times as much, and wins"
+            f" {100 * count / (count + 1):.0f} % under {report.judge} by its making."
+        )
+    if report.pictures == "uint8":
+        yield "Pictures were rounded to bytes before scoring, in all rows."
+    if all(note.trained for note in report.scorers.values()):
+        yield "Caution: a prior was trained against every scorer here, so none is independent."
+    if min(group.meanings for group in report.groups) < FEW:
+        yield f"Caution: with fewer than {FEW} prompts of different meaning the intervals are too narrow."
+
+
+def _wrap(paragraphs: str | Iterator[str]) -> str:
+    given = [paragraphs] if isinstance(paragraphs, str) else paragraphs
+    return "\n".join(textwrap.fill(text, WIDTH, break_long_words=False) for text in given)

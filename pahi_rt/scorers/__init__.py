@@ -1,0 +1,83 @@
+"""SC_phi of the paper's eq. (2): frozen models of what people prefer, differentiable in the pictures.
+
+    load_scorer("pickscore")                          the published model, from the hub
+    load_scorer("imagereward:/models/ImageReward.pt") the same from a file
+
+Which kinds there are is one table, `SCORERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from pahi_rt.errors import ScorerError
+from pahi_rt.scorers.aesthetic import load_aesthetic
+from pahi_rt.scorers.clip import load_clipscore, load_hpsv2, load_pickscore
+from pahi_rt.scorers.image_reward import load_image_reward
+from pahi_rt.scorers.redness import load_redness
+
+
+class Scorer(Protocol):
+    """What every scorer offers. All are frozen fp32 `nn.Module`s: gradients reach the pictures, never the weights."""
+
+    name: str
+    """Its kind, for tables and files."""
+    unit: str
+    """What a score is measured in."""
+    scale: float
+    """What turns a difference of scores into the logit of a preference: the exponent's factor in eq. (4)."""
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] and a prompt for each -> scores [B], higher is better."""
+
+    def to(self, *arguments: Any, **options: Any) -> Any:
+        """As `nn.Module.to`."""
+
+
+@runtime_checkable
+class PromptReader(Protocol):
+    """A scorer that makes something of a prompt without looking at a picture, and so needs to do it once."""
+
+    @property
+    def reader(self) -> nn.Module:
+        """What reads prompts: it may lie on another device than the rest, to which it is lent while it does."""
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> what is compared with pictures [B, E], where those are; remembered for the next time."""
+
+
+def _load_emoji(name: str, source: str | None) -> Scorer:
+    # The emoji recipe is a world of its own; nobody else should have to import it.
+    from emoji_model import scorer
+
+    return scorer.load(name, source)
+
+
+SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
+    "pickscore": load_pickscore,
+    "clipscore": load_clipscore,
+    "hpsv2": load_hpsv2,
+    "imagereward": load_image_reward,
+    "aesthetic": load_aesthetic,
+    "redness": load_redness,
+    "emoji-a": partial(_load_emoji, "emoji-a"),
+    "emoji-b": partial(_load_emoji, "emoji-b"),
+}
+"""Kind -> loader. A loader is given the path or hub id after the colon, or None for the published model."""
+
+
+def load_scorer(spec: str) -> Scorer:
+    """The scorer that `spec` names: "kind", or "kind:PATH_OR_HUB_ID".
+
+    Raises ScorerError for an unknown kind, and where the loader finds no model, a pickle that holds more than tensors,
+    or another architecture's weights.
+    """
+    kind, _, source = spec.partition(":")
+    if kind not in SCORERS:
+        fix = f"use {', '.join(SCORERS)}, alone or as kind:PATH_OR_HUB_ID"
+        raise ScorerError(f"there is no scorer {kind!r}", fix=fix)
+    return SCORERS[kind](source or None)

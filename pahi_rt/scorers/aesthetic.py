@@ -1,0 +1,77 @@
+"""LAION's aesthetic predictor: how a picture would be rated from 1 to 10, whatever its prompt.
+
+A linear head on the picture embedding of OpenAI's CLIP ViT-L/14, trained on SAC, LAION-logos and AVA ratings
+(christophschuhmann/improved-aesthetic-predictor, sac+logos+ava1-l14-linearMSE.pth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pahi_rt.errors import ScorerError
+from pahi_rt.models.sources import locate
+from pahi_rt.scorers.checkpoints import check_layout, check_nothing_else, read_weights, under, weights_file
+from pahi_rt.scorers.clip import CLIPSCORE, embed_images, load_clip
+from pahi_rt.scorers.head import load_head
+from pahi_rt.scorers.preprocess import Preprocess, check_inputs, cover
+
+HEAD = "trl-lib/ddpo-aesthetic-predictor"
+HEAD_FILES = ("sac+logos+ava1-l14-linearMSE.pth", "aesthetic-model.pth")
+"""The authors' name of the head, and that of its copy on the hub."""
+CLIP_FOLDER = "clip-vit-large-patch14"
+"""Where the CLIP is looked for, beside the head."""
+
+_FIX = f"give the file {HEAD_FILES[0]} of improved-aesthetic-predictor"
+
+
+class AestheticScorer(nn.Module):
+    """score = head(unit embedding of the picture); prompts are not read."""
+
+    name = "aesthetic"
+    unit = "rating, 1 to 10"
+    # The head learnt ratings and no preferences: one point of rating counts as one logit.
+    scale = 1.0
+
+    def __init__(self, clip: Any, head: nn.Sequential) -> None:
+        super().__init__()
+        self.clip = clip
+        self.head = head
+        # The `clip` package, which the head was trained with, cuts pictures with torchvision.
+        self.preprocess = Preprocess(clip.config.vision_config.image_size, partial(cover, round_offset=round))
+        self.float().eval().requires_grad_(False)
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] -> ratings [B]. Raises PahiError for other shapes."""
+        check_inputs(images, prompts)
+        ratings: Tensor = self.head(embed_images(self.clip, self.preprocess(images)))
+        return ratings.float().squeeze(-1)
+
+
+def load_aesthetic(source: str | None = None) -> AestheticScorer:
+    """The predictor with the head in a file, a folder or a hub id.
+
+    Its CLIP is the folder clip-vit-large-patch14 beside the head, or else OpenAI's on the hub. Raises ScorerError if
+    one is missing or of another architecture.
+    """
+    path = weights_file(locate(source or HEAD, HEAD_FILES, partial(ScorerError, fix=_FIX)), HEAD_FILES)
+    if "relu" in path.name.lower():
+        # Same names and shapes, so nothing else would tell.
+        raise ScorerError(f"{path.name} is the variant with activations, which is not supported", fix=_FIX)
+    weights = read_weights(path)
+    check_layout(weights, ["layers.0.weight"], path, _FIX)
+    check_nothing_else(weights, ("layers.",), path, _FIX)
+    clip = _load_vision(path.parent)
+    return AestheticScorer(clip, load_head(under(weights, "layers."), clip.config.projection_dim, path, _FIX))
+
+
+def _load_vision(folder: Path) -> Any:
+    beside = folder / CLIP_FOLDER
+    fix = f"put a folder {CLIP_FOLDER} with the files of {CLIPSCORE} into {folder}"
+    clip, _ = load_clip(str(beside) if beside.is_dir() else CLIPSCORE, fix)
+    del clip.text_model, clip.text_projection
+    return clip

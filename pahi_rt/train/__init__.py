@@ -1,0 +1,1 @@
+"""Training: noise priors against scorers, with the generator frozen. Needs the `train` extra."""

@@ -1,0 +1,129 @@
+"""The frozen models of a training: the generator, and every scorer that trains the prior or judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pahi_rt.errors import PahiError
+from pahi_rt.models.generators import Conditioning, Generator, load_generator
+from pahi_rt.models.placement import Placement
+from pahi_rt.scorers import PromptReader, Scorer, load_scorer
+
+Timed = Callable[[str], AbstractContextManager[object]]
+"""Name of a long stage -> what is entered while it lasts."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """SD_theta and the scorers, and how they are run."""
+
+    generator: Generator
+    scorers: Mapping[str, Scorer]
+    """By the spec that the recipe names them with."""
+    steps: int = 1
+    """Denoising steps of a picture."""
+    device: torch.device = torch.device("cpu")
+    checkpointing: bool = False
+    """Compute activations a second time, backwards, instead of keeping them."""
+    placement: Placement = field(default_factory=Placement)
+    """Where their weights lie, and in which type; by default, as they are."""
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts -> their conditioning, in float32 whatever the pictures are drawn in: it is what the prior reads."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.generator.encode_prompt(self.generator.tokenize(prompts))
+
+    def remember(self, prompts: Sequence[str], specs: Iterable[str]) -> None:
+        """Let those of these scorers that read a prompt without its picture read these now, all at once."""
+        for spec in specs:
+            scorer = self.scorers[spec]
+            if isinstance(scorer, PromptReader):
+                scorer.embed_prompts(prompts)
+
+    def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
+        """Standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
+        return self.generator.draw(conditioning, noise, self.steps)
+
+    def score(self, spec: str, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures [B, 3, H, W] -> scores [B] in float32. Raises PahiError for another shape, or a lost gradient."""
+        score = self.scorers[spec].score
+        wanted = torch.is_grad_enabled() and pictures.requires_grad
+        if self.checkpointing and wanted:
+            scores: Tensor = checkpoint(score, pictures, prompts, use_reentrant=False)
+        else:
+            scores = score(pictures, prompts)
+        if scores.shape != (len(prompts),):
+            what = f"the scorer {spec} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
+            raise PahiError(what, fix="let it return one score for each picture")
+        if wanted and not scores.requires_grad:
+            what = f"the scores of {spec} do not depend on the pictures in a way that can be differentiated"
+            raise PahiError(what, fix="train with another scorer; this one can still evaluate")
+        return scores.float()
+
+
+def load_models(
+    generator: str,
+    decoder: str | None,
+    specs: Iterable[str],
+    *,
+    variant: str | None = None,
+    steps: int,
+    device: torch.device,
+    checkpointing: bool,
+    stage: Timed,
+) -> Models:
+    """Load what `generator`, with weights of `variant`, `decoder` and `specs` name, onto `device`.
+
+    Raises PahiError as their loaders do.
+    """
+    with stage("load generator"):
+        loaded = load_generator(generator, decoder, variant=variant).to(device)
+        loaded.schedule(steps)
+    scorers: dict[str, Scorer] = {}
+    for spec in specs:
+        if spec not in scorers:
+            with stage(f"load scorer {spec}"):
+                scorers[spec] = load_scorer(spec).to(device)
+    if checkpointing:
+        loaded.unet.enable_gradient_checkpointing()
+        loaded.decoder.enable_gradient_checkpointing()
+    return Models(loaded, scorers, steps, device, checkpointing)
+
+
+def place(models: Models, dtype: torch.dtype, trained: Collection[str]) -> Models:
+    """The same models, placed for a training under autocast to `dtype` by the scorers `trained`."""
+    parts = models.generator.named_children()
+    drawing = [part for name, part in parts if not name.startswith("text_encoder")]
+    scorers = {spec: scorer for spec, scorer in models.scorers.items() if isinstance(scorer, nn.Module)}
+    placement = Placement(
+        models.device,
+        dtype,
+        training=[*drawing, *(scorer for spec, scorer in scorers.items() if spec in trained)],
+        evaluating=[scorer for spec, scorer in scorers.items() if spec not in trained],
+        reading=[scorer.reader for scorer in scorers.values() if isinstance(scorer, PromptReader)],
+    )
+    return replace(models, placement=placement)
+
+
+def compile_models(models: Models) -> None:
+    """Let torch.compile translate the UNet and the decoder, in place, when each is first run."""
+    # On CPUs PyTorch 2.13 computes wrong gradients in the layout that it would choose (pahi_rt.train.trainer checks).
+    options = {"layout_optimization": models.device.type != "cpu"}
+    models.generator.unet.compile(options=options)
+    models.generator.decoder.decoder.compile(options=options)
+
+
+def check_precision(autocast: str, device: torch.device) -> None:
+    """Raises PahiError if `device` cannot compute in the type that `autocast` names: "no", "bf16" or "fp16"."""
+    if autocast == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        what = "this GPU has no bfloat16"
+        raise PahiError(what, fix='--set optimisation.autocast="fp16"')
+    if autocast == "fp16" and device.type == "cpu":
+        raise PahiError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')

@@ -1,0 +1,73 @@
+"""Where a prior starts: its first weights, the scale of what it reads, and eq. (10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from pahi_rt.errors import PahiError
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.priors import HI, PAHI, PRIORS, Prior, check_embeddings
+from pahi_rt.train.batches import PRETRAINING, WEIGHTS, seeded
+from pahi_rt.train.frozen import Models, Timed
+from pahi_rt.train.pretraining import pretrain
+from pahi_rt.train.prompts import Split
+from pahi_rt.train.recipe import Recipe
+
+_PROMPTS = 64
+"""Encoded at once."""
+
+Pooled = tuple[Tensor, Tensor]
+"""Embeddings [N, P] of the training prompts, and of the validation prompts."""
+
+
+def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
+    """HI or PAHI for `generator`; its random weights follow from the recipe's seed. Raises PahiError for settings."""
+    if kind not in PRIORS:
+        raise PahiError(f"there is no prior {kind!r}", fix=f"use {' or '.join(PRIORS)}")
+    settings, shape = recipe.prior, generator.latent_shape
+    options = {"sigma_bound": settings.sigma_bound, "low_frequency": settings.low_frequency}
+    if kind == HI.kind:
+        return HI(shape, **options)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.set_state(seeded(recipe.optimisation.seed, WEIGHTS).get_state())
+        return PAHI(generator.pooled_width, shape, settings.hidden, init=settings.init, **options)  # type: ignore[arg-type]
+
+
+def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage: Timed) -> Pooled | None:
+    """Standardise what PAHI reads, if the recipe says so, in place.
+
+    The embeddings of the training and of the validation prompts, each [N, P]; None if the recipe has no use for them.
+    Raises PahiError for embeddings that are not finite or, where they are to be standardised, all alike.
+    """
+    settings = recipe.prior
+    if not isinstance(prior, PAHI) or not (settings.standardise or settings.init == "pretrain"):
+        return None
+    with stage("read prompts"):
+        pooled = read_pooled(models, split.train), read_pooled(models, split.validation)
+    for part in pooled:
+        check_embeddings(prior, part)
+    if settings.standardise:
+        prior.fit_features(pooled[0])
+    return pooled
+
+
+def pretrain_prior(prior: Prior, recipe: Recipe, pooled: Pooled | None, stage: Timed) -> dict[str, float]:
+    """Pretrain PAHI by eq. (10) on what `fit_prior` returned, if the recipe says so, in place.
+
+    What pretraining reports, none if there is none: KL and error on the training and on the validation prompts.
+    """
+    if not isinstance(prior, PAHI) or pooled is None or recipe.prior.init != "pretrain":
+        return {}
+    generator = seeded(recipe.optimisation.seed, PRETRAINING)
+    with stage("pretrain"):
+        return pretrain(prior, *pooled, generator=generator, **asdict(recipe.pretraining))
+
+
+def read_pooled(models: Models, prompts: Sequence[str]) -> Tensor:
+    """N prompts -> their pooled embeddings [N, P]."""
+    parts = [prompts[start : start + _PROMPTS] for start in range(0, len(prompts), _PROMPTS)]
+    return torch.cat([models.read(part).pooled for part in parts])

@@ -1,0 +1,188 @@
+"""The run folder: everything that a training leaves behind.
+
+recipe.toml                     the settings, with every default filled in
+run.json                        hi or pahi, and the hashes of the split of the prompts
+environment.jsonl               versions and devices, a line for each start
+checkpoints/STEP.safetensors    what --resume needs; the last two
+prior.safetensors               the best prior so far: the result
+metrics.jsonl, tensorboard/     what was measured, at every step and every evaluation
+samples/STEP.png                validation prompts: Gaussian left, prior right, the same noise
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from pahi_rt import __version__
+from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.files import explain, write_whole, writing_whole
+from pahi_rt.machine import cpu_name, module_version
+from pahi_rt.models.priors import FILE as PRIOR
+from pahi_rt.output import contact_sheet
+from pahi_rt.scratch import is_scratch, sweep, try_lock
+from pahi_rt.terminal import command
+from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
+
+KEPT = 2
+"""Checkpoints that are kept: the last one, and one to fall back to."""
+TOOLS = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+_RECIPE, _FACTS, _CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that is there."""
+
+    path: Path
+    kind: str
+    """hi or pahi."""
+    recipe: Recipe
+    split: Mapping[str, str]
+    """Part of the prompts -> sha256."""
+
+    @property
+    def prior(self) -> Path:
+        """The best prior so far."""
+        return self.path / PRIOR
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object on each line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The same for TensorBoard."""
+        return self.path / "tensorboard"
+
+    def samples(self, step: int) -> Path:
+        """The pictures of one evaluation."""
+        return self.path / "samples" / f"{step:08d}.png"
+
+    @property
+    def pictures(self) -> Path | None:
+        """Those of the last evaluation; None before the first."""
+        return max((self.path / "samples").glob("*.png"), default=None)
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.path / _CHECKPOINTS / f"{step:08d}.safetensors"
+
+    def checkpoints(self) -> list[Path]:
+        """Those that are there, the newest last."""
+        return sorted((self.path / _CHECKPOINTS).glob("*.safetensors"))
+
+    def drop_old_checkpoints(self) -> None:
+        """All but the newest ones."""
+        for path in self.checkpoints()[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+    def note_environment(self, environment: Mapping[str, object]) -> None:
+        """Add a line about a start."""
+        with writing(self.path), (self.path / "environment.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(environment) + "\n")
+
+
+def check_new_run(path: Path) -> None:
+    """Raises PahiError if something is there already, unless it is a run that a kill cut off before it was whole."""
+    if path.is_dir():
+        sweep(path)
+        if not any(path.iterdir()) or (_was_cut_off(path) and _read_facts(path)):
+            return
+    if (path / _FACTS).is_file():
+        fix = "add --resume to go on with it, or name another folder with -o"
+        raise PahiError(f"{path} already holds a run", fix=fix)
+    if path.exists() or path.is_symlink():
+        raise PahiError(f"{path} is there already, and is no run", fix="name another folder with -o")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"no folder can be made in {nearest}", fix="name another folder with -o")
+
+
+def create_run(run: Run) -> Run:
+    """Make the folder of `run`, and give it back. Raises OutputError if it cannot be written."""
+    with writing(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+        # First, because nobody else has such a file: with it alone, a kill leaves a folder that is known to be ours.
+        write_whole(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
+        write_whole(run.path / _RECIPE, to_toml(run.recipe))
+    return run
+
+
+def open_run(path: Path) -> Run:
+    """The run in a folder. Raises PahiError if there is none, or if its settings are damaged."""
+    kind, split = _read_facts(path)
+    if _was_cut_off(path):
+        fix = f"{command('pahi-rt', 'train', kind, '-o', path)} --recipe RECIPE, without --resume"
+        raise PahiError(f"the run in {path} was cut off before it began", fix=fix)
+    return Run(path, kind, load_recipe(path / _RECIPE, ()), split)
+
+
+def _was_cut_off(path: Path) -> bool:
+    """Whether a run was killed before its folder held more than the facts."""
+    return {entry.name for entry in path.iterdir() if not is_scratch(entry)} == {_FACTS}
+
+
+def _read_facts(path: Path) -> tuple[str, dict[str, str]]:
+    try:
+        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+        return facts["kind"], facts["split"]
+    except FileNotFoundError as error:
+        raise PahiError(f"there is no run in {path}", fix="name a folder that `pahi-rt train` wrote") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{path / _FACTS} cannot be read: {error!r}"
+        raise PahiError(what, fix="put it back from a copy, or train in a new folder") from error
+
+
+def lock(run: Run) -> IO[str]:
+    """An open file that no other process can have until it is closed. Raises PahiError if another one has it."""
+    with writing(run.path):
+        file = (run.path / _FACTS).open("r+", encoding="utf-8")
+        if try_lock(file.fileno()):
+            return file
+    file.close()
+    fix = "wait for its end, or stop it with Ctrl-C, or name another folder with -o"
+    raise PahiError(f"another process is training in {run.path}", fix=fix)
+
+
+def describe_environment(device: torch.device, processes: int, step: int) -> dict[str, object]:
+    """What a start runs on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    versions = {tool: module_version(tool) for tool in TOOLS}
+    python = platform.python_version()
+    system = f"{platform.system()} {platform.machine()}"
+    start = {"from_step": step, "processes": processes, "device": f"{device.type}: {name}", "system": system}
+    return {**start, "python": python, "pahi-rt": __version__, **versions}
+
+
+def save_pictures(path: Path, pairs: Tensor, prompts: Iterable[str]) -> None:
+    """Write pictures [P, 2, 3, H, W] in [0, 1] as one PNG, a row for each prompt, which its text chunk names."""
+    pixels = (pairs.flatten(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    info = PngInfo()
+    info.add_text("prompts", json.dumps(list(prompts), ensure_ascii=False))
+    sheet = contact_sheet([Image.fromarray(picture) for picture in pixels], columns=2)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        with writing_whole(path) as new:
+            sheet.save(new, "PNG", pnginfo=info)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while `path` is written becomes an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path, "and go on with --resume; or name another folder with -o") from error

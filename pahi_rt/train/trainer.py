@@ -1,0 +1,219 @@
+"""Adam on the preference loss, eq. (4): one step at a time, in micro-batches, over any number of processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+
+from pahi_rt.errors import PahiError
+from pahi_rt.models.gaussians import sample_noise
+from pahi_rt.models.priors import Prior
+from pahi_rt.scorers.statistics import wins
+from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
+from pahi_rt.train.frozen import Models
+from pahi_rt.train.memory import USUAL, CudaMemory, choose_micro_batch, fitting
+from pahi_rt.train.preference import Loss, Preference, Scores, objective
+from pahi_rt.train.processes import Processes
+from pahi_rt.train.recipe import Optimisation
+
+AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLEST_SCALE = 1.0
+"""Of the loss in fp16: below it the gradients are not too large, but broken."""
+
+COMPILE_TOLERANCE = 0.1
+"""Relative error of the gradient: bf16 knows 8 bits of a number, and fused kernels round less often."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step measured, a mean over the whole batch."""
+
+    loss: float
+    preference: float
+    """Eq. (4) alone: 0.693 for a prior that is no better than the Gaussian."""
+    kl_nats: float
+    win_rate_percent: float
+    """Of this batch under the training scorers, by their weights, a tie counts half."""
+    gradient_norm: float | None
+    """None for a step that was left out because a gradient did not fit into fp16."""
+    learning_rate: float
+
+
+class Trainer:
+    """The prior, its optimiser and the step they are at."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        models: Models,
+        prompts: Sequence[str],
+        preference: Preference,
+        settings: Optimisation,
+        processes: Processes,
+    ) -> None:
+        """`prior` is on `models.device`. Raises PahiError for fewer samples in a step than processes."""
+        if settings.batch < processes.world:
+            what = f"a batch of {settings.batch} cannot be shared by {processes.world} processes"
+            raise PahiError(what, fix=f"--set optimisation.batch={processes.world}, or start fewer processes")
+        self.prior, self.models, self.prompts = prior, models, prompts
+        self.preference, self.settings, self.processes = preference, settings, processes
+        self.parameters = list(prior.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+        self.micro_batch = USUAL if settings.micro_batch == "auto" else settings.micro_batch
+        self.scaler = torch.amp.GradScaler(models.device.type, enabled=settings.autocast == "fp16")
+        self.step = 0
+
+    def take_step(self, stop: bool = False) -> tuple[Step, bool]:
+        """One update of the prior, and whether any process was asked to `stop`.
+
+        Raises PahiError for scores, a loss or a gradient that are not finite; the prior is as it was before, then.
+        """
+        rate = learning_rate(self.settings, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        measured, stopped = self._accumulate(stop)
+        loss, preference, kl, win_rate = measured.tolist()
+        norm = self._update()
+        self.step += 1
+        return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
+
+    def fit(self) -> None:
+        """Draw as many prompts at once as fit into a GPU's memory, in all processes alike; on a CPU, `USUAL`.
+
+        Raises PahiError as `rehearse` does.
+        """
+        device = self.models.device
+        if device.type == "cuda":
+            share = len(self.processes.share(self.settings.batch))
+            self.micro_batch = choose_micro_batch(self._rehearse_with, share, CudaMemory(device))
+        self.micro_batch = self.processes.least(self.micro_batch)
+
+    def _rehearse_with(self, micro_batch: int) -> None:
+        self.micro_batch = micro_batch
+        self.rehearse()
+
+    def rehearse(self) -> Tensor:
+        """The gradient of one micro-batch as one vector, to find out what does not work; changes nothing.
+
+        The loss is not scaled: in fp16 the first scale is often too large, which costs a training a few steps only.
+        Raises PahiError for scores or gradients that are not finite, too little memory, and what cannot be compiled.
+        """
+        self._clear_gradients()
+        unscaled = torch.amp.GradScaler(self.models.device.type, enabled=False)
+        try:
+            self._add_gradients(range(min(self.micro_batch, self.settings.batch)), unscaled)
+        except (TorchDynamoException, InductorError) as error:
+            what = f"torch.compile cannot translate the generator: {error}".partition("\n")[0]
+            raise PahiError(what, fix="--set optimisation.compile=false") from error
+        self._gradient_norm(unscaled)
+        return torch.cat([gradient.flatten() for gradient in self._gradients()])
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+    def _accumulate(self, stop: bool) -> tuple[Tensor, bool]:
+        """Leave the batch's gradient in the parameters; what `_add_gradients` returns, and `stop`, of all processes.
+
+        A process whose scores are useless still takes part in the sum: the others would wait for it for ever.
+        """
+        self._clear_gradients()
+        problem = None
+        try:
+            measured = self._add_gradients(self.processes.share(self.settings.batch), self.scaler)
+        except PahiError as error:
+            measured, problem = torch.full((4,), torch.nan, device=self.models.device), error
+        gradients = self._gradients()
+        extra = torch.cat([measured, measured.new_tensor([float(stop)])])
+        flat = self.processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), extra]))
+        *parts, measured, stopped = flat.split([*(gradient.numel() for gradient in gradients), 4, 1])
+        if problem:
+            raise problem
+        if not measured.isfinite().all():
+            fix = "train a new run with a lower optimisation.learning_rate"
+            raise PahiError(f"the loss of step {self.step} is NaN or infinite, here or in another process", fix=fix)
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return measured, bool(stopped)
+
+    def _add_gradients(self, samples: Sequence[int], scaler: torch.amp.GradScaler) -> Tensor:
+        """Add the gradients of these samples of the step; their share of loss, preference, KL and win rate [4]."""
+        settings, parts = self.settings, []
+        chosen = choose_prompts(settings.seed, self.step, settings.batch, len(self.prompts))
+        prompts = {sample: self.prompts[chosen[sample]] for sample in samples}
+        self.models.placement.train()
+        self.models.remember(list(prompts.values()), self.preference.weights)
+        for start in range(0, len(samples), self.micro_batch):
+            micro = samples[start : start + self.micro_batch]
+            with fitting(len(micro), self.models.device):
+                loss, win_rate = self._compare(micro, [prompts[sample] for sample in micro])
+                weight = len(micro) / settings.batch
+                scaler.scale(loss.total * weight).backward()
+            parts.append(weight * torch.stack([loss.total.detach(), loss.preference.detach(), loss.kl, win_rate]))
+        return torch.stack(parts).sum(0)
+
+    def _compare(self, samples: Sequence[int], prompts: Sequence[str]) -> tuple[Loss, Tensor]:
+        """Draw both pictures of every prompt and let the scorers judge: the loss, and the win rate []."""
+        settings, models, weights = self.settings, self.models, self.preference.weights
+        shape, device = models.generator.latent_shape, models.device
+        pair = draw_pairs(settings.seed, TRAINING, self.step, samples, shape, self.preference.noise)
+        eps, eps_prime = (noise.to(device) for noise in pair)
+        with torch.autocast(device.type, AUTOCAST[settings.autocast], enabled=settings.autocast != "no"):
+            conditioning = models.read(prompts)
+            gaussian = self.prior(conditioning.pooled)
+            with torch.no_grad():
+                pictures = models.draw(conditioning, eps)
+                s = {spec: models.score(spec, pictures, prompts) for spec in weights}
+            pictures = models.draw(conditioning, sample_noise(gaussian, eps_prime))
+            s_prime = {spec: models.score(spec, pictures, prompts) for spec in weights}
+        scores = {spec: Scores(s[spec], s_prime[spec], models.scorers[spec].scale) for spec in weights}
+        won = sum(weight * wins(s[spec], s_prime[spec].detach()).mean() for spec, weight in weights.items())
+        return objective(scores, gaussian, self.preference), torch.as_tensor(won) / sum(weights.values())
+
+    def _update(self) -> float | None:
+        """One step of Adam; the norm of the gradient."""
+        self.scaler.unscale_(self.optimizer)
+        norm = self._gradient_norm(self.scaler)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            fix = 'train a new run with --set optimisation.autocast="bf16"'
+            raise PahiError(f"at step {self.step} no gradient fits into fp16", fix=fix)
+        return norm
+
+    def _gradient_norm(self, scaler: torch.amp.GradScaler) -> float | None:
+        """None if it is not finite and was scaled, for the step is then left out. Raises PahiError otherwise."""
+        norm = float(torch.stack([gradient.norm() for gradient in self._gradients()]).norm())
+        if math.isfinite(norm):
+            return norm
+        if scaler.is_enabled():
+            return None
+        fix = "train a new run with a lower optimisation.learning_rate, or with prior.sigma_bound=0.5"
+        raise PahiError(f"the gradient of step {self.step} is NaN or infinite", fix=fix)
+
+
+def check_gradient(compiled: Tensor, eager: Tensor) -> None:
+    """Raises PahiError if torch.compile computes another gradient of the same sample, beyond rounding in bf16.
+
+    It can, without a word: PyTorch 2.13's backward pass of a UNet in channels-last layout on a CPU was wrong by half.
+    """
+    error, norm = (compiled - eager).norm(), eager.norm()
+    # Not `>`: NaN is no gradient either.
+    if not error <= COMPILE_TOLERANCE * norm:
+        what = f"on this machine torch.compile computes a gradient that is wrong by {float(100 * error / norm):.0f} %"
+        raise PahiError(what, fix="--set optimisation.compile=false")
+
+
+def learning_rate(settings: Optimisation, step: int) -> float:
+    """Rises linearly from `warmup_from` over `warmup_steps`, then stays."""
+    risen = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
+    return settings.warmup_from + risen * (settings.learning_rate - settings.warmup_from)

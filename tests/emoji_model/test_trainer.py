@@ -1,0 +1,75 @@
+"""A run that was stopped and resumed ends with the weights of one that was not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from emoji_model.trainer import Schedule, Trainer, Worker, averaged, restore, spawn, steps_done
+from pahi_rt.errors import PahiError
+
+SCHEDULE = Schedule(steps=40, batch=8, learning_rate=1e-2, warmup=4, save_every=20, sample_every=40)
+
+
+def fit(worker: Worker, folder: Path, stop: int, schedule: Schedule) -> None:
+    """A line through noisy points; stops early to play a run that was killed."""
+    model = nn.ModuleDict({"line": nn.Linear(3, 1)})
+    trainer = Trainer(folder, model, schedule, worker)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        if step == stop:
+            raise KeyboardInterrupt
+        points = torch.randn(schedule.batch // worker.world, 3, generator=generator)
+        return {"error": (model["line"](points) - points.sum(1, keepdim=True)).square().mean()}
+
+    trainer.run(loss, lambda step: None)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    return {f"{part}.{name}": value for part in ("modules", "ema") for name, value in state[part].items()}
+
+
+def test_resumed_run_is_bit_equal(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fit(Worker(), tmp_path / "whole", -1, SCHEDULE)
+    torch.manual_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Worker(), tmp_path / "halves", 31, SCHEDULE)
+    torch.manual_seed(99)  # the resumed run may not depend on the initial weights it draws
+    fit(Worker(), tmp_path / "halves", -1, SCHEDULE)
+    whole, halves = weights(tmp_path / "whole"), weights(tmp_path / "halves")
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    rows = (tmp_path / "halves" / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 1
+
+
+def test_two_workers_agree_and_learn(tmp_path: Path) -> None:
+    spawn(fit, 2, 0, tmp_path, -1, replace(SCHEDULE, steps=200, save_every=200))
+    line = weights(tmp_path)["modules.line.weight"]
+    assert torch.allclose(line, torch.ones(1, 3), atol=0.2)
+
+
+def test_rate_rises_then_falls_to_zero() -> None:
+    rates = [SCHEDULE.rate(step) for step in range(41)]
+    assert rates[0] < rates[3] == SCHEDULE.learning_rate == rates[20]
+    assert rates[-1] == 0
+
+
+def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PahiError) as caught:
+        averaged(tmp_path / "autoencoder", "vae")
+    assert caught.value.fix == "python -m emoji_model autoencoder"
+
+
+def test_restored_weights_train_on(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"line": nn.Linear(3, 1)})
+    assert steps_done(tmp_path) == 0
+    restore(model, 20, tmp_path)
+    assert steps_done(tmp_path) == 20
+    assert torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)
+    fit(Worker(), tmp_path, -1, SCHEDULE)
+    assert steps_done(tmp_path) == SCHEDULE.steps
+    assert not torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)

@@ -1,1 +1,0 @@
-"""Training: generators, noise priors, scorers. Needs the `train` extra (torch, diffusers, transformers)."""

@@ -1,4 +1,0 @@
-"""Recipe of the embedded default: a one-step text -> 128x128 emoji generator trained from scratch.
-
-Run it with `python -m pahi_rt.train.emoji STAGE`; README.md in this folder says what, from what, how long, how good.
-"""
