@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,7 @@ def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | Non
     # Halves become floats as they are copied into the network.
     fill(network, read_weights(path), path, fix)
     return EmojiScorer(name, network, words)
+
+
+load_emoji_a = partial(load, "emoji-a")
+load_emoji_b = partial(load, "emoji-b")

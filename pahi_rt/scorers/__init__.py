@@ -3,18 +3,19 @@
     load_scorer("pickscore")                          the published model, from the hub
     load_scorer("imagereward:/models/ImageReward.pt") the same from a file
 
-Which kinds there are is one table, `SCORERS`.
+Which kinds there are is one table, `SCORERS`; other packages add theirs as plugins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from pahi_rt import plugins
 from pahi_rt.errors import ScorerError
+from pahi_rt.plugins import find_plugins, load_plugin
 from pahi_rt.scorers.aesthetic import load_aesthetic
 from pahi_rt.scorers.clip import load_clipscore, load_hpsv2, load_pickscore
 from pahi_rt.scorers.image_reward import load_image_reward
@@ -50,13 +51,6 @@ class PromptReader(Protocol):
         """Prompts -> what is compared with pictures [B, E], where those are; remembered for the next time."""
 
 
-def _load_emoji(name: str, source: str | None) -> Scorer:
-    # The emoji recipe is a world of its own; nobody else should have to import it.
-    from emoji_model import scorer
-
-    return scorer.load(name, source)
-
-
 SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
     "pickscore": load_pickscore,
     "clipscore": load_clipscore,
@@ -64,8 +58,6 @@ SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
     "imagereward": load_image_reward,
     "aesthetic": load_aesthetic,
     "redness": load_redness,
-    "emoji-a": partial(_load_emoji, "emoji-a"),
-    "emoji-b": partial(_load_emoji, "emoji-b"),
 }
 """Kind -> loader. A loader is given the path or hub id after the colon, or None for the published model."""
 
@@ -77,7 +69,11 @@ def load_scorer(spec: str) -> Scorer:
     or another architecture's weights.
     """
     kind, _, source = spec.partition(":")
-    if kind not in SCORERS:
-        fix = f"use {', '.join(SCORERS)}, alone or as kind:PATH_OR_HUB_ID"
-        raise ScorerError(f"there is no scorer {kind!r}", fix=fix)
-    return SCORERS[kind](source or None)
+    added = find_plugins(plugins.SCORERS)
+    if kind in SCORERS:
+        return SCORERS[kind](source or None)
+    if kind in added:
+        scorer: Scorer = load_plugin(added[kind])(source or None)
+        return scorer
+    fix = f"use {', '.join([*SCORERS, *added])}, alone or as kind:PATH_OR_HUB_ID"
+    raise ScorerError(f"there is no scorer {kind!r}", fix=fix)

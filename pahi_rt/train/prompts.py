@@ -19,8 +19,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pahi_rt import plugins
 from pahi_rt.errors import PromptError
 from pahi_rt.hub import PREFIX, parse
+from pahi_rt.plugins import find_plugins, load_plugin
 from pahi_rt.terminal import command
 from pahi_rt.tokenizer import check_prompts, split_lines
 
@@ -51,12 +53,14 @@ class Split:
 
 
 def load_split(source: str | Path, validation: int = 500, test: int = 500, seed: int = 0) -> Split:
-    """The prompts of a source, split: as the source says if it is one of `SPLITS`, else at random by `split_prompts`.
+    """The prompts of a source, split: as the plugin of that name says, else at random by `split_prompts`.
 
     Raises PromptError for what `load_prompts` and `split_prompts` refuse.
     """
-    if str(source) in SPLITS:
-        return SPLITS[str(source)](validation, test, seed)
+    added = find_plugins(plugins.PROMPTS)
+    if str(source) in added:
+        split: Split = load_plugin(added[str(source)])(validation, test, seed)
+        return split
     return split_prompts(load_prompts(source), validation, test, seed)
 
 
@@ -139,7 +143,7 @@ def _check(prompt: str, name: str) -> None:
 def _read_file(path: Path) -> Iterable[Any]:
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
-        named = ", ".join((*NAMED, *SPLITS, f"{PREFIX}owner/name"))
+        named = ", ".join((*NAMED, *find_plugins(plugins.PROMPTS), f"{PREFIX}owner/name"))
         fix = f"give a file ({', '.join(READERS)}) or one of {named}"
         raise PromptError(f"there are no prompts at {path}", fix=fix)
     if reader is None:
@@ -245,17 +249,8 @@ def _needs(package: str) -> Any:
         raise PromptError(what, fix="pip install 'pahi-rt[train]'") from error
 
 
-def _split_emoji(validation: int, test: int, seed: int) -> Split:
-    from emoji_model.prompts import split
-
-    return split(validation, test, seed)
-
-
 NAMED: dict[str, Callable[[], list[Any]]] = {"pick-a-pic": partial(_read_hub, PICK_A_PIC)}
 """Sources that have a name."""
-
-SPLITS: dict[str, Callable[[int, int, int], Split]] = {"emoji": _split_emoji}
-"""Sources whose prompts belong together in ways that a random split would not respect."""
 
 READERS: dict[str, Callable[[Path], list[Any]]] = {
     ".txt": _read_lines,

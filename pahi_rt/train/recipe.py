@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pahi_rt import plugins
 from pahi_rt.errors import PahiError
+from pahi_rt.plugins import find_plugins, load_plugin
 from pahi_rt.train.settings import Place, Range, emit, read_value
 
 if sys.version_info >= (3, 11):
@@ -36,7 +38,7 @@ class PromptSettings:
     """The prompts and how they are split; `prompts.load_split` reads them."""
 
     source: str
-    """"pick-a-pic", "emoji", "hub:owner/name", or a file: txt, csv, tsv, jsonl or parquet."""
+    """"pick-a-pic", a plugin's name, "hub:owner/name", or a file: txt, csv, tsv, jsonl or parquet."""
     validation: Count = 500
     test: Count = 500
     seed: Seed = 0
@@ -129,8 +131,8 @@ class Recipe:
 
 
 def built_in() -> list[str]:
-    """The names of the recipes that travel inside the package, sorted."""
-    return sorted(path.stem for path in _folder().glob("*.toml"))
+    """The names of the recipes that travel inside the package, and of those that plugins add, sorted."""
+    return sorted({*_shipped(), *find_plugins(plugins.RECIPES)})
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -171,17 +173,20 @@ def _each_setting(recipe: Recipe) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-def _folder() -> Path:
-    return Path(__file__).with_name("recipes")
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in Path(__file__).with_name("recipes").glob("*.toml")}
 
 
 def _find(name_or_path: str | Path) -> Path:
-    if name_or_path in built_in():
-        return _folder() / f"{name_or_path}.toml"
+    name, shipped, added = str(name_or_path), _shipped(), find_plugins(plugins.RECIPES)
+    if name in shipped:
+        return shipped[name]
+    if name in added:
+        return Path(load_plugin(added[name]))
     path = Path(name_or_path)
     if not path.is_file():
-        fix = f"name one of {', '.join(built_in())}, or a .toml file"
-        raise PahiError(f"there is no recipe {str(name_or_path)!r}", fix=fix)
+        fix = f"name one of {', '.join(built_in())}, or a .toml file, or install the package that brings it"
+        raise PahiError(f"there is no recipe {name!r}", fix=fix)
     return path
 
 

@@ -173,7 +173,8 @@ def test_a_negative_split_is_refused() -> None:
 
 def test_a_source_with_its_own_split_is_asked_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = Split(("a",), ("b",), ("c",), {"hard": ("c",)})
-    monkeypatch.setitem(prompts.SPLITS, "own", lambda *settings: wanted if settings == (1, 2, 3) else None)
+    own = SimpleNamespace(load=lambda: lambda *settings: wanted if settings == (1, 2, 3) else None)
+    monkeypatch.setattr(prompts, "find_plugins", lambda group: {"own": own})
     assert load_split("own", 1, 2, 3) is wanted
     (tmp_path / "many.txt").write_text("\n".join(MANY), encoding="utf-8")
     assert load_split(tmp_path / "many.txt", 10, 20) == split_prompts(MANY, 10, 20)
