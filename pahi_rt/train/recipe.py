@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 from pahi_rt import plugins
 from pahi_rt.errors import PahiError
 from pahi_rt.plugins import find_plugins, load_plugin
-from pahi_rt.train.settings import Place, Range, emit, read_value
+from pahi_rt.schema import Range, read_value
+from pahi_rt.train.settings import TomlPlace, emit
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -148,8 +149,9 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         key, value = _read_override(override)
         _lay_over(data, key, value, override)
         origins[key] = f"--set {override}"
-    place = Place(str(path), origins)
-    recipe: Recipe = read_value(Recipe, data, place)
+    place = TomlPlace(str(path), origins)
+    # A table that is missing lacks what is missing in it.
+    recipe: Recipe = read_value(Recipe, {"prompts": {}, "scorers": {}, **data}, place)
     _check_together(recipe, place)
     return recipe
 
@@ -245,7 +247,7 @@ def _lay_over(data: dict[str, Any], key: tuple[str, ...], value: Any, override: 
     table[key[-1]] = value
 
 
-def _check_together(recipe: Recipe, place: Place) -> None:
+def _check_together(recipe: Recipe, place: TomlPlace) -> None:
     """Raises PahiError for settings that are fine by themselves and not together."""
     optimisation, scorers = recipe.optimisation, recipe.scorers
     at = place.at("optimisation", "warmup_from")
