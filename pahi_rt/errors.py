@@ -7,7 +7,9 @@
     |- HubError              a repository of the Hugging Face hub cannot be had
     |- RuntimeUnavailable    a runtime cannot be loaded, or fails, on this machine
     |- ModelError            a generator, an autoencoder or a prior cannot be loaded, or its parts do not fit
-    |- ScorerError           a model of human preference cannot be loaded
+    |- ScorerError           a model of human preference cannot be loaded, or gives no usable scores
+    |- RecipeError           a setting of a training is missing, unknown or out of range
+    |- RunError              a training run cannot begin, go on or be evaluated
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
 
@@ -60,7 +62,15 @@ class ModelError(PahiError):
 
 
 class ScorerError(PahiError):
-    """A model of human preference cannot be loaded."""
+    """A model of human preference cannot be loaded, or gives no usable scores."""
+
+
+class RecipeError(PahiError):
+    """A setting of a training is missing, unknown or out of range."""
+
+
+class RunError(PahiError):
+    """A training run cannot begin, go on or be evaluated."""
 
 
 class OutputError(PahiError):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import BundleError
 from pahi_rt.evaluate.baselines import Sampler, best_of_nats, gaussian, learned, untrained
 from pahi_rt.models.gaussians import LatentShape
 from pahi_rt.models.generators import Conditioning, Generator
@@ -86,7 +86,7 @@ def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
     if not bundle.priors:
         fix = "train one with `pahi-rt train` and evaluate that run, or export a bundle with a prior"
         what = f"bundle {bundle.manifest.name!r} has no prior to compare with the standard Gaussian"
-        raise PahiError(what, fix=fix)
+        raise BundleError(what, fix=fix)
     pipelines = [Pipeline.load(bundle, steps=steps, prior=kind) for kind in bundle.priors]
     plain, shape = pipelines[0], bundle.manifest.image.latent_shape
     baselines = [_at_strength_0(plain, sampler) for sampler in (gaussian(), *untrained(shape))]

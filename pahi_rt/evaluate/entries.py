@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pahi_rt.bundle import Bundle, open_bundle
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import BundleError, PahiError, RecipeError, RunError
 from pahi_rt.evaluate.contenders import Field, bundle_field, generator_field
 from pahi_rt.manifest import MANIFEST
 from pahi_rt.models.priors import Prior, load_prior
@@ -79,7 +79,7 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
     for run in runs:
         if split.sha256["test"] != run.split.get("test"):
             what = f"the test prompts of {recipe.prompts.source} are not those that {run.path} held out"
-            raise PahiError(what, fix="put the prompts back as they were, or train in a new folder")
+            raise RunError(what, fix="put the prompts back as they were, or train in a new folder")
     trained = distinct(spec for run in runs for spec in training_specs(run.recipe))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = load_models(
@@ -121,7 +121,7 @@ def load_best(run: Run) -> Prior:
     """The best prior of a run so far. PahiError if there is none yet."""
     if not run.prior.is_file():
         fix = command("pahi-rt", "train", run.kind, "--resume", "-o", run.path)
-        raise PahiError(f"the run in {run.path} has no prior yet", fix=fix)
+        raise RunError(f"the run in {run.path} has no prior yet", fix=fix)
     return load_prior(run.prior)
 
 
@@ -132,7 +132,7 @@ def agree(runs: Sequence[Run]) -> Recipe:
         names = [name for name in differing(run.recipe, first) if not name.startswith(FREE)]
         if names:
             what = f"{run.path} and {runs[0].path} do not fit into one table: {', '.join(names)} differs"
-            raise PahiError(what, fix="evaluate them one by one")
+            raise RunError(what, fix="evaluate them one by one")
     return first
 
 
@@ -141,11 +141,11 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
     name = bundle.manifest.name if recipe_name is None else recipe_name
     if recipe_name is None and name not in built_in():
         what = f"there is no recipe {name!r}, so nothing says which prompts the bundle's prior was not trained on"
-        raise PahiError(what, fix=f"name the one that it was trained with: --recipe {'|'.join(built_in())}|FILE")
+        raise RecipeError(what, fix=f"name the one that it was trained with: --recipe {'|'.join(built_in())}|FILE")
     recipe = load_recipe(name)
     if recipe.steps not in bundle.graphs():
         what = f"the bundle has no graph of {recipe.steps} steps, in which the recipe {name!r} draws"
-        raise PahiError(what, fix=f"export it with --steps {recipe.steps}, or name another recipe")
+        raise BundleError(what, fix=f"export it with --steps {recipe.steps}, or name another recipe")
     with stage("load bundle"):
         field = bundle_field(bundle, recipe.steps)
     split = load_test(recipe, stage)

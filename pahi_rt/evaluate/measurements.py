@@ -15,7 +15,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.evaluate.contenders import Contender, Field
 from pahi_rt.evaluate.picture_metrics import Encoder, pairwise_distance, sharpness
 from pahi_rt.models.gaussians import LatentShape
@@ -113,11 +113,11 @@ def score_pictures(label: str, scorer: Scorer, pictures: Tensor, prompts: Batch)
     scores = scorer.score(pictures, prompts).detach().double().cpu()
     if scores.shape != (len(prompts),):
         what = f"the scorer {label} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
-        raise PahiError(what, fix="let it return one score for each picture")
+        raise ScorerError(what, fix="let it return one score for each picture")
     if not scores.isfinite().all():
         bad = int((~scores.isfinite()).sum())
         what = f"the scorer {label} gives NaN or infinity for {bad} of {len(scores)} pictures"
-        raise PahiError(what, fix="check the weights of the scorer, of the generator and of the prior")
+        raise ScorerError(what, fix="check the weights of the scorer, of the generator and of the prior")
     return scores
 
 

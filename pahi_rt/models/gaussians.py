@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ModelError
 
 LatentShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -114,18 +114,18 @@ class Parametrisation(nn.Module):
 
 def _check_shape(shape: LatentShape) -> LatentShape:
     if len(shape) != 3 or any(size < 1 for size in shape):
-        raise PahiError(f"no noise has the shape {shape}", fix="use three positive sizes: channels, height, width")
+        raise ModelError(f"no noise has the shape {shape}", fix="use three positive sizes: channels, height, width")
     return shape
 
 
 def _check_bound(bound: float | None) -> float | None:
     if bound is not None and not 0 < bound < 1:
-        raise PahiError(f"a sigma_bound of {bound} is out of range", fix="use more than 0 and less than 1")
+        raise ModelError(f"a sigma_bound of {bound} is out of range", fix="use more than 0 and less than 1")
     return bound
 
 
 def _check_frequencies(count: int | None, most: int) -> int | None:
     if count is not None and not 1 <= count <= most:
         what = f"low_frequency = {count} does not fit latents of {most} rows or columns"
-        raise PahiError(what, fix=f"use 1 to {most}, or leave it out")
+        raise ModelError(what, fix=f"use 1 to {most}, or leave it out")
     return count

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pahi_rt.errors import ModelError, PahiError
+from pahi_rt.errors import ModelError
 from pahi_rt.files import explain, writing_whole
 from pahi_rt.models.foreign import foreign, reason
 from pahi_rt.models.gaussians import Gaussian, LatentShape, Parametrisation
@@ -144,7 +144,7 @@ class PAHI(Prior):
         check_embeddings(self, pooled)
         std = pooled.float().std(0, correction=0)
         if not std.any():
-            raise PahiError("all training prompts have the same embedding", fix="give prompts that differ")
+            raise ModelError("all training prompts have the same embedding", fix="give prompts that differ")
         with torch.no_grad():
             self.feature_mean.copy_(pooled.float().mean(0))
             # A feature that hardly moves on these prompts may move on others: it must not drown the rest there.
@@ -226,20 +226,20 @@ def check_fit(prior: Prior, generator: NoiseReader) -> None:
     fix = "train a prior for this generator, or name the generator that the prior was trained with"
     if prior.latent_shape != tuple(generator.latent_shape):
         what = f"the prior makes noise of shape {prior.latent_shape}, the generator reads {generator.latent_shape}"
-        raise PahiError(what, fix=fix)
+        raise ModelError(what, fix=fix)
     if prior.pooled_width not in (None, generator.pooled_width):
         what = f"the prior reads embeddings of width {prior.pooled_width}, the generator's are {generator.pooled_width}"
-        raise PahiError(what, fix=fix)
+        raise ModelError(what, fix=fix)
 
 
 def check_embeddings(prior: Prior, pooled: Tensor) -> None:
     """Raises PahiError unless `pooled` holds finite embeddings [N, P] of the width that `prior` reads, N >= 1."""
     if pooled.dim() != 2 or not len(pooled) or pooled.shape[1] != prior.pooled_width:
         what = f"embeddings of shape {list(pooled.shape)} do not fit a prior that reads [N, {prior.pooled_width}]"
-        raise PahiError(what, fix="pool the prompts with the text encoder of the generator that the prior is for")
+        raise ModelError(what, fix="pool the prompts with the text encoder of the generator that the prior is for")
     if not pooled.isfinite().all():
         what = "the text encoder gives NaN or infinity for a prompt"
-        raise PahiError(what, fix="run it in float32, and check its weights")
+        raise ModelError(what, fix="run it in float32, and check its weights")
 
 
 def _float32(device: str) -> AbstractContextManager[object]:
@@ -287,11 +287,11 @@ def _make_constant(layer: nn.Module, value: Tensor) -> None:
 
 def _check_count(count: int, what: str) -> int:
     if count < 1:
-        raise PahiError(f"{count} {what} are too few", fix="use at least 1")
+        raise ModelError(f"{count} {what} are too few", fix="use at least 1")
     return count
 
 
 def _check_init(init: Init) -> Init:
     if init not in get_args(Init):
-        raise PahiError(f"no way to start a prior is named {init!r}", fix=f"use {' or '.join(get_args(Init))}")
+        raise ModelError(f"no way to start a prior is named {init!r}", fix=f"use {' or '.join(get_args(Init))}")
     return init

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -30,12 +30,12 @@ Fit = Callable[[Tensor, int], Tensor]
 def check_inputs(images: Tensor, prompts: Sequence[str]) -> None:
     """Raises PahiError unless `images` are float [B, 3, H, W] and there are B prompts."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise PahiError(f"pictures of shape {list(images.shape)} cannot be scored", fix="give [B, 3, H, W] in [0, 1]")
+        raise ScorerError(f"pictures of shape {list(images.shape)} cannot be scored", fix="give [B, 3, H, W] in [0, 1]")
     if not images.is_floating_point():
-        raise PahiError(f"pictures of type {images.dtype} cannot be scored", fix="divide them by 255: [0, 1] is wanted")
+        raise ScorerError(f"pictures of type {images.dtype} cannot be scored", fix="divide them by 255 for [0, 1]")
     if isinstance(prompts, str) or len(prompts) != len(images):
         count = "one string" if isinstance(prompts, str) else f"{len(prompts)} prompts"
-        raise PahiError(f"{count} for {len(images)} pictures", fix="give a list with one prompt for each picture")
+        raise ScorerError(f"{count} for {len(images)} pictures", fix="give a list with one prompt for each picture")
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:

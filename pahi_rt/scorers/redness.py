@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import ScorerError
 from pahi_rt.scorers.preprocess import check_inputs
 
 
@@ -29,5 +29,5 @@ class Redness(nn.Module):
 def load_redness(source: str | None = None) -> Redness:
     """The redness scorer. Raises PahiError if a `source` is given: there is nothing to load."""
     if source is not None:
-        raise PahiError(f"redness is a formula, so there is nothing to load from {source}", fix="write redness alone")
+        raise ScorerError(f"redness is a formula, so there is nothing to load from {source}", fix="write redness alone")
     return Redness().eval()

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RunError
 from pahi_rt.files import explain, writing_whole
 from pahi_rt.models.priors import Prior
 from pahi_rt.terminal import command
@@ -91,9 +91,7 @@ def restore_checkpoint(
         prior.load_state_dict(_strip(checkpoint.tensors, _PRIOR))
     except RuntimeError as error:
         what = f"the checkpoint {checkpoint.path} does not fit the prior: {error}"
-        raise PahiError(
-            what, fix="put back the generator that this run began with, or train in a new folder"
-        ) from error
+        raise RunError(what, fix="put back the generator that this run began with, or train in a new folder") from error
     moments = _moments(checkpoint, optimizer)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     scaler.load_state_dict(checkpoint.scaler)
@@ -115,7 +113,7 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def corrupt(path: Path, why: str) -> PahiError:
+def corrupt(path: Path, why: str) -> RunError:
     """What to raise about a checkpoint that cannot be used."""
     fix = f"{command('rm', path)}: the run then goes on from the one before it, or from the start if there is none"
-    return PahiError(f"the checkpoint {path} is corrupt: {why}", fix=fix)
+    return RunError(f"the checkpoint {path} is corrupt: {why}", fix=fix)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError, ScorerError
 from pahi_rt.models.generators import Conditioning, Generator, load_generator
 from pahi_rt.models.placement import Placement
 from pahi_rt.scorers import PromptReader, Scorer, load_scorer
@@ -61,10 +61,10 @@ class Models:
             scores = score(pictures, prompts)
         if scores.shape != (len(prompts),):
             what = f"the scorer {spec} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
-            raise PahiError(what, fix="let it return one score for each picture")
+            raise ScorerError(what, fix="let it return one score for each picture")
         if wanted and not scores.requires_grad:
             what = f"the scores of {spec} do not depend on the pictures in a way that can be differentiated"
-            raise PahiError(what, fix="train with another scorer; this one can still evaluate")
+            raise ScorerError(what, fix="train with another scorer; this one can still evaluate")
         return scores.float()
 
 
@@ -124,6 +124,6 @@ def check_precision(autocast: str, device: torch.device) -> None:
     """Raises PahiError if `device` cannot compute in the type that `autocast` names: "no", "bf16" or "fp16"."""
     if autocast == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         what = "this GPU has no bfloat16"
-        raise PahiError(what, fix='--set optimisation.autocast="fp16"')
+        raise RecipeError(what, fix='--set optimisation.autocast="fp16"')
     if autocast == "fp16" and device.type == "cpu":
-        raise PahiError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')
+        raise RecipeError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError
 from pahi_rt.models.generators import Generator
 from pahi_rt.models.priors import HI, PAHI, PRIORS, Prior, check_embeddings
 from pahi_rt.train.batches import PRETRAINING, WEIGHTS, seeded
@@ -27,7 +27,7 @@ Pooled = tuple[Tensor, Tensor]
 def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
     """HI or PAHI for `generator`; its random weights follow from the recipe's seed. Raises PahiError for settings."""
     if kind not in PRIORS:
-        raise PahiError(f"there is no prior {kind!r}", fix=f"use {' or '.join(PRIORS)}")
+        raise RecipeError(f"there is no prior {kind!r}", fix=f"use {' or '.join(PRIORS)}")
     settings, shape = recipe.prior, generator.latent_shape
     options = {"sigma_bound": settings.sigma_bound, "low_frequency": settings.low_frequency}
     if kind == HI.kind:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError, ScorerError
 from pahi_rt.models.gaussians import Gaussian, kl_divergence
 
 Noise = Literal["fresh", "shared", "antithetic"]
@@ -42,15 +42,15 @@ class Preference:
     def __post_init__(self) -> None:
         if not self.weights or not _is_weighting(self.weights.values()):
             what = f"no scorers to train with in {dict(self.weights)}"
-            raise PahiError(what, fix="name at least one scorer, with weights that are positive or zero, not all zero")
+            raise RecipeError(what, fix="name at least one scorer, with weights of 0 or more, and one above 0")
         if not _is_weighting([self.kl_weight, 1.0]):
-            raise PahiError(f"a KL weight of {self.kl_weight} cannot be used", fix="use 0 or more; 0.003 is mild")
+            raise RecipeError(f"a KL weight of {self.kl_weight} cannot be used", fix="use 0 or more; 0.003 is mild")
         if self.noise not in get_args(Noise):
             fix = f"use {', '.join(get_args(Noise))}"
-            raise PahiError(f"no way to draw noise is named {self.noise!r}", fix=fix)
+            raise RecipeError(f"no way to draw noise is named {self.noise!r}", fix=fix)
         if self.scale is not None and not 0 < self.scale < math.inf:
             fix = "use a positive number, or leave it out for the scorer's own"
-            raise PahiError(f"a scale of {self.scale} cannot be used", fix=fix)
+            raise RecipeError(f"a scale of {self.scale} cannot be used", fix=fix)
 
 
 class Scores(NamedTuple):
@@ -121,7 +121,7 @@ def check_scores(name: str, scores: Tensor) -> None:
     if not scores.isfinite().all():
         bad = int((~scores.isfinite()).sum())
         what = f"the scorer {name} gives NaN or infinity for {bad} of {len(scores)} pictures"
-        raise PahiError(what, fix="check its weights, and train without autocast or with bf16 instead of fp16")
+        raise ScorerError(what, fix="check its weights, and train without autocast or with bf16 instead of fp16")
 
 
 def _is_weighting(weights: Iterable[float]) -> bool:

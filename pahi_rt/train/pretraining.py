@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError, RunError
 from pahi_rt.models.gaussians import kl_divergence, sample_noise
 from pahi_rt.models.priors import PAHI, check_embeddings, two_layers
 
@@ -93,12 +93,12 @@ def _check_settings(steps: int, batch: int, learning_rate: float, decoder_hidden
     counts = {"steps": steps, "batch": batch, "decoder_hidden": decoder_hidden}
     for name, count in counts.items():
         if count < 1:
-            raise PahiError(f"pretraining with {name} = {count} is not possible", fix="use at least 1")
+            raise RecipeError(f"pretraining with {name} = {count} is not possible", fix="use at least 1")
     if not 0 < learning_rate < math.inf:
-        raise PahiError(f"pretraining at learning rate {learning_rate} is not possible", fix="use a positive number")
+        raise RecipeError(f"pretraining at learning rate {learning_rate} is not possible", fix="use a positive number")
 
 
 def _check_loss(loss: Tensor, step: int) -> None:
     if not loss.isfinite():
         what = f"the loss of pretraining is {loss.item()} at step {step}"
-        raise PahiError(what, fix="lower the learning rate of pretraining, or set sigma_bound = 0.5")
+        raise RunError(what, fix="lower the learning rate of pretraining, or set sigma_bound = 0.5")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pahi_rt import plugins
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError
 from pahi_rt.plugins import find_plugins, load_plugin
 from pahi_rt.schema import Range, read_value
 from pahi_rt.train.settings import TomlPlace, emit
@@ -188,7 +188,7 @@ def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         fix = f"name one of {', '.join(built_in())}, or a .toml file, or install the package that brings it"
-        raise PahiError(f"there is no recipe {name!r}", fix=fix)
+        raise RecipeError(f"there is no recipe {name!r}", fix=fix)
     return path
 
 
@@ -197,9 +197,9 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # broken TOML, and bytes that are not UTF-8
         fix = "mend that line; strings need quotes, and a recipe that ships shows the form: pahi_rt/train/recipes/"
-        raise PahiError(f"{path} is not TOML: {error}", fix=fix) from error
+        raise RecipeError(f"{path} is not TOML: {error}", fix=fix) from error
     except OSError as error:
-        raise PahiError(f"{path} cannot be read: {error.strerror}", fix="check its permissions") from error
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", fix="check its permissions") from error
 
 
 def _anchor(value: Any, folder: Path) -> Any:
@@ -225,7 +225,7 @@ def _read_override(override: str) -> tuple[tuple[str, ...], Any]:
         path.append(name)
     if not equals or node != 0:
         fix = "write the table, the key and the value: --set optimisation.batch=36"
-        raise PahiError(f"--set {override} is not key=value", fix=fix)
+        raise RecipeError(f"--set {override} is not key=value", fix=fix)
     return tuple(path), _anchor(_read_bare(value), Path.cwd())
 
 
@@ -243,7 +243,7 @@ def _lay_over(data: dict[str, Any], key: tuple[str, ...], value: Any, override: 
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
             fix = f"set {name} itself: --set {name}=VALUE"
-            raise PahiError(f"--set {override}: {name} is a setting, not a table", fix=fix)
+            raise RecipeError(f"--set {override}: {name} is a setting, not a table", fix=fix)
     table[key[-1]] = value
 
 

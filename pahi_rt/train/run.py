@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from pahi_rt import __version__
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.errors import OutputError, RunError
 from pahi_rt.files import explain, write_whole, writing_whole
 from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.models.priors import FILE as PRIOR
@@ -103,9 +103,9 @@ def check_new_run(path: Path) -> None:
             return
     if (path / _FACTS).is_file():
         fix = "add --resume to go on with it, or name another folder with -o"
-        raise PahiError(f"{path} already holds a run", fix=fix)
+        raise RunError(f"{path} already holds a run", fix=fix)
     if path.exists() or path.is_symlink():
-        raise PahiError(f"{path} is there already, and is no run", fix="name another folder with -o")
+        raise RunError(f"{path} is there already, and is no run", fix="name another folder with -o")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"no folder can be made in {nearest}", fix="name another folder with -o")
@@ -126,7 +126,7 @@ def open_run(path: Path) -> Run:
     kind, split = _read_facts(path)
     if _was_cut_off(path):
         fix = f"{command('pahi-rt', 'train', kind, '-o', path)} --recipe RECIPE, without --resume"
-        raise PahiError(f"the run in {path} was cut off before it began", fix=fix)
+        raise RunError(f"the run in {path} was cut off before it began", fix=fix)
     return Run(path, kind, load_recipe(path / _RECIPE, ()), split)
 
 
@@ -140,10 +140,10 @@ def _read_facts(path: Path) -> tuple[str, dict[str, str]]:
         facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
         return facts["kind"], facts["split"]
     except FileNotFoundError as error:
-        raise PahiError(f"there is no run in {path}", fix="name a folder that `pahi-rt train` wrote") from error
+        raise RunError(f"there is no run in {path}", fix="name a folder that `pahi-rt train` wrote") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{path / _FACTS} cannot be read: {error!r}"
-        raise PahiError(what, fix="put it back from a copy, or train in a new folder") from error
+        raise RunError(what, fix="put it back from a copy, or train in a new folder") from error
 
 
 def lock(run: Run) -> IO[str]:
@@ -154,7 +154,7 @@ def lock(run: Run) -> IO[str]:
             return file
     file.close()
     fix = "wait for its end, or stop it with Ctrl-C, or name another folder with -o"
-    raise PahiError(f"another process is training in {run.path}", fix=fix)
+    raise RunError(f"another process is training in {run.path}", fix=fix)
 
 
 def describe_environment(device: torch.device, processes: int, step: int) -> dict[str, object]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError
 from pahi_rt.schema import Place
 
 NONE = "none"
@@ -45,30 +45,30 @@ class TomlPlace(Place):
     def item(self, index: int) -> TomlPlace:
         return self.at(str(index))
 
-    def mismatch(self, expected: str, value: object) -> PahiError:
+    def mismatch(self, expected: str, value: object) -> RecipeError:
         is_structure = expected in (self.names[dict], self.names[list])
         fix = f"write {expected}; the recipes that ship show the form" if is_structure else f"use {expected}"
         return self.error(f"{self} is {value!r}, not {expected}", fix)
 
-    def refuse(self, value: object, allowed: str) -> PahiError:
+    def refuse(self, value: object, allowed: str) -> RecipeError:
         is_number = isinstance(value, int | float)
         return self.error(f"{self} is {value!r}{', which is out of range' if is_number else ''}", f"use {allowed}")
 
-    def unknown(self, key: str, known: Iterable[str]) -> PahiError:
+    def unknown(self, key: str, known: Iterable[str]) -> RecipeError:
         near = difflib.get_close_matches(key, known, n=1)
         fix = f"write {near[0]}" if near else f"remove it, or use one of {', '.join(known)}"
         return self.at(key).error(f"there is no setting {self.at(key)}", fix)
 
-    def missing(self, key: str) -> PahiError:
+    def missing(self, key: str) -> RecipeError:
         return self.error(f"{self.at(key)} is missing", f"add it, or give --set {self.at(key)}=VALUE")
 
     def __str__(self) -> str:
         return ".".join(name if re.fullmatch(r"[\w-]+", name) else json.dumps(name) for name in self.key)
 
-    def error(self, problem: str, fix: str) -> PahiError:
+    def error(self, problem: str, fix: str) -> RecipeError:
         above = (self.origins.get(self.key[:length]) for length in range(len(self.key), 0, -1))
         origin = next((override for override in above if override), self.file)
-        return PahiError(f"{origin}: {problem}", fix=fix)
+        return RecipeError(f"{origin}: {problem}", fix=fix)
 
 
 def emit(settings: Any) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, RunError
 from pahi_rt.models.gaussians import sample_noise
 from pahi_rt.models.priors import Prior
 from pahi_rt.scorers.statistics import wins
@@ -60,7 +60,7 @@ class Trainer:
         """`prior` is on `models.device`. Raises PahiError for fewer samples in a step than processes."""
         if settings.batch < processes.world:
             what = f"a batch of {settings.batch} cannot be shared by {processes.world} processes"
-            raise PahiError(what, fix=f"--set optimisation.batch={processes.world}, or start fewer processes")
+            raise RunError(what, fix=f"--set optimisation.batch={processes.world}, or start fewer processes")
         self.prior, self.models, self.prompts = prior, models, prompts
         self.preference, self.settings, self.processes = preference, settings, processes
         self.parameters = list(prior.parameters())
@@ -110,7 +110,7 @@ class Trainer:
             self._add_gradients(range(min(self.micro_batch, self.settings.batch)), unscaled)
         except (TorchDynamoException, InductorError) as error:
             what = f"torch.compile cannot translate the generator: {error}".partition("\n")[0]
-            raise PahiError(what, fix="--set optimisation.compile=false") from error
+            raise RunError(what, fix="--set optimisation.compile=false") from error
         self._gradient_norm(unscaled)
         return torch.cat([gradient.flatten() for gradient in self._gradients()])
 
@@ -140,7 +140,7 @@ class Trainer:
             raise problem
         if not measured.isfinite().all():
             fix = "train a new run with a lower optimisation.learning_rate"
-            raise PahiError(f"the loss of step {self.step} is NaN or infinite, here or in another process", fix=fix)
+            raise RunError(f"the loss of step {self.step} is NaN or infinite, here or in another process", fix=fix)
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
         return measured, bool(stopped)
@@ -187,7 +187,7 @@ class Trainer:
         self.scaler.update()
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
             fix = 'train a new run with --set optimisation.autocast="bf16"'
-            raise PahiError(f"at step {self.step} no gradient fits into fp16", fix=fix)
+            raise RunError(f"at step {self.step} no gradient fits into fp16", fix=fix)
         return norm
 
     def _gradient_norm(self, scaler: torch.amp.GradScaler) -> float | None:
@@ -198,7 +198,7 @@ class Trainer:
         if scaler.is_enabled():
             return None
         fix = "train a new run with a lower optimisation.learning_rate, or with prior.sigma_bound=0.5"
-        raise PahiError(f"the gradient of step {self.step} is NaN or infinite", fix=fix)
+        raise RunError(f"the gradient of step {self.step} is NaN or infinite", fix=fix)
 
 
 def check_gradient(compiled: Tensor, eager: Tensor) -> None:
@@ -210,7 +210,7 @@ def check_gradient(compiled: Tensor, eager: Tensor) -> None:
     # Not `>`: NaN is no gradient either.
     if not error <= COMPILE_TOLERANCE * norm:
         what = f"on this machine torch.compile computes a gradient that is wrong by {float(100 * error / norm):.0f} %"
-        raise PahiError(what, fix="--set optimisation.compile=false")
+        raise RunError(what, fix="--set optimisation.compile=false")
 
 
 def learning_rate(settings: Optimisation, step: int) -> float:

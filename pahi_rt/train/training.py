@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import RecipeError, RunError
 from pahi_rt.terminal import command
 from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
 from pahi_rt.train.frozen import Models, Timed, check_precision, compile_models, load_models, place
@@ -85,18 +85,18 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
     """The run that is to be made, or to be gone on with, and its last checkpoint."""
     if not resume:
         if recipe is None:
-            raise PahiError("a new run needs a recipe", fix="name one with --recipe, such as emoji")
+            raise RecipeError("a new run needs a recipe", fix="name one with --recipe, such as emoji")
         check_new_run(path)
         return Run(path, kind, recipe, {}), None
     run = open_run(path)
     if run.kind != kind:
         fix = command("pahi-rt", "train", run.kind, "--resume", "-o", path)
-        raise PahiError(f"the run in {path} trains {run.kind}, not {kind}", fix=fix)
+        raise RunError(f"the run in {path} trains {run.kind}, not {kind}", fix=fix)
     recipe = recipe or run.recipe
     names = [name for name in differing(recipe, run.recipe) if name not in FREE]
     if names:
         what = f"the recipe is not the one that {path} began with: {', '.join(names)} differs"
-        raise PahiError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")
+        raise RunError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")
     if recipe.optimisation.micro_batch == "auto":
         settled = run.recipe.optimisation.micro_batch
         recipe = replace(recipe, optimisation=replace(recipe.optimisation, micro_batch=settled))
@@ -109,7 +109,7 @@ def _load_split(run: Run) -> Split:
     split = load_split(settings.source, settings.validation, settings.test, settings.seed)
     if run.split and split.sha256 != run.split:
         what = f"the prompts of {settings.source} are not those that {run.path} began with"
-        raise PahiError(what, fix="put them back as they were, or train in a new folder")
+        raise RunError(what, fix="put them back as they were, or train in a new folder")
     return split
 
 
@@ -157,7 +157,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -
         before = known[spec]
         if abs(mean - before) > TOLERANCE * float(scores.std()):
             what = f"{spec} gives the Gaussian's pictures {mean:.4g}, and gave them {before:.4g} when this run began"
-            raise PahiError(what, fix="put back the generator and the scorers as they were, or train in a new folder")
+            raise RunError(what, fix="put back the generator and the scorers as they were, or train in a new folder")
     return checkpoint.state
 
 

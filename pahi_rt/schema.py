@@ -1,0 +1,163 @@
+"""The one strict reader of records: values of JSON or TOML -> dataclasses, by the annotations of their fields.
+
+A field takes int, float, bool, str, Literal, Annotated with a Range, a tuple or a dict of these, another dataclass, or
+one of several of these. What does not fit, is missing or is unknown is an error that names its place. The format
+decides how: record.py reads JSON, train/settings.py reads TOML.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from pahi_rt.errors import PahiError
+
+LARGEST_INTEGER = 2**63
+"""Whole numbers from here on are not read as floats."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field may have."""
+
+    low: float
+    high: float = math.inf
+    exclusive: bool = False
+    """Whether the ends themselves are out of range."""
+
+    def __contains__(self, number: float) -> bool:
+        if self.exclusive:
+            return self.low < number < self.high
+        return self.low <= number <= self.high
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"more than {self.low}" if self.exclusive else f"{self.low} or more"
+        return f"more than {self.low} and less than {self.high}" if self.exclusive else f"{self.low} to {self.high}"
+
+
+class Place(ABC):
+    """Where a value stands in a file, and how its format names kinds of values and says what is wrong."""
+
+    names: ClassVar[Mapping[type, str]]
+    """What the format calls dict, list, int, float, bool and str."""
+    none: ClassVar[str | None]
+    """The value that stands for None."""
+    takes_empty_text: ClassVar[bool]
+
+    @abstractmethod
+    def at(self, key: str) -> Place:
+        """The place of one key of the value here."""
+
+    @abstractmethod
+    def item(self, index: int) -> Place:
+        """The place of one item of the list here."""
+
+    @abstractmethod
+    def mismatch(self, expected: str, value: object) -> PahiError:
+        """The error for a value of another kind."""
+
+    @abstractmethod
+    def refuse(self, value: object, allowed: str) -> PahiError:
+        """The error for a value of the right kind that is not allowed."""
+
+    @abstractmethod
+    def unknown(self, key: str, known: Iterable[str]) -> PahiError:
+        """The error for a key that the record here does not have."""
+
+    @abstractmethod
+    def missing(self, key: str) -> PahiError:
+        """The error for a key that the record here lacks."""
+
+
+def read_value(kind: Any, value: Any, place: Place) -> Any:
+    """Read a value of JSON or TOML as the annotation `kind` of a field. Raises what `place` makes of a misfit."""
+    if is_dataclass(kind):
+        return _read_record(kind, value, place)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _read_either(arguments, value, place)
+    if origin is Annotated:
+        return _read_ranged(arguments[0], arguments[1], value, place)
+    if origin is Literal:
+        return _read_choice(arguments, value, place)
+    if origin is tuple:
+        return _read_tuple(arguments, value, place)
+    if origin is dict:
+        table = _expect(dict, value, place)
+        return {name: read_value(arguments[1], part, place.at(name)) for name, part in table.items()}
+    return _read_scalar(kind, value, place)
+
+
+def _read_record(kind: Any, value: Any, place: Place) -> Any:
+    table = _expect(dict, value, place)
+    hints = get_type_hints(kind, include_extras=True)
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    for name in table:
+        if name not in hints:
+            raise place.unknown(name, hints)
+    for name in required:
+        if name not in table:
+            raise place.missing(name)
+    return kind(**{name: read_value(hints[name], part, place.at(name)) for name, part in table.items()})
+
+
+def _read_either(kinds: tuple[Any, ...], value: Any, place: Place) -> Any:
+    """A value of one of the kinds: None, a Literal's words, or what has the type that the value has."""
+    if value == place.none and NoneType in kinds:
+        return None
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if value in words:
+        return value
+    choices = [kind for kind in kinds if kind is not NoneType and get_origin(kind) is not Literal]
+    fitting = [kind for kind in choices if type(value) is kind or (kind is float and type(value) is int)]
+    if len(choices) > 1 and not fitting:
+        raise place.mismatch(" or ".join(kind.__name__ for kind in choices), value)
+    also = [*([place.none] if place.none and NoneType in kinds else []), *words]
+    try:
+        return read_value((fitting or choices)[0], value, place)
+    except PahiError as error:
+        more = "".join(f', or "{word}"' for word in also)
+        raise type(error)(error.what, fix=f"{error.fix}{more}") from error
+
+
+def _read_ranged(kind: type, allowed: Range, value: Any, place: Place) -> Any:
+    number = _read_scalar(kind, value, place)
+    if number not in allowed:
+        raise place.refuse(number, str(allowed))
+    return number
+
+
+def _read_choice(choices: tuple[str, ...], value: Any, place: Place) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise place.refuse(value, ", ".join(f'"{choice}"' for choice in choices))
+    return value
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Any, place: Place) -> tuple[Any, ...]:
+    items = _expect(list, value, place)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(items)
+    if len(items) != len(kinds):
+        raise place.mismatch(f"a list of {len(kinds)}", value)
+    return tuple(read_value(kind, item, place.item(i)) for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
+
+
+def _read_scalar(kind: type, value: Any, place: Place) -> Any:
+    # In Python true is a whole number, and a whole number is not a float; here it is the other way round.
+    fits = type(value) is kind or (kind is float and type(value) is int and abs(value) < LARGEST_INTEGER)
+    if fits and kind is float:
+        fits = math.isfinite(value)
+    if not fits or (value == "" and not place.takes_empty_text):
+        raise place.mismatch(place.names[kind], value)
+    return kind(value)
+
+
+def _expect(kind: type, value: Any, place: Place) -> Any:
+    if not isinstance(value, kind):
+        raise place.mismatch(place.names[kind], value)
+    return value
