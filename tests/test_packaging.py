@@ -15,12 +15,12 @@ import pytest
 
 import pahi_rt
 from pahi_rt.bundle import built_in
+from tests.cli.verbs import list_verbs
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("train", "export", "bench")
 LARGEST_BUNDLE = 30_000_000
 LARGEST_INSTALL = 330 * 2**20
-VERBS = ("", "generate", "bundles", "bundles show", "inspect", "export", "build", "train", "evaluate", "doctor")
 
 
 @pytest.mark.parametrize("name", LINKED)
@@ -124,7 +124,7 @@ def test_the_install_is_small_and_has_no_torch(bare: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.wheel
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", list_verbs())
 def test_every_verb_has_help(bare: Path, verb: str, tmp_path: Path) -> None:
     assert f"Usage: pahi-rt {verb}".strip() in run(bare, "pahi-rt", *verb.split(), "--help", cwd=tmp_path)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from pahi_rt.cli import messages
-from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 
 app = typer.Typer(name="embed", help="Put a bundle where other programs run it.")
@@ -36,9 +35,9 @@ def triton(
     debug: Debug = False,
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server."""
-    with needs("embed"):
-        from pahi_rt.export.triton.config import Batching
-        from pahi_rt.export.triton.repository import Choice, write_repository
+    from pahi_rt.export.triton.config import Batching
+    from pahi_rt.export.triton.repository import Choice, write_repository
+
     batching = Batching(batch, delay, instances, is_on_gpu=gpu)
     choice = Choice(runtime, steps, prior, precision)
     path = write_repository(bundle, output, choice, batching, overwrite=force)

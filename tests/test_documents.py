@@ -1,0 +1,54 @@
+"""The commands and programs that the README and docs/ show: they can be typed, and those that need no model run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pahi_rt.cli import app
+from tests.cli.verbs import parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "emoji_model" / "README.md", *(ROOT / "docs").glob("*.md")]
+RUN = ("generate", "bundles", "inspect", "doctor")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every `pahi-rt` command in the page's blocks of shell, without comments and redirections."""
+    for block in [*blocks(page, ""), *blocks(page, "sh"), *blocks(page, "bash")]:
+        for line in block.replace("\\\n", " ").split("\n"):
+            if re.match(r"(\.venv/bin/)?pahi-rt ", line):
+                yield shlex.split(line.split(" > ")[0].split(" | ")[0], comments=True)[1:]
+
+
+SHOWN = [pytest.param(words, id=f"{page.name}: {' '.join(words)}") for page in PAGES for words in commands(page)]
+
+
+@pytest.mark.parametrize("words", SHOWN)
+def test_every_command_can_be_typed(words: list[str]) -> None:
+    parse(words)
+
+
+def test_the_commands_of_the_readme_draw(here: Path) -> None:
+    """In their order: one repeats a picture that another has drawn."""
+    run = [words for words in commands(ROOT / "README.md") if words[0] in RUN and "--bundle" not in words]
+    assert len(run) >= 6
+    for words in run:
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (words, result.output)
+
+
+def test_the_python_of_the_readme_runs(here: Path) -> None:
+    found = blocks(ROOT / "README.md", "python")
+    assert found
+    for block in found:
+        exec(compile(block, "README.md", "exec"), {})
