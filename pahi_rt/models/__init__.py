@@ -1,4 +1,5 @@
-"""Models: frozen one-step generators of other people, and the noise priors HI and PAHI, eqs. (1) and (3)-(9).
+"""Models: the frozen published generators of eq. (1), and the noise priors HI and PAHI of eqs. (3)-(9).
 
-What training, evaluation and export share. Needs PyTorch, diffusers and transformers, which those extras bring.
+Training, evaluation and export share this package. It needs PyTorch, diffusers and transformers, which their extras
+install.
 """

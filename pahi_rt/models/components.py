@@ -1,6 +1,6 @@
-"""The parts of a diffusers model: loaded from safetensors, and checked against each other.
+"""Loads the parts of a diffusers model from safetensors, and checks that they fit each other.
 
-Which pipelines there are, and which classes may stand in them, says the registry.
+families.py lists the supported pipelines, and the classes that each part may have.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from pahi_rt.models.weights import (
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 NEEDS_MORE_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
-"""Options of the UNet that ask for inputs which no family here has."""
+"""Options of the UNet that ask for inputs which no supported family provides."""
 TIME_IDS = 6
-"""Numbers in SDXL's time ids: height and width of the original, of the crop's corner, of the target."""
+"""Numbers in SDXL's time ids: size of the original, corner of the crop and size of the target, two each."""
 OLD_SIZE = 64
+"""The sample_size that diffusers puts in place of a smaller one, in configurations that its first versions wrote."""
 LEGACY_END = 2
-"""The wrong eos_token_id of CLIP's first configurations: transformers then takes the prompt's highest id instead."""
+"""The wrong eos_token_id in CLIP's first configurations. For it, transformers uses the highest id in the prompt."""
 
 _SAVED = "give the folder that StableDiffusionPipeline.save_pretrained wrote"
 _refuse = partial(ModelError, fix=MEND)
 
 
 def turbo_scheduler(prediction_type: str, kind: Any = EulerDiscreteScheduler) -> Any:
-    """SD-Turbo's noise levels (its scheduler_config.json), for what a network of ours predicts."""
+    """A scheduler of class `kind` with SD-Turbo's noise levels (its scheduler_config.json), for `prediction_type`."""
     with quiet_schedulers():
         return kind(
             beta_start=0.00085,
@@ -60,11 +61,11 @@ def turbo_scheduler(prediction_type: str, kind: Any = EulerDiscreteScheduler) ->
 
 
 def load_components(folder: Path, variant: str | None = None) -> dict[str, Any]:
-    """The parts of the diffusers pipeline in `folder`, named as in its entry of `FAMILIES`.
+    """Load the parts of the diffusers pipeline in `folder`: name of the part, as in `FAMILIES` -> the part.
 
-    Weights are those of `variant` where a part has them, else the full ones, else the only variant, which is logged.
-    Raises ModelError if a part is missing, unsupported, pickled, quantised, incomplete, has weights that nothing reads,
-    or does not fit the others.
+    Each part uses the weights of `variant` if it has them, else the full ones, else its only variant; the last choice
+    is logged. Raises ModelError if a part is missing, unsupported, pickled, quantised, incomplete, has weights that
+    nothing reads, or does not fit the others.
     """
     if not (folder / "model_index.json").is_file():
         raise ModelError(f"{folder} is not a diffusers pipeline: it has no model_index.json", fix=_SAVED)
@@ -79,9 +80,9 @@ def load_components(folder: Path, variant: str | None = None) -> dict[str, Any]:
 
 
 def load_decoder(source: str | Path) -> nn.Module:
-    """The autoencoder in a folder of its own, or on the hub, such as madebyollin/taesd.
+    """Load an autoencoder that has a folder of its own, or a hub id such as madebyollin/taesd.
 
-    Raises ModelError if there is none, of a supported class and with complete safetensors.
+    Raises ModelError if it is missing, of an unsupported class, or without complete safetensors.
     """
     folder, kinds = find_model(source), SHARED["vae"]
     fix = f"give a folder that {' or '.join(kinds)}.save_pretrained wrote, or a hub id like madebyollin/taesd"
@@ -95,7 +96,8 @@ def load_decoder(source: str | Path) -> nn.Module:
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in `folder`. ModelError if it is missing, cannot be read, knows no words, or cannot pad."""
+    """Load the tokenizer in `folder`. Raises ModelError if it is missing or unreadable, has no vocabulary or no padding
+    token."""
     fix = "save the complete pipeline: StableDiffusionPipeline.save_pretrained writes it"
     if not folder.is_dir():
         raise ModelError(f"the model {folder.parent} lacks its {folder.name}", fix=fix)
@@ -132,10 +134,11 @@ def _load_component(folder: Path, name: str, kinds: dict[str, Any], index: dict[
 
 
 def _class_of(folder: Path, name: str, usual: str, index: dict[str, Any]) -> str:
-    """The class of a part, which its own settings name as well as model_index.json, or alone.
+    """The class name of a part, from its own config.json and from model_index.json.
 
-    Published models of the LCM kind list no scheduler. People put another autoencoder into a folder, which diffusers
-    then takes for what it is not. Raises ModelError if nothing names it, or both do and differ.
+    Both are read, because either may be wrong or silent: published LCM models do not list a scheduler, and diffusers
+    loads an autoencoder that was replaced by hand as the class that the index still names. Raises ModelError if neither
+    names a class, or if they differ.
     """
     entry = index.get(name)
     listed = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
@@ -148,7 +151,7 @@ def _class_of(folder: Path, name: str, usual: str, index: dict[str, Any]) -> str
     if listed and own and listed != own and name != "scheduler":
         what = f"the {name} of {folder} is an {own}, but model_index.json calls it {listed}"
         raise ModelError(what, fix=f"write {line} into model_index.json, or put the {listed} back")
-    # A scheduler is made from the settings of another often enough: diffusers believes the list.
+    # A scheduler's settings are often another scheduler's, reused: diffusers follows model_index.json.
     return str(listed or own)
 
 
@@ -174,13 +177,13 @@ def _load_weights(kind: Any, folder: Path, variant: str | None = None) -> nn.Mod
     refuse_quantised(read_json(folder / "config.json", _refuse), folder, _refuse)
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "variant": weights.variant}
     if issubclass(kind, ModelMixin):
-        # Without this argument, which only diffusers knows, it asks for the accelerate package.
+        # By default diffusers asks for the accelerate package here; transformers does not know this argument.
         options["low_cpu_mem_usage"] = False
     else:
-        # A config's own would round weights, and change no picture.
+        # The dtype that a config names would round the weights.
         options |= {"dtype": torch.float32, "return_dict": True}
     with foreign(folder, _refuse):
-        # Shapes that differ are named below; the libraries print all of them, or point to a log.
+        # check_loaded names shapes that differ; the libraries print all of them, or point to a log.
         model, report = kind.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
     check_loaded(kind.__name__, report, folder, _refuse, FUSE)
     check_finite(model, folder, _refuse)
@@ -188,7 +191,8 @@ def _load_weights(kind: Any, folder: Path, variant: str | None = None) -> nn.Mod
 
 
 def check_fit(folder: Path, parts: dict[str, Any]) -> None:
-    """Raises ModelError unless tokenizers, text encoders, UNet and autoencoder agree, and need no more inputs."""
+    """Raises ModelError unless tokenizers, text encoders, UNet and autoencoder fit each other and need only the inputs
+    that are provided here."""
     _check_inputs(folder, parts)
     _check_channels(folder, parts["unet"].config, parts["vae"].config)
     _check_scales(folder, parts["vae"].config)
@@ -231,7 +235,8 @@ def _check_inputs(folder: Path, parts: dict[str, Any]) -> None:
 
 
 def _check_age(folder: Path, unet: Any) -> None:
-    """diffusers takes a sample_size below 64 for a mistake in what its first versions wrote, and draws 64."""
+    """Raises ModelError where diffusers would draw at 64: it takes a smaller sample_size in configurations of its first
+    versions for a mistake."""
     size, version = unet.sample_size, str(unet.get("_diffusers_version"))
     if isinstance(size, int) and size < OLD_SIZE and re.match(r"0\.[0-8]\.", version):
         raise ModelError(
@@ -248,13 +253,9 @@ def _check_scales(folder: Path, vae: Any) -> None:
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if value is None and option != "scaling_factor":
             continue
-        if len(numbers) != count or not all(map(_is_number, numbers)):
+        if len(numbers) != count or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
             what = f"the autoencoder of {folder} has {option} = {value!r}, which is not {count} finite number(s)"
             raise ModelError(what, fix="set it as the autoencoder's authors do")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _check_channels(folder: Path, unet: Any, vae: Any) -> None:
@@ -282,7 +283,7 @@ def _check_widths(folder: Path, parts: dict[str, Any]) -> None:
 
 
 def _check_end_token(folder: Path, tokenizer: CLIPTokenizer, name: str, text_encoder: CLIPTextModel) -> None:
-    # With any other id transformers takes the state of the start token as pooled: the same for every prompt.
+    # With a wrong id transformers pools the state of the start token, which is the same for every prompt.
     configured = text_encoder.config.eos_token_id
     used = len(tokenizer) - 1 if configured == LEGACY_END else configured
     if used != tokenizer.eos_token_id:

@@ -1,7 +1,8 @@
-"""Where a model here draws, on purpose, another picture than diffusers' pipeline does from the same noise.
+"""The intended differences between a picture drawn here and one that diffusers' pipeline draws from the same noise.
 
-All else is equal, with guidance 0, or with `GUIDANCE_SCALE` for UNets that take a guidance scale as an input. The
-parity gate of an export compares with that pipeline, changed by these alone, and the manifest says which of them apply.
+Apart from these the two are equal, at guidance 0, or at `GUIDANCE_SCALE` for UNets that take a guidance scale as an
+input. The parity check of an export compares with diffusers' pipeline after making these changes to it; the manifest
+lists the ones that apply.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 @dataclass(frozen=True)
 class Difference:
     what: str
-    """As manifests say it."""
+    """The wording in manifests."""
     why: str
     applies: Callable[[dict[str, Any], int], bool]
-    """To a model of these parts (names as in its model_index.json), and a number of steps."""
+    """(parts of a model, named as in its model_index.json; number of sampling steps) -> whether it applies."""
 
 
 def _is_sdxl(parts: dict[str, Any]) -> bool:
@@ -58,5 +59,5 @@ DIFFERENCES = (
 
 
 def differences(parts: dict[str, Any], steps: int) -> list[str]:
-    """What `DIFFERENCES` says of a model of these parts, drawn in so many steps."""
+    """The `what` of each difference that applies to a model of these parts with this number of sampling steps."""
     return [difference.what for difference in DIFFERENCES if difference.applies(parts, steps)]

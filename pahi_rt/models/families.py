@@ -1,4 +1,4 @@
-"""All that is peculiar to one model or another.
+"""The supported pipelines, the classes of their parts, and what one family has and others do not.
 
     StableDiffusionPipeline          SD 1.x and 2.x layout: SD-Turbo, models with a fused LCM-LoRA, the emoji generator
     LatentConsistencyModelPipeline   the same layout; the UNet takes the guidance scale as an input

@@ -1,4 +1,4 @@
-"""The boundary around other libraries: whatever they raise over a file becomes one line that names the file.
+"""The boundary around other libraries: an error of theirs about a file becomes a one-line error that names the file.
 
 with foreign(folder, partial(ModelError, fix="download it again")):
     model = kind.from_pretrained(folder)
@@ -19,14 +19,15 @@ from transformers.utils import logging as transformers_logging
 from pahi_rt.errors import PahiError
 
 Refuse = Callable[..., PahiError]
-"""Makes the error that says `what`; `fix=` replaces its usual fix. Such as partial(ModelError, fix=...)."""
+"""Makes an error from its text `what`; `fix=` replaces the usual fix. Example: partial(ModelError, fix=...)."""
 LONGEST = 200
-"""Characters of a reason."""
+"""Characters after which `reason` cuts a message."""
 
 
 @contextmanager
 def foreign(place: object, refuse: Refuse) -> Iterator[None]:
-    """Read the file or folder `place` with another library, silently. Whatever that raises becomes `refuse(...)`."""
+    """Read the file or folder `place` with another library, silently. Any exception becomes `refuse(...)`; a PahiError
+    passes through."""
     try:
         with quiet_libraries():
             yield
@@ -37,9 +38,9 @@ def foreign(place: object, refuse: Refuse) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The first line of a message that says something, cut."""
+    """The first informative line of an error's message, at most `LONGEST` characters of it."""
     lines = (" ".join(line.split()) for line in str(error).splitlines())
-    # Headings, and pointers to a log that is silenced here, say nothing.
+    # Skip headings, and references to a log that is silenced here.
     said = next((line for line in lines if line and not line.endswith(":") and "above report" not in line), "")
     if isinstance(error, json.JSONDecodeError):
         said = f"it is not JSON: {said}"
@@ -53,7 +54,7 @@ def reason(error: Exception) -> str:
 
 
 def read_json(path: Path, refuse: Refuse) -> dict[str, Any]:
-    """The JSON object in a file. Raises `refuse(...)` if there is none."""
+    """Read the JSON object in a file. Raises `refuse(...)` if the file is missing, or holds something else."""
     with foreign(path, refuse):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
@@ -63,7 +64,7 @@ def read_json(path: Path, refuse: Refuse) -> dict[str, Any]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No bars and no warnings about harmless details; what matters is checked by those who read."""
+    """Silence the progress bars and warnings of diffusers and transformers. Callers check what matters themselves."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_error()
@@ -82,7 +83,7 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def quiet_schedulers() -> Iterator[None]:
-    """The schedulers of diffusers hand tensors to np.array, which numpy 2 deprecates."""
+    """Silence a DeprecationWarning: the schedulers of diffusers pass tensors to np.array, which numpy 2 deprecates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -2,8 +2,8 @@
 
     tokenize -> encode_prompt -> sample_latents (one to four steps of the UNet) -> decode_latents
 
-The steps are free functions, because the exported graph strings the same ones together around a UNet whose
-timestep is folded away.
+These steps are free functions, because the exported graph calls the same ones around a UNet whose timestep is a folded
+constant.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ MAX_STEPS = 4
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a prompt is to the UNet and to the prior."""
+    """A prompt as the UNet and the prior read it."""
 
     embeddings: Tensor
-    """[B, T, D]: what the UNet's cross-attention reads."""
+    """[B, T, D]: input of the UNet's cross-attention."""
     pooled: Tensor
-    """[B, P]: the state at the end of the prompt, after the final norm; of SDXL, its second encoder's, projected. The
-    input of PAHI, E(c) of eq. (7)."""
+    """[B, P]: the text encoder's state at the end token, after the final norm; for SDXL, that of the second encoder,
+    projected. It is the input of PAHI: E(c) in eq. (7)."""
     added: dict[str, Tensor] = field(default_factory=dict)
-    """SDXL's text_embeds [B, P] and time_ids [B, 6]; empty for other models."""
+    """Only for SDXL: text_embeds [B, P] and time_ids [B, 6]."""
 
 
 def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor, mask: Tensor | None = None) -> Conditioning:
-    """Token ids [B, T] -> conditioning of a model with one text encoder (SD 1.x, SD 2.x).
+    """Token ids [B, T] -> conditioning, for a model with one text encoder (SD 1.x, SD 2.x).
 
-    `mask` [B, T] is 0 where the encoder must not look.
+    `mask` [B, T] is 0 at positions that the encoder must not attend to.
     """
     output = text_encoder(input_ids, attention_mask=mask)
     return Conditioning(output.last_hidden_state, output.pooler_output)
@@ -60,23 +60,23 @@ def encode_prompt_twice(
     input_ids_2: Tensor,
     time_ids: Tensor,
 ) -> Conditioning:
-    """Token ids [B, T] of either encoder, and time ids [1, 6] -> conditioning of a model with two (SDXL).
+    """Token ids [B, T] for each encoder, and time ids [1, 6] -> conditioning, for a model with two encoders (SDXL).
 
-    SDXL reads both encoders' last layer but one, before the final norm.
+    SDXL uses the output of both encoders' second-to-last layer, before the final norm.
     """
     first = text_encoder(input_ids, output_hidden_states=True)
     second = text_encoder_2(input_ids_2, output_hidden_states=True)
     embeddings = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-    # Not len(input_ids), which would make the batch of the exported graph a constant.
+    # Not len(input_ids): it would fix the batch size in the exported graph.
     added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(input_ids.shape[0], -1)}
     return Conditioning(embeddings, second.text_embeds, added)
 
 
 def mark_prompt(input_ids: Tensor, end: int, pad: int) -> Tensor:
-    """Token ids [B, T] padded with `pad` after their last `end` -> whether each is the prompt's own, bool [B, T].
+    """Token ids [B, T], padded with `pad` after the last `end` -> bool [B, T]: True for the prompt, False for padding.
 
-    If prompts are padded with the end token, the first of the row's end is theirs; one that is spelt out as the last
-    word is taken for it.
+    Where the end token is also the padding, the first of the trailing run belongs to the prompt. If the last word of
+    the prompt is the end token spelt out, that word counts as the prompt's end.
     """
     positions = torch.arange(input_ids.shape[1], device=input_ids.device)
     last = torch.where(input_ids != pad, positions, 0).amax(dim=1, keepdim=True)
@@ -84,20 +84,20 @@ def mark_prompt(input_ids: Tensor, end: int, pad: int) -> Tensor:
 
 
 def pad_again(input_ids: Tensor, end: int, pad: int, new_pad: int) -> Tensor:
-    """Token ids [B, T] padded with `pad` after their last `end` -> the same, padded with `new_pad`.
+    """Token ids [B, T], padded with `pad` after the last `end` -> the same ids, padded with `new_pad`.
 
-    So one tensor of ids serves both encoders of SDXL, whose tokenizers differ in their padding alone: the second is
-    OpenCLIP's, which pads with 0. (In diffusers a quirk makes it read every "!" of a prompt as padding too, because
-    its pad token is spelt so. OpenCLIP, with which the encoder was trained, has no such quirk, and neither has this.)
+    One tensor of ids then serves both encoders of SDXL, whose tokenizers differ only in their padding: the second is
+    OpenCLIP's, which pads with 0. (In diffusers the second tokenizer also reads every "!" of a prompt as padding,
+    because its pad token is spelt "!". OpenCLIP, with which the encoder was trained, does not, and neither does this.)
     """
     return torch.where(mark_prompt(input_ids, end, pad), input_ids, new_pad)
 
 
 def embed_guidance(scale: float, width: int) -> Tensor:
-    """Guidance scale -> what the UNet of an LCM reads beside its timestep, [1, width].
+    """Guidance scale -> its embedding [1, width], which the UNet of an LCM reads beside its timestep.
 
-    That of diffusers' get_guidance_scale_embedding. Angles reach thousands, so float32 gives the same values only if
-    it rounds in the same order.
+    The values are those of diffusers' get_guidance_scale_embedding. Angles reach thousands, so float32 gives the same
+    values only if it rounds in the same order.
     """
     half = width // 2
     frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
@@ -108,7 +108,7 @@ def embed_guidance(scale: float, width: int) -> Tensor:
 def decode_latents(decoder: Any, latents: Tensor, scale: LatentScale, dtype: torch.dtype | None = None) -> Tensor:
     """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL.
 
-    `dtype` is what the decoder computes in, if that is not the type of the latents; pictures come in the latents' type.
+    The decoder computes in `dtype`, by default in the type of the latents. Pictures have the type of the latents.
     """
     unscaled = scale.undo(latents).to(dtype or latents.dtype)
     pictures: Tensor = decoder.decode(unscaled).sample.to(latents.dtype)
@@ -117,14 +117,16 @@ def decode_latents(decoder: Any, latents: Tensor, scale: LatentScale, dtype: tor
 
 @dataclass(frozen=True)
 class LatentScale:
-    """With what the UNet's latents were brought to a standard deviation of about 1."""
+    """How the autoencoder's latents were scaled for the UNet, to a standard deviation of about 1."""
 
     factor: float
     mean: tuple[float, ...] | None = None
-    """Of each channel, and `std` too; None for both if they are not told apart."""
+    """Mean of each channel. None, with `std`, if all channels are scaled alike."""
     std: tuple[float, ...] | None = None
+    """Standard deviation of each channel."""
 
     def undo(self, latents: Tensor) -> Tensor:
+        """The UNet's latents [B, C, h, w] -> the autoencoder's."""
         if self.mean is None or self.std is None:
             return latents / self.factor
         mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
@@ -132,9 +134,9 @@ class LatentScale:
 
 
 def latent_scale(config: Any, is_sdxl: bool) -> LatentScale:
-    """The scale of an autoencoder's latents, as much of it as the pipelines of diffusers read.
+    """The scale of an autoencoder's latents, from its configuration, as diffusers' pipelines read it.
 
-    Only SDXL's reads the mean and the standard deviation of channels, and none of these a `shift_factor`.
+    Only the SDXL pipeline reads `latents_mean` and `latents_std`. None of the supported ones reads `shift_factor`.
     """
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if is_sdxl and mean is not None and std is not None:
@@ -143,15 +145,15 @@ def latent_scale(config: Any, is_sdxl: bool) -> LatentScale:
 
 
 def decoder_scale(config: Any) -> int:
-    """How many pixels of a side a decoder makes of one latent value, 8 for those of Stable Diffusion."""
+    """Pixels per latent value along a side; 8 for the decoders of Stable Diffusion."""
     scale: int = config.get("upsampling_scaling_factor", 2) ** (len(config.block_out_channels) - 1)
     return scale
 
 
 def set_size(unet: UNet2DConditionModel, decoder: Any, height: int, width: int) -> None:
-    """Have a model draw pictures of other sides than those it was trained at, in pixels.
+    """Set the size of a model's pictures, `height` x `width` pixels, in place of the size that it was trained at.
 
-    ModelError for sides that its UNet cannot halve and double again.
+    Raises ModelError for a size that the UNet cannot halve and double again.
     """
     scale = decoder_scale(decoder.config)
     unit = scale * 2 ** (len(unet.config.block_out_channels) - 1)
@@ -177,7 +179,7 @@ class Generator(nn.Module):
         tokenizer_2: CLIPTokenizer | None = None,
         text_encoder_2: CLIPTextModelWithProjection | None = None,
     ) -> None:
-        """The parts are those of `load_components`: checked, and with a second text encoder for SDXL only."""
+        """The parts are those that `load_components` returns. They are checked; only SDXL has a second text encoder."""
         super().__init__()
         self.tokenizer, self.tokenizer_2 = tokenizer, tokenizer_2
         self.text_encoder, self.text_encoder_2 = text_encoder, text_encoder_2
@@ -189,14 +191,14 @@ class Generator(nn.Module):
         width = unet.config.time_cond_proj_dim
         guidance = embed_guidance(GUIDANCE_SCALE, width) if width else None
         self.register_buffer("guidance", guidance, persistent=False)
-        # As diffusers has them by default: an original and a target of the picture's size, nothing cropped off.
+        # The default of diffusers: original and target have the picture's size, and nothing is cropped.
         time_ids = torch.tensor([[*self.image_size, 0, 0, *self.image_size]], dtype=torch.float32)
         self.register_buffer("time_ids", time_ids, persistent=False)
         self.float().eval().requires_grad_(False)
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What it is made of, under the names of `load_components`."""
+        """The parts, named as in `load_components`."""
         one = {"tokenizer": self.tokenizer, "text_encoder": self.text_encoder}
         two = {"tokenizer_2": self.tokenizer_2, "text_encoder_2": self.text_encoder_2}
         first = one if self.text_encoder_2 is None else one | two
@@ -228,7 +230,8 @@ class Generator(nn.Module):
         return prompt_length(self.tokenizer, self.text_encoder)
 
     def schedule(self, steps: int) -> Schedule:
-        """Timesteps and noise levels of `steps` steps. ModelError unless it is 1 to 4, and the scheduler can."""
+        """Timesteps and noise levels for `steps` sampling steps. Raises ModelError unless `steps` is 1 to 4 and the
+        scheduler supports it."""
         if not 1 <= steps <= MAX_STEPS:
             raise ModelError(f"{steps} sampling steps are not supported", fix=f"ask for 1 to {MAX_STEPS} steps")
         if steps not in self._schedules:
@@ -236,7 +239,8 @@ class Generator(nn.Module):
         return self._schedules[steps]
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids int64 [B, T], on the model's device; longer prompts are cut. PromptError for blank ones."""
+        """B prompts -> token ids int64 [B, T], on the model's device. Longer prompts are cut. Raises PromptError for
+        blank ones."""
         check_prompts(prompts)
         ids: Tensor = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
@@ -247,7 +251,7 @@ class Generator(nn.Module):
         """Token ids int64 [B, T] of the (first) tokenizer -> conditioning."""
         end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         if self.text_encoder_2 is None or self.tokenizer_2 is None:
-            # As diffusers does, which asks no encoder of SDXL.
+            # diffusers reads this setting too, but not for SDXL.
             is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
             mask = mark_prompt(input_ids, end, pad).long() if is_masked else None
             return encode_prompt(self.text_encoder, input_ids, mask)
@@ -266,8 +270,8 @@ class Generator(nn.Module):
                 timestep_cond=self.guidance,
                 added_cond_kwargs=conditioning.added,
             ).sample
-            # Under autocast it is in half precision. SD-Turbo's sampler multiplies it by 14.6 and takes it from numbers
-            # of that size, which is done in float32, here as in exported graphs.
+            # Under autocast the output is in half precision. SD-Turbo's sampler multiplies it by 14.6 and subtracts it
+            # from numbers of that size, so that is computed in float32, as in exported graphs.
             return output.to(latents.dtype)
 
         return decode_latents(self.decoder, sample_latents(denoise, noise, schedule), self.latent_scale)
@@ -275,7 +279,7 @@ class Generator(nn.Module):
     def forward(self, input_ids: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Token ids [B, T] and standard Gaussian noise [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1].
 
-        Equal to diffusers' own pipeline with the same noise as its `latents`, but for what `differences.py` lists.
+        Equal to diffusers' own pipeline with the same noise as its `latents`, apart from what `differences.py` lists.
         """
         return self.draw(self.encode_prompt(input_ids), noise, steps)
 
@@ -288,12 +292,15 @@ def load_generator(
     variant: str | None = None,
     loras: Sequence[Lora] = (),
 ) -> Generator:
-    """The model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
+    """Load the model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
 
-    `decoder` names an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with TAESD), `size` is
-    the pictures' height and width in pixels, if they are not to be those of the model's configuration. `variant`, such
-    as "fp16", chooses among the weights that a model has; without it they are the full ones, or the only variant.
-    `loras` are added to the weights.
+    Args:
+        source: the folder, or a hub id.
+        decoder: folder or hub id of an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with
+            TAESD).
+        size: height and width of the pictures in pixels; by default those in the model's configuration.
+        variant: which of several weights to read, such as "fp16"; by default the full ones, or the only variant.
+        loras: added to the weights.
 
     Raises ModelError if a component is missing, unsupported, pickled, incomplete, or does not fit the others, and for a
     size that the model cannot draw.

@@ -1,9 +1,9 @@
-"""LoRA files, added to a model's weights once and for all by diffusers' own loader.
+"""Fuses LoRA files into a model's weights, with diffusers' own loader.
 
     read_lora("style.safetensors:0.8") -> Lora -> fuse_loras(parts, [lora])
 
-diffusers reads three layouts: its own, PEFT's and kohya's. It drops weights that it finds no place for and only logs
-it, so what it has loaded is compared with the file, and each layer before fusing with the same layer after it.
+diffusers reads three layouts: its own, PEFT's and kohya's. It drops weights that do not fit the model and only logs
+them. So what it has loaded is compared with the file, and the output of each layer before fusing with that after it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NETWORKS = ("unet", "text_encoder", "text_encoder_2")
 LOADED = "pahi_rt"
 """Name of the adapter while it is loaded."""
 NEAR = 1e-4
-"""Of a layer's largest output: how far fusing may move any of them, by rounding."""
+"""How far fusing may move an output of a layer by rounding, as a share of the layer's largest output."""
 _FIX = "give a LoRA of this model as .safetensors, in the layout of diffusers, PEFT or kohya"
 _refuse: Refuse = partial(ModelError, fix=_FIX)
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A file, and how much of it."""
+    """A LoRA file, and the factor with which it is added."""
 
     path: Path
     scale: float = 1.0
@@ -46,7 +46,8 @@ class Lora:
 
 
 def read_lora(text: str | Path) -> Lora:
-    """FILE or FILE:SCALE. Raises ModelError if there is no such file, or the scale is not a number above or below 0."""
+    """Parse FILE or FILE:SCALE. Raises ModelError if the file does not exist, or the scale is 0 or not a finite
+    number."""
     path, scale = Path(text), 1.0
     if not path.is_file():
         name, _, number = str(text).rpartition(":")
@@ -67,8 +68,8 @@ def _read_number(text: str) -> float:
 def fuse_loras(parts: dict[str, Any], loras: Sequence[Lora]) -> None:
     """Add LoRAs to the weights of a model's UNet and text encoders, in place and one after the other.
 
-    Raises ModelError for a file that cannot be read, or of which any weight has no place in the model, and ParityError
-    if a fused layer does not give what diffusers gives with the LoRA beside it.
+    Raises ModelError for a file that cannot be read, or that holds a weight which does not fit the model. Raises
+    ParityError if a fused layer's output differs from that of diffusers with the LoRA beside the layer.
     """
     if not loras:
         return
@@ -110,7 +111,7 @@ def _fuse(pipeline: Any, networks: Sequence[nn.Module], lora: Lora) -> None:
 
 
 def _lost(held: dict[str, Tensor], networks: Sequence[nn.Module]) -> list[str]:
-    """Names of the weights in a file that are not in the loaded adapter, whatever they are called there."""
+    """Names of the weights in the file that the loaded adapter lacks. Compared by content: the adapter renames them."""
     loaded = {
         _content(weight)
         for network in networks
@@ -126,17 +127,17 @@ def _content(weight: Tensor) -> tuple[tuple[int, ...], bytes]:
 
 @dataclass(frozen=True)
 class Probe:
-    """A layer with a LoRA beside it: an input, and what comes out with the LoRA at its scale."""
+    """A layer, an input for it, and the output with the LoRA beside it at its scale."""
 
     name: str
     layer: nn.Module
-    read: Tensor
+    example: Tensor
     expected: Tensor
 
     @torch.no_grad()
     def check(self, lora: Lora) -> None:
-        """Raises ParityError unless the fused layer gives the same."""
-        error = float((self.layer(self.read) - self.expected).abs().max() / self.expected.abs().max())
+        """Raises ParityError unless the fused layer gives the expected output."""
+        error = float((self.layer(self.example) - self.expected).abs().max() / self.expected.abs().max())
         if not error < NEAR:
             what = f"{self.name} gives something else once {lora} is fused: a difference of {error:.1g}"
             raise ParityError(what, fix="leave out --lora, and fuse it with the program that made it")
@@ -149,15 +150,15 @@ def _probe(network: nn.Module, lora: Lora) -> Iterator[Probe]:
     for name, layer in network.named_modules():
         if isinstance(layer, BaseTunerLayer):
             base = layer.get_base_layer()
-            read = _example(base)
-            without = base(read)
-            yield Probe(name, layer, read, without + lora.scale * (layer(read) - without))
+            example = _example(base)
+            without = base(example)
+            yield Probe(name, layer, example, without + lora.scale * (layer(example) - without))
 
 
 def _example(layer: nn.Module) -> Tensor:
-    draw = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     if isinstance(layer, nn.Conv2d):
-        return torch.randn(1, layer.in_channels, 8, 8, generator=draw)
+        return torch.randn(1, layer.in_channels, 8, 8, generator=rng)
     if isinstance(layer, nn.Linear):
-        return torch.randn(2, layer.in_features, generator=draw)
+        return torch.randn(2, layer.in_features, generator=rng)
     raise _refuse(f"a LoRA of a {type(layer).__name__} is not supported")

@@ -1,14 +1,14 @@
-"""Where the frozen weights lie, and in which type.
+"""Where the frozen weights are kept, and in which type.
 
                                     while training                    while evaluating
     UNet, decoder                   half precision, on the device     float32, on the device
     scorers that train              half precision, on the device     float32, on the device
     scorers that only evaluate      on the CPU                        float32, on the device
     the generator's text encoders   float32, on the device            the same
-    text towers of training scorers on the CPU but while they read    the same
+    text towers of training scorers on the CPU, lent while they read  the same
 
-Half precision is that of autocast, and holds exactly the numbers that autocast would make of the weights. It would make
-them anew whenever a weight is used, for it remembers only casts of weights that want a gradient.
+Half precision is the type of autocast. The weights have exactly the values that autocast would cast them to; it would
+cast frozen weights again at every use, because it caches only casts of weights that require a gradient.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import torch
 from torch import nn
 
 CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-"""What autocast casts weights and biases of. Norms keep theirs in float32, embeddings too."""
+"""Modules whose weights and biases autocast casts. Those of norms and embeddings stay in float32."""
 FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""PyTorch may run these on a path that knows no autocast: it wants their weights in one type."""
+"""Modules that PyTorch may run on a fast path without autocast, which needs all their weights in one type."""
 CPU = torch.device("cpu")
 
 
 class Placement:
-    """Frozen modules, whose weights are as they are loaded until `train`, and again from `evaluate` on."""
+    """Frozen modules, and the switch between `train` and `evaluate`. Weights are first as they were loaded."""
 
     def __init__(
         self,
@@ -37,14 +37,14 @@ class Placement:
         evaluating: Iterable[nn.Module] = (),
         reading: Iterable[nn.Module] = (),
     ) -> None:
-        """All modules lie on `device` in float32.
+        """All modules are on `device`, in float32.
 
         Args:
-            dtype: what autocast computes in; float32 if there is none.
+            dtype: the type of autocast; float32 without autocast.
             training: modules that training uses.
-            evaluating: modules that evaluations alone use.
-            reading: modules that are lent to the device by those who use them, and stay in float32. They may be parts
-                of the others.
+            evaluating: modules that only evaluations use.
+            reading: modules that wait on the CPU in float32, and that their users lend to the device (`lent`). They may
+                be parts of the others.
         """
         self._device, self._dtype = device, dtype
         self._evaluating, reading = list(evaluating), list(reading)
@@ -54,11 +54,11 @@ class Placement:
         weights = dict.fromkeys(weight for module in training for weight in cast_weights(module))
         for weight in (weight for module in reading for weight in module.parameters()):
             weights.pop(weight, None)
-        # On a CPU these share the memory of the weights as they are loaded.
+        # On a CPU these share memory with the loaded weights.
         self._full = {} if dtype == torch.float32 else {weight: weight.data.cpu() for weight in weights}
 
     def train(self) -> None:
-        """Let all be where training wants it. Does nothing if it is."""
+        """Move and cast everything for training. Does nothing if that is done."""
         if self._is_training:
             return
         self._is_training = True
@@ -68,7 +68,7 @@ class Placement:
             weight.data = weight.data.to(self._dtype)
 
     def evaluate(self) -> None:
-        """Let all be where an evaluation wants it, every weight as it was loaded. Does nothing if it is."""
+        """Move everything back for an evaluation, every weight as it was loaded. Does nothing if that is done."""
         if not self._is_training:
             return
         self._is_training = False
@@ -90,7 +90,7 @@ def cast_weights(module: nn.Module) -> Iterator[nn.Parameter]:
 
 @contextmanager
 def lent(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """While entered, `module` is on `device`; then it is where it was."""
+    """Move `module` to `device` while entered, and back at the end."""
     home = next(module.parameters()).device
     module.to(device)
     try:

@@ -1,14 +1,14 @@
-"""Learned priors of the noise: HI, one Gaussian for all prompts, and PAHI, one for each prompt (paper, section 3.2).
+"""Learned priors over the noise: HI has one Gaussian for all prompts, PAHI one for each prompt (paper, section 3.2).
 
     prior(pooled) -> Gaussian(mu, sigma) -> sample_noise(gaussian, eps) -> x_T
 
-A checkpoint is one safetensors file whose metadata holds the settings that build the prior again.
+A checkpoint is one safetensors file. Its metadata holds the settings to build the prior from.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -26,18 +26,18 @@ from pahi_rt.models.gaussians import Gaussian, LatentShape, Parametrisation
 Init = Literal["pretrain", "zero"]
 
 METADATA = "pahi_rt.prior"
-"""The one key of a checkpoint's metadata. (safetensors writes several in random order: equal priors would differ.)"""
+"""The only key of a checkpoint's metadata. (safetensors writes several in random order: equal priors would differ.)"""
 FILE = "prior.safetensors"
-"""Name of the best prior in the folder of a run."""
+"""Name of the best prior in a run folder."""
 _refuse = partial(ModelError, fix="give a prior that `pahi-rt train` wrote")
 
 
 class Prior(nn.Module):
-    """What HI and PAHI share: pooled text embeddings [B, P] -> Gaussian over [B, C, h, w]."""
+    """Base of HI and PAHI: pooled text embeddings [B, P] -> Gaussians over [B, C, h, w]."""
 
     kind: str
     pooled_width: int | None = None
-    """P; None if the embeddings are not read."""
+    """P, the width of the embeddings; None for a prior that does not read them."""
 
     def __init__(self, latent_shape: LatentShape, sigma_bound: float | None, low_frequency: int | None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Prior(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What builds this prior again, as JSON: its kind and its constructor's arguments."""
+        """The settings to build this prior from, as JSON: its kind and the arguments of its constructor."""
         shape = self.parametrisation
         return {
             "kind": self.kind,
@@ -60,12 +60,18 @@ class Prior(nn.Module):
         }
 
     def numbers(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled embeddings [B, P] -> what the parametrisation reads, [B, size] for mu and for sigma."""
+        """Pooled embeddings [B, P] -> the vectors that the parametrisation reads, [B, size] for mu and for sigma."""
         raise NotImplementedError
 
     def forward(self, pooled: Tensor) -> Gaussian:
-        """Pooled embeddings [B, P] -> the Gaussian of each prompt, in float32."""
-        with _float32(pooled.device.type):
+        """Pooled embeddings [B, P] -> the Gaussian of each prompt, in float32 even under autocast.
+
+        bfloat16 has 8 bits of precision: around sigma = 1 its steps are 1/128.
+        """
+        device = pooled.device.type
+        # No context at all without autocast: an exported graph would contain the switch.
+        is_autocast = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
             gaussian: Gaussian = self.parametrisation(*self.numbers(pooled.float()))
         return gaussian
 
@@ -73,8 +79,8 @@ class Prior(nn.Module):
 class HI(Prior):
     """Human Preference Inversion, eqs. (3)-(6): one mu and one sigma for all prompts.
 
-    Starts at exactly the standard Gaussian. The pooled embeddings only say how many prompts there are.
-    Raises PahiError for settings out of range.
+    Starts at exactly the standard Gaussian. Of the pooled embeddings only their number is used.
+    Raises ModelError for settings out of range.
     """
 
     kind = "hi"
@@ -95,14 +101,15 @@ class HI(Prior):
 class PAHI(Prior):
     """Prompt Adaptive Human Preference Inversion, eqs. (7)-(9): g_psi, two 2-layer MLPs on the pooled text embedding.
 
-    The paper gives neither width nor activation. 144 hidden units make SD-Turbo's prior (1024 -> 144 -> 16384, twice)
-    5.05 million parameters, its "5 million"; SiLU is what the UNet's own 2-layer MLP of the timestep uses.
+    The paper gives neither width nor activation. With 144 hidden units SD-Turbo's prior (1024 -> 144 -> 16384, twice)
+    has 5.05 million parameters, the paper's "5 million". SiLU is the activation of the UNet's own 2-layer MLP for the
+    timestep.
 
-    `init="pretrain"` starts at PyTorch's random weights, to be moved near the standard Gaussian by eq. (10).
+    `init="pretrain"` starts at PyTorch's random weights; eq. (10) then moves the prior near the standard Gaussian.
     `init="zero"`, beyond the paper, starts at exactly the standard Gaussian for every prompt: the last layers' weights
     are zero, and their biases give mu = 0 and sigma = 1. In a trial eq. (10) left hundreds of nats on unseen prompts.
 
-    `sigma_bound`, `low_frequency`: see Parametrisation. Raises PahiError for settings out of range.
+    `sigma_bound`, `low_frequency`: see Parametrisation. Raises ModelError for settings out of range.
     """
 
     kind = "pahi"
@@ -121,25 +128,31 @@ class PAHI(Prior):
     ) -> None:
         super().__init__(latent_shape, sigma_bound, low_frequency)
         self.pooled_width = _check_count(pooled_width, "features of a pooled embedding")
-        self.hidden, self.init = _check_count(hidden, "hidden units of a prior"), _check_init(init)
+        self.hidden = _check_count(hidden, "hidden units of a prior")
+        if init not in get_args(Init):
+            raise ModelError(f"no way to start a prior is named {init!r}", fix=f"use {' or '.join(get_args(Init))}")
+        self.init = init
         self.register_buffer("feature_mean", torch.zeros(pooled_width))
         self.register_buffer("feature_std", torch.ones(pooled_width))
         self.mu = two_layers(pooled_width, hidden, self.parametrisation.size)
         self.sigma = two_layers(pooled_width, hidden, self.parametrisation.size)
         if init == "zero":
             for network, constant in zip((self.mu, self.sigma), self.parametrisation.standard(), strict=True):
-                _make_constant(network[-1], constant)
+                last = network[-1]
+                with torch.no_grad():
+                    last.get_parameter("weight").zero_()
+                    last.get_parameter("bias").copy_(constant)
 
     @property
     def config(self) -> dict[str, Any]:
         return super().config | {"pooled_width": self.pooled_width, "hidden": self.hidden, "init": self.init}
 
     def fit_features(self, pooled: Tensor) -> None:
-        """Standardise every feature by its mean and spread over the training prompts' embeddings [N, P].
+        """Standardise every feature by its mean and standard deviation over the training prompts' embeddings [N, P].
 
-        Until this is called embeddings are read as they are, as the paper's. CLIP's pooled states have a few features
+        Until this is called, embeddings are read unscaled, as in the paper. CLIP's pooled states have a few features
         that are many times larger than the rest, or a common offset, and an MLP at its first learning rate sees little
-        else. Raises PahiError for embeddings of another width, with NaN or infinity, or all alike.
+        else. Raises ModelError for embeddings of another width, with NaN or infinity, or all equal.
         """
         check_embeddings(self, pooled)
         std = pooled.float().std(0, correction=0)
@@ -147,11 +160,11 @@ class PAHI(Prior):
             raise ModelError("all training prompts have the same embedding", fix="give prompts that differ")
         with torch.no_grad():
             self.feature_mean.copy_(pooled.float().mean(0))
-            # A feature that hardly moves on these prompts may move on others: it must not drown the rest there.
+            # A feature that hardly varies on these prompts may vary on others, where it must not dominate the rest.
             self.feature_std.copy_(std.clamp_min(std.mean() / 100))
 
     def read_features(self, pooled: Tensor) -> Tensor:
-        """Pooled embeddings [B, P] -> the standardised ones that the networks read [B, P]."""
+        """Pooled embeddings [B, P] -> the standardised features [B, P] that the networks read."""
         return (pooled - self.feature_mean) / self.feature_std
 
     def numbers(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +181,7 @@ def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def save_prior(prior: Prior, path: str | Path) -> None:
-    """Write `prior` as safetensors, its settings in the metadata. A kill leaves the old file or the new one.
+    """Write `prior` as safetensors, with its settings in the metadata. A kill leaves the old file or the new one.
 
     Raises OutputError if the file cannot be written.
     """
@@ -181,15 +194,15 @@ def save_prior(prior: Prior, path: str | Path) -> None:
 
 
 def load_prior(path: str | Path) -> Prior:
-    """The prior that `save_prior` wrote, on the CPU, its numbers bit for bit. Leaves PyTorch's random state alone.
+    """Load the prior that `save_prior` wrote, bit for bit, on the CPU. Does not change PyTorch's random state.
 
-    `path` is its file, or the folder of a run. Raises ModelError for a file that is missing, corrupt, not a prior, or
-    whose weights do not fit its settings.
+    `path` is a file, or a run folder. Raises ModelError for a file that is missing, corrupt, not a prior, or whose
+    weights do not fit its settings.
     """
     path = find_prior(path)
     config, tensors = _read_checkpoint(path)
     try:
-        # First without memory, so that a damaged size is an error and not an attempt to allocate it.
+        # On the meta device first: a damaged size is then an error, not an attempt to allocate that much memory.
         with torch.device("meta"):
             expected = _build(config).state_dict()
     except Exception as error:
@@ -202,7 +215,7 @@ def load_prior(path: str | Path) -> Prior:
 
 
 def find_prior(path: str | Path) -> Path:
-    """`path` itself, or the best prior in the folder `path` of a run. Raises ModelError if there is none."""
+    """`path` itself if it is a file, or the best prior in the run folder `path`. Raises ModelError if there is none."""
     path = Path(path)
     found = path / FILE if path.is_dir() else path
     if not found.is_file():
@@ -212,7 +225,7 @@ def find_prior(path: str | Path) -> Path:
 
 
 class NoiseReader(Protocol):
-    """What a prior must fit: a Generator, or a bundle's description of one."""
+    """The shapes that a prior must fit: those of a Generator, or of a bundle's description of one."""
 
     @property
     def latent_shape(self) -> LatentShape: ...
@@ -222,7 +235,7 @@ class NoiseReader(Protocol):
 
 
 def check_fit(prior: Prior, generator: NoiseReader) -> None:
-    """Raises PahiError if `prior` makes noise, or reads embeddings, of another shape than `generator` does."""
+    """Raises ModelError unless the prior's noise and embeddings have the shapes of the generator's."""
     fix = "train a prior for this generator, or name the generator that the prior was trained with"
     if prior.latent_shape != tuple(generator.latent_shape):
         what = f"the prior makes noise of shape {prior.latent_shape}, the generator reads {generator.latent_shape}"
@@ -233,19 +246,13 @@ def check_fit(prior: Prior, generator: NoiseReader) -> None:
 
 
 def check_embeddings(prior: Prior, pooled: Tensor) -> None:
-    """Raises PahiError unless `pooled` holds finite embeddings [N, P] of the width that `prior` reads, N >= 1."""
+    """Raises ModelError unless `pooled` holds finite embeddings [N, P] of the width that `prior` reads, N >= 1."""
     if pooled.dim() != 2 or not len(pooled) or pooled.shape[1] != prior.pooled_width:
         what = f"embeddings of shape {list(pooled.shape)} do not fit a prior that reads [N, {prior.pooled_width}]"
         raise ModelError(what, fix="pool the prompts with the text encoder of the generator that the prior is for")
     if not pooled.isfinite().all():
         what = "the text encoder gives NaN or infinity for a prompt"
         raise ModelError(what, fix="run it in float32, and check its weights")
-
-
-def _float32(device: str) -> AbstractContextManager[object]:
-    """Undoes a training loop's autocast: bfloat16 has 8 bits, so around sigma = 1 it knows steps of 1/128 only."""
-    # Nothing at all without autocast, for an exported graph would contain the switch.
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _build(config: dict[str, Any]) -> Prior:
@@ -257,7 +264,7 @@ def _build(config: dict[str, Any]) -> Prior:
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with foreign(f"the prior {path}", _refuse), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dictionary)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     try:
         config = json.loads(metadata[METADATA])
     except (KeyError, ValueError, RecursionError) as error:
@@ -278,20 +285,7 @@ def _check_tensors(path: str | Path, tensors: dict[str, Tensor], shapes: dict[st
             raise ModelError(f"{name} in {path} holds NaN or infinity", fix="take an earlier checkpoint of that run")
 
 
-def _make_constant(layer: nn.Module, value: Tensor) -> None:
-    """Let a linear layer give `value` [size] whatever it reads."""
-    with torch.no_grad():
-        layer.get_parameter("weight").zero_()
-        layer.get_parameter("bias").copy_(value)
-
-
 def _check_count(count: int, what: str) -> int:
     if count < 1:
         raise ModelError(f"{count} {what} are too few", fix="use at least 1")
     return count
-
-
-def _check_init(init: Init) -> Init:
-    if init not in get_args(Init):
-        raise ModelError(f"no way to start a prior is named {init!r}", fix=f"use {' or '.join(get_args(Init))}")
-    return init

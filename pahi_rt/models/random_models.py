@@ -1,8 +1,8 @@
-"""Models with random weights, in diffusers' own format: what tests and benchmarks use where no hub is reachable.
+"""Models with random weights in diffusers' own format, for tests and benchmarks that cannot reach the hub.
 
 "sd-turbo" (1.2 billion weights, 4.8 GB on disk, with the tiny autoencoder), "lcm" (LCM_Dreamshaper_v7) and
 "sdxl-turbo" have the architectures of the originals; "tiny", "tiny-lcm" and "tiny-sdxl" have the same classes and
-kinds of blocks in less than 5 MB each. Their pictures mean nothing; their shapes and their cost do.
+kinds of blocks in less than 5 MB each. Their pictures are meaningless; their shapes and costs are real.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Keyword arguments of each component's constructor, and which classes the pipeline has where it can choose."""
+    """Keyword arguments for each component's constructor, and the classes of those that the pipeline leaves open."""
 
     text_encoder: dict[str, Any]
     unet: dict[str, Any]
@@ -47,7 +47,7 @@ class Architecture:
     autoencoder: Any = AutoencoderTiny
     scheduler: Any = EulerDiscreteScheduler
     pad_token: str = "!"
-    """Of the first tokenizer; a second one always pads with "!"."""
+    """Padding of the first tokenizer. A second one always pads with "!"."""
 
 
 CLIP_L = {
@@ -194,9 +194,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 def save_random_pipeline(
     folder: str | Path, size: Size = "tiny", seed: int = 0, prediction_type: str = "epsilon"
 ) -> Path:
-    """Write a diffusers pipeline with random weights into `folder` and return it.
+    """Write a diffusers pipeline with random weights into `folder`; return the folder.
 
-    Components are made and saved one after the other, so that it needs the memory of its UNet only.
+    Components are made and saved one at a time, so the UNet alone decides how much memory this needs.
     """
     folder = Path(folder)
     architecture = ARCHITECTURES[size]
@@ -205,18 +205,20 @@ def save_random_pipeline(
         for name, build in _builders(architecture).items():
             _save(_randomise(build()), folder / name)
     turbo_scheduler(prediction_type, architecture.scheduler).save_pretrained(folder / "scheduler")
-    for name, pad_token in _pad_tokens(architecture).items():
+    second = {} if architecture.text_encoder_2 is None else {"tokenizer_2": "!"}
+    for name, pad_token in {"tokenizer": architecture.pad_token, **second}.items():
         text = _text_config(architecture.text_encoder)
         tokenizer = random_tokenizer(text.vocab_size, text.max_position_embeddings, pad_token)
         tokenizer.save_pretrained(folder / name)
-        # vocab.json and merges.txt, as on the hub: transformers 4 reads no other.
+        # vocab.json and merges.txt, as on the hub: transformers 4 reads no other files.
         tokenizer.backend_tokenizer.model.save(str(folder / name))
     (folder / "model_index.json").write_text(json.dumps(_model_index(architecture), indent=2) + "\n")
     return folder
 
 
 def _save(model: Any, folder: Path) -> None:
-    """As it lies on the hub: with the names that CLIP's weights have there, and that programs but transformers read."""
+    """Save a component, CLIP with the names that its weights have on the hub, which programs other than transformers
+    expect."""
     if not isinstance(model, CLIPTextModel):
         model.save_pretrained(folder)
         return
@@ -237,15 +239,10 @@ def _builders(architecture: Architecture) -> dict[str, Callable[[], nn.Module]]:
     return builders
 
 
-def _pad_tokens(architecture: Architecture) -> dict[str, str]:
-    second = {} if architecture.text_encoder_2 is None else {"tokenizer_2": "!"}
-    return {"tokenizer": architecture.pad_token, **second}
-
-
 @torch.no_grad()
 def _randomise(model: nn.Module) -> nn.Module:
     # With PyTorch's own initialisation signals fade from layer to layer: every picture is the same near-black, and a
-    # test that compares pictures sees nothing. These weights keep the variance, and centre pictures on grey.
+    # test that compares pictures cannot fail. These weights preserve the variance, and centre pictures on grey.
     for parameter in model.parameters():
         if parameter.dim() >= 2:
             nn.init.kaiming_normal_(parameter, nonlinearity="linear")
@@ -255,12 +252,12 @@ def _randomise(model: nn.Module) -> nn.Module:
 
 
 def random_tokenizer(vocab_size: int, max_length: int, pad_token: str = "!") -> CLIPTokenizer:
-    """A CLIPTokenizer laid out like the original: 256 bytes, the same at a word's end, merges, <start>, <end>.
+    """A CLIPTokenizer laid out like the original: 256 bytes, the same at the end of a word, merges, <start>, <end>.
 
-    The merges spell every string of two letters, three letters and so on until the vocabulary is full. Like
-    SD-Turbo's, it pads with "!", which is id 0; those of SD 1.x and the first of SDXL pad with <end>.
+    The merges spell every string of two letters, of three letters and so on until the vocabulary is full. By default it
+    pads with "!", which is id 0, as SD-Turbo's does; the tokenizers of SD 1.x and the first of SDXL pad with <end>.
     """
-    # The order of bytes in CLIP's vocabulary is that of their printable stand-ins.
+    # CLIP's vocabulary orders bytes by their printable stand-ins.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [symbol + "</w>" for symbol in alphabet]
     merges = list(itertools.islice(_merges(), vocab_size - len(tokens) - 2))
@@ -282,7 +279,7 @@ def _merges() -> Iterator[tuple[str, str]]:
 
 
 def _text_config(architecture: dict[str, Any]) -> CLIPTextConfig:
-    # The ids of the originals' configurations, which are wrong: see LEGACY_END.
+    # The wrong ids that the original configurations have: see LEGACY_END.
     return CLIPTextConfig(**architecture, bos_token_id=0, eos_token_id=2, pad_token_id=1)
 
 

@@ -1,12 +1,12 @@
-"""From noise to clean latents in a few deterministic steps: eq. (1) of the paper, and what comes between its steps.
+"""From noise to clean latents in a few deterministic sampling steps: eq. (1) of the paper, repeated.
 
-The noise that comes in is all there is. Euler's method needs no more. Two schedulers of diffusers draw fresh noise
-between their steps, which changes nothing for one step; for more steps (as `differences.py` lists them),
+The input noise is the only noise. Euler's method needs no other. Two schedulers of diffusers draw fresh noise between
+their steps. With one step that makes no difference; with more steps they are changed (`differences.py` lists this):
 
-    EulerAncestral (SDXL-Turbo) becomes Euler: nothing is added, and the noise that is left is kept;
-    LCM, which must have noise added, is given the noise that came in again, in every step.
+    EulerAncestral (SDXL-Turbo) becomes Euler: no noise is added, and the noise that is left is kept.
+    LCM, which needs noise added between steps, gets the input noise again in every step.
 
-A learned prior's x_T is that noise in the second case, too.
+With a learned prior, the input noise is the prior's x_T, for LCM's later steps too.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from pahi_rt.errors import ModelError
 from pahi_rt.models.foreign import quiet_schedulers, reason
 
 PURE_NOISE = 0.9
-"""Share of the training's timesteps beyond which a sampler may start: before it, latents are not noise alone."""
+"""The first timestep must be at least this share of the training's timesteps: below it latents are not pure noise."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A few-step sampler as plain numbers. At each noise level, latents are alpha * clean + sigma * noise."""
+    """A few-step sampler as plain numbers. Latents at a noise level are alpha * clean + sigma * noise."""
 
     timesteps: tuple[float, ...]
+    """One for each step."""
     alphas: tuple[float, ...]
-    """One more than timesteps: before each step, and after the last one."""
+    """One before each step, and one after the last."""
     sigmas: tuple[float, ...]
     """Likewise."""
     noise_scale: float
@@ -48,11 +49,11 @@ class Schedule:
 
 
 def make_schedule(scheduler: Any, steps: int) -> Schedule:
-    """What `scheduler` does in `steps` steps, made deterministic. Raises ModelError if it cannot."""
+    """The deterministic schedule of `scheduler` for `steps` steps. Raises ModelError if it has none."""
     make = lcm_schedule if isinstance(scheduler, LCMScheduler) else euler_schedule
     try:
         schedule = make(scheduler, steps)
-    except Exception as error:  # settings are other people's, and schedulers check few of them
+    except Exception as error:  # schedulers hardly check the settings that a model brings
         fix = "ask for fewer steps, or use a model of the few-step kind"
         raise ModelError(f"the model's scheduler cannot sample in {steps} steps: {reason(error)}", fix=fix) from error
     _check_numbers(schedule)
@@ -64,7 +65,7 @@ def _check_start(schedule: Schedule, scheduler: Any) -> None:
     trained = scheduler.config.num_train_timesteps
     start = f"timestep {schedule.timesteps[0]:g} of {trained}"
     is_noise = schedule.timesteps[0] >= PURE_NOISE * trained
-    if is_continuous(scheduler):  # its timesteps are logarithms of noise levels
+    if is_continuous(scheduler):  # timesteps are logarithms of noise levels
         kept = float(scheduler.alphas_cumprod[int(PURE_NOISE * trained)])
         start = f"noise level {schedule.sigmas[0]:.3g}"
         is_noise = schedule.sigmas[0] ** 2 >= (1 - kept) / kept
@@ -87,24 +88,24 @@ def _check_numbers(schedule: Schedule) -> None:
 
 
 def is_continuous(scheduler: Any) -> bool:
-    """Whether the UNet is told the logarithm of the noise level instead of one of the training's timesteps."""
+    """Whether the UNet reads the logarithm of the noise level in place of a training timestep."""
     config = scheduler.config
     kinds = isinstance(scheduler, EulerDiscreteScheduler), config.get("timestep_type"), config.prediction_type
     return kinds == (True, "continuous", "v_prediction")
 
 
 def as_euler(scheduler: Any) -> EulerDiscreteScheduler:
-    """A scheduler of Euler's method with the noise levels of `scheduler`, which is of either Euler kind."""
+    """An EulerDiscreteScheduler with the noise levels of `scheduler`, which is one or an ancestral one."""
     config = dict(scheduler.config)
     if isinstance(scheduler, EulerAncestralDiscreteScheduler):
-        # Its file may hold settings which only the other kind obeys.
+        # Drop settings in its file that it ignores, and that the other class would obey.
         obeyed = inspect.signature(EulerAncestralDiscreteScheduler).parameters
         config = {name: value for name, value in config.items() if name in obeyed}
     return EulerDiscreteScheduler.from_config(config)
 
 
 def euler_schedule(scheduler: Any, steps: int) -> Schedule:
-    """Euler's method over the noise levels that `scheduler`, of either Euler kind, has in `steps` steps."""
+    """Euler's method over the noise levels of `scheduler`, ancestral or not, in `steps` steps."""
     fresh = as_euler(scheduler)
     with quiet_schedulers():
         fresh.set_timesteps(steps)
@@ -118,7 +119,7 @@ def euler_schedule(scheduler: Any, steps: int) -> Schedule:
 
 
 def lcm_schedule(scheduler: LCMScheduler, steps: int) -> Schedule:
-    """What `scheduler` does in `steps` steps of a latent consistency model."""
+    """The schedule of a latent consistency model in `steps` steps."""
     fresh = LCMScheduler.from_config(scheduler.config)
     fresh.set_timesteps(steps)
     timesteps = [int(t) for t in fresh.timesteps]
@@ -134,7 +135,7 @@ def lcm_schedule(scheduler: LCMScheduler, steps: int) -> Schedule:
 
 
 def predict_original(schedule: Schedule, step: int, latents: Tensor, output: Tensor) -> Tensor:
-    """Eq. (1): the clean latents that a UNet's output stands for."""
+    """Eq. (1): the clean latents [B, C, h, w] that follow from noisy `latents` and the UNet's `output` at `step`."""
     alpha, sigma = schedule.alphas[step], schedule.sigmas[step]
     if schedule.prediction_type == "epsilon":
         return (latents - sigma * output) / alpha
@@ -145,13 +146,13 @@ def predict_original(schedule: Schedule, step: int, latents: Tensor, output: Ten
 
 
 def take_step(schedule: Schedule, step: int, latents: Tensor, original: Tensor, noise: Tensor) -> Tensor:
-    """Latents [B, C, h, w] at one noise level, and the clean ones predicted -> latents at the next level."""
+    """Latents [B, C, h, w] at `step`, and the `original` ones predicted from them -> latents at the next level."""
     alpha, sigma = schedule.alphas[step + 1], schedule.sigmas[step + 1]
     if schedule.boundary:
         skip, out = schedule.boundary[step]
         denoised = out * original + skip * latents
         return alpha * denoised + sigma * noise if sigma else denoised
-    # x + (x - x0) / sigma * (next - sigma), sorted so that the last step (next = 0) is x0 without rounding.
+    # x + (x - x0) / sigma * (next - sigma), rearranged so that the last step (next = 0) gives x0 without rounding.
     left = sigma / schedule.sigmas[step]
     return original + left * (latents - original) if left else original
 
@@ -159,7 +160,7 @@ def take_step(schedule: Schedule, step: int, latents: Tensor, original: Tensor, 
 def sample_latents(denoise: Callable[[Tensor, int], Tensor], noise: Tensor, schedule: Schedule) -> Tensor:
     """Standard Gaussian noise [B, C, h, w] -> clean latents of the same shape.
 
-    `denoise(scaled latents, index of the step)` is the UNet with everything else held fixed.
+    `denoise(scaled latents, index of the step)` is the UNet with all other inputs fixed.
     """
     latents = noise * schedule.noise_scale
     for step in range(schedule.steps):

@@ -1,4 +1,4 @@
-"""Where models lie: in a folder, or on the Hugging Face hub, of which only what a model here is made of is fetched."""
+"""Finds models in folders and on the Hugging Face hub. Of a repository only the files that are used are fetched."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pahi_rt.models.foreign import Refuse
 from pahi_rt.models.weights import variants_in
 
 PARTS = ("", *sorted({part for family in FAMILIES.values() for part in family}))
-"""Folders of a repository that may hold a part; "" for a part alone, such as madebyollin/taesd."""
+"""Folders of a repository that may hold a part; "" where the repository is one part, such as madebyollin/taesd."""
 USUAL_VARIANT = "fp16"
-"""The one that repositories without full weights have."""
+"""The variant that repositories without full weights usually have."""
 _refuse = partial(ModelError, fix="give the folder of a diffusers pipeline, or a hub id like owner/name")
 
 
 def find_model(source: str | Path, variant: str | None = None) -> Path:
     """The folder of a diffusers model: `source` itself, or the snapshot of the hub id `source` (see `pahi_rt.hub`).
 
-    Of a repository the weights of `variant` are fetched where it has them, else the full ones, else those in 16 bits.
-    Raises ModelError if there is none.
+    From a repository, the weights of `variant` are fetched if it has them, else the full ones, else `USUAL_VARIANT`.
+    Raises ModelError if there is no such model.
     """
     inside = [f"{part}/*.{kind}" for part in PARTS[1:] for kind in ("json", "txt")]
     settings = ["model_index.json", "README.md", "config.json", *inside]
@@ -33,19 +33,22 @@ def find_model(source: str | Path, variant: str | None = None) -> Path:
 def find_parts(
     source: str | Path, parts: Sequence[str], settings: Sequence[str], refuse: Refuse, variant: str | None = None
 ) -> Path:
-    """As `find_model`, with weights in any of the folders `parts`, and the other files `settings` (patterns)."""
+    """As `find_model`, for weights in any of the folders `parts` and other files that match the patterns `settings`.
+
+    Raises `refuse(...)` if there is no such model.
+    """
     first, second = (variant, None) if variant else (None, USUAL_VARIANT)
     folder = locate(source, [*settings, *_patterns(parts, first)], refuse)
     lacking = [part for part in parts if (folder / part / "config.json").is_file() and not variants_in(folder / part)]
     hub_id = None if is_local(source) else parse(str(source))
     if not lacking or hub_id is None:
         return folder
-    # The same commit, whatever the branch holds by now.
+    # From the same commit, even if the branch has moved since.
     return _fetch(HubId(hub_id.repository, folder.name), _patterns(lacking, second), refuse)
 
 
 def locate(source: str | Path, files: Sequence[str], refuse: Refuse) -> Path:
-    """The file or folder `source`, or the folder with those `files` (patterns) of the hub id `source`.
+    """The file or folder `source`; or, for a hub id, the folder that its `files` (patterns) are downloaded to.
 
     Raises `refuse(...)` if there is neither.
     """
@@ -58,12 +61,12 @@ def locate(source: str | Path, files: Sequence[str], refuse: Refuse) -> Path:
 
 
 def is_local(source: str | Path) -> bool:
-    """Whether `source` is a file or a folder here, and not an id of the hub."""
+    """Whether `source` is a file or folder on this machine, and not a hub id."""
     return not str(source).startswith(PREFIX) and Path(source).exists()
 
 
 def _patterns(parts: Sequence[str], variant: str | None) -> list[str]:
-    """Weights as either library names them, one file or shards and their index."""
+    """Patterns for weights as either library names them: one file, or shards and their index."""
     dot = f".{variant}" if variant else ""
     names = [
         f"{stem}{ending}"

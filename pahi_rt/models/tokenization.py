@@ -1,7 +1,7 @@
-"""What a tokenizer's settings ask of whoever reads prompts with it: obeyed as diffusers obeys it, or refused.
+"""Checks a tokenizer's settings: each is obeyed as diffusers obeys it, or the model is refused.
 
-The bundle's own tokenizer (pahi_rt.tokenizer) cuts and pads on the right, and takes special tokens for what they are
-wherever they are written. One tensor of ids serves both encoders of SDXL.
+The bundle's own tokenizer (pahi_rt.tokenizer) cuts and pads on the right, and reads special tokens as such wherever a
+prompt spells them out. One tensor of ids serves both encoders of SDXL.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pahi_rt.errors import ModelError
 
 SHORTEST = 3
-"""Tokens of a prompt: the start, one of a word, and the end."""
+"""Fewest tokens of a prompt: the start, one word, and the end."""
 OBEYED = {"padding_side": "right", "truncation_side": "right", "split_special_tokens": False}
-"""Settings -> the one value that graphs and runtimes know."""
+"""Setting -> the only value that graphs and runtimes support."""
 
 
 def prompt_length(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> int:
-    """T: tokens of a prompt, padding included. What the tokenizer says, but no more than the text encoder reads."""
+    """T, the tokens of a prompt with padding: the tokenizer's maximum, or the text encoder's if that is smaller."""
     return min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
 
 
 def check_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
-    """Raises ModelError for settings of the tokenizer in `folder` that change its ids, and that are not obeyed here."""
+    """Raises ModelError if the tokenizer in `folder` has a setting that changes its ids and that is not supported."""
     settings = folder / "tokenizer_config.json"
     for name, value in OBEYED.items():
         if getattr(tokenizer, name, value) != value:
@@ -39,7 +39,10 @@ def check_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
 
 
 def _check_vectors(folder: Path, tokenizer: CLIPTokenizer) -> None:
-    """diffusers reads a token "<cat>" as "<cat> <cat>_1 <cat>_2" if these are among the tokens that were added."""
+    """Raises ModelError for a token of several vectors, such as "<cat>" with "<cat>_1" and "<cat>_2".
+
+    diffusers reads "<cat>" as "<cat> <cat>_1 <cat>_2" if these are among the added tokens.
+    """
     added = tokenizer.added_tokens_encoder
     for token in added:
         if f"{token}_1" in added:
@@ -50,7 +53,7 @@ def _check_vectors(folder: Path, tokenizer: CLIPTokenizer) -> None:
 
 
 def check_both_tokenizers(folder: Path, parts: dict[str, Any]) -> None:
-    """Raises ModelError unless SDXL's two tokenizers differ in their padding alone."""
+    """Raises ModelError unless SDXL's two tokenizers differ only in their padding."""
     first, second = ((parts[f"tokenizer{n}"], parts[f"text_encoder{n}"]) for n in ("", "_2"))
     lengths = [prompt_length(*pair) for pair in (first, second)]
     difference = None

@@ -1,6 +1,6 @@
-"""Tokenizers of other people's models: read with transformers, and shown to know words before anything believes them.
+"""Reads the tokenizers of published models with transformers, and checks that they know words.
 
-Without its files transformers makes a tokenizer that reads every word as the same token, and says nothing.
+Where the files are missing, transformers silently makes a tokenizer that reads every word as the same token.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 from pahi_rt.models.foreign import Refuse, foreign
 
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-"""Files of which a tokenizer has at least one group."""
+"""Groups of files; a tokenizer needs at least one of them complete."""
 _TWO_PROMPTS = ("a", "the")
-"""Of as many words, which every vocabulary tells apart."""
+"""Two prompts of equal length that every vocabulary tells apart."""
 
 
 def has_vocabulary(folder: Path) -> bool:
-    """Whether a folder holds the words of a tokenizer."""
+    """Whether a folder holds the vocabulary of a tokenizer."""
     return any(all((folder / name).is_file() for name in names) for names in VOCABULARIES)
 
 
 def read_tokenizer(kind: Any, folder: Path, refuse: Refuse) -> Any:
-    """The tokenizer of class `kind` in a folder.
+    """Load the tokenizer of class `kind` in a folder.
 
-    Raises `refuse(...)` if it is missing, has no vocabulary, cannot be read, cannot pad, or takes two different prompts
-    for the same.
+    Raises `refuse(...)` if it is missing or unreadable, has no vocabulary or no padding token, or gives two different
+    prompts the same ids.
     """
     if not has_vocabulary(folder):
         groups = ", ".join(" with ".join(names) for names in VOCABULARIES)

@@ -1,10 +1,10 @@
-"""The weights of one model in a folder: which files they are, and that a model has read all of them, and only numbers.
+"""Finds the weight files of a model in a folder, and checks that the model read all of them and that they are finite.
 
     model.safetensors, diffusion_pytorch_model.safetensors     one file, as transformers and as diffusers name it
-    model.safetensors.index.json                               several, and which of them holds what
+    model.safetensors.index.json                               lists several files, and which weights each one holds
     model.fp16.safetensors, model.safetensors.index.fp16.json  a variant
 
-Both libraries fill what a file lacks with random numbers and drop what they do not know, and only log it.
+Both libraries fill missing weights with random numbers and drop unknown ones, and only log it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pahi_rt.models.foreign import Refuse, foreign, read_json
 
 INDEX = ".safetensors.index"
 _STEMS = {"diffusion_pytorch_model": (INDEX, ".safetensors"), "model": (".safetensors", INDEX)}
-"""As diffusers and transformers name weights -> which of one file and an index each takes where there are both."""
+"""Stem of the files, as diffusers and transformers name them -> which the library prefers: an index or one file."""
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "pytorch_lora_weights.*")
 _ADAPTER_NAMES = re.compile("lora|lokr|loha|hada_|base_layer")
@@ -36,14 +36,14 @@ FUSE = (
 )
 
 _POSITIONS = r"(^|\.)position_ids$"
-"""0, 1, 2, ..., which older releases of transformers saved as well."""
+"""0, 1, 2, ...: older releases of transformers saved them too."""
 _REST_OF_CLIP = r"^(vision_model|visual_projection|text_projection)\.|^logit_scale$"
-"""What is left of a whole CLIP where its text encoder alone is read."""
+"""Weights of a whole CLIP that its text encoder alone does not read."""
 HARMLESS = {
     "CLIPTextModel": f"{_POSITIONS}|{_REST_OF_CLIP}",
     "CLIPTextModelWithProjection": f"{_POSITIONS}|{_REST_OF_CLIP}",
 }
-"""Class -> names of weights that published files hold and that nothing which is drawn depends on."""
+"""Class -> pattern of weights that published files hold, and that pictures do not depend on."""
 
 MEND = "let the weights and config.json fit: download both again, or save both again with save_pretrained"
 _refuse = partial(ModelError, fix=MEND)
@@ -62,18 +62,20 @@ class Weights:
 
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
-    """The files of `find_weights`."""
+    """The files that `find_weights` finds."""
     return list(find_weights(folder, variant).files)
 
 
 def find_weights(folder: Path, variant: str | None = None, refuse: Refuse = _refuse) -> Weights:
-    """The weights in a folder: those of `variant` if it has them, else the full ones, else the only variant there is.
+    """The weights in a folder: those of `variant` if it has them, else the full ones, else its only variant.
 
-    Raises `refuse(...)` if there are none, or several variants to choose from, an index that does not fit its files,
-    or an adapter beside them.
+    Raises `refuse(...)` if there are no weights, several variants to choose from, an index that does not fit its files,
+    or an adapter beside the weights.
     """
     found = variants_in(folder)
-    _refuse_adapters(folder, refuse)
+    adapters = [path.name for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern))]
+    if adapters:
+        raise refuse(f"{folder} holds an adapter beside its weights, which is not read: {adapters[0]}", fix=FUSE)
     choices = [name for name in (variant, None) if name in found] or list(found)
     if not choices:
         raise _nothing_found(folder, refuse)
@@ -84,7 +86,7 @@ def find_weights(folder: Path, variant: str | None = None, refuse: Refuse = _ref
 
 
 def variants_in(folder: Path) -> dict[str | None, str]:
-    """Variant, None for the full weights -> the file, or the index of the files, that holds it."""
+    """Variant, with None for the full weights -> name of its file, or of the index of its files."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     found: dict[str | None, str] = {}
     for stem, kinds in _STEMS.items():
@@ -97,7 +99,7 @@ def variants_in(folder: Path) -> dict[str | None, str]:
 
 
 def tell_variants(folder: Path, parts: Sequence[str] = ("",), variant: str | None = None) -> None:
-    """Log which of the folders `parts` have neither full weights nor those of `variant`, so that others are read."""
+    """Log a warning if some of the folders `parts` have neither full weights nor `variant`, so that another is read."""
     found = {part: variants_in(folder / part) for part in parts}
     others = {part: names for part, names in found.items() if names and not names.keys() & {None, variant}}
     if others:
@@ -106,9 +108,9 @@ def tell_variants(folder: Path, parts: Sequence[str] = ("",), variant: str | Non
 
 
 def check_loaded(kind: str, report: Mapping[str, Collection[Any]], place: Path, refuse: Refuse, fuse: str) -> None:
-    """Raises `refuse(...)` unless the loading info of either library says that the file and the model fit exactly.
+    """Raises `refuse(...)` unless file and model fit exactly according to `report`, the loading info of either library.
 
-    An adapter that is not fused gets the fix `fuse`.
+    The error about an adapter that is not fused has the fix `fuse`.
     """
     harmless = re.compile(HARMLESS.get(kind, _POSITIONS))
     extra = [name for name in report["unexpected_keys"] if not harmless.search(name)]
@@ -135,7 +137,7 @@ def check_finite(model: nn.Module, place: Path, refuse: Refuse) -> None:
 
 
 def refuse_quantised(settings: Mapping[str, Any], place: Path, refuse: Refuse) -> None:
-    """Raises `refuse(...)` if a config.json says that the weights are packed by another library."""
+    """Raises `refuse(...)` if `settings`, a config.json, says that the weights are quantised."""
     quantised = settings.get("quantization_config")
     if quantised is not None:
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
@@ -144,7 +146,7 @@ def refuse_quantised(settings: Mapping[str, Any], place: Path, refuse: Refuse) -
 
 
 def some(names: Iterable[str], most: int = 3) -> str:
-    """The first of several names, and how many there are."""
+    """The first `most` names, sorted, and how many more there are."""
     ordered = sorted(names)
     rest = len(ordered) - most
     return ", ".join(ordered[:most]) + (f" and {rest} more" if rest > 0 else "")
@@ -154,33 +156,27 @@ def _files(path: Path, refuse: Refuse) -> tuple[Path, ...]:
     if path.suffix != ".json":
         return (path,)
     index = read_json(path, refuse).get("weight_map")
-    if not index or not isinstance(index, dict) or not all(map(_is_plain, index.values())):
+    if (
+        not isinstance(index, dict)
+        or not index
+        or any(not isinstance(name, str) or Path(name).name != name for name in index.values())
+    ):
         raise refuse(f"cannot read {path}: its weight_map does not name a file for each weight")
     files = tuple(path.with_name(name) for name in sorted(set(index.values())))
     for file in files:
         if not file.is_file():
             raise refuse(f"{path} names {file.name}, which is not there")
-        # diffusers believes the index, and fills what it lists in vain with random numbers.
+        # diffusers trusts the index, and fills weights that the file lacks with random numbers.
         differing = names_in(file, refuse) ^ {name for name, holder in index.items() if holder == file.name}
         if differing:
             raise refuse(f"{path} and {file.name} differ in what the file holds: {some(differing)}")
     return files
 
 
-def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name
-
-
 def names_in(file: Path, refuse: Refuse) -> set[str]:
     """The names of the weights in a safetensors file."""
     with foreign(file, refuse), safe_open(file, "pt") as opened:
         return set(opened.keys())
-
-
-def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
-    for pattern in _ADAPTER_FILES:
-        for path in sorted(folder.glob(pattern)):
-            raise refuse(f"{folder} holds an adapter beside its weights, which is not read: {path.name}", fix=FUSE)
 
 
 def _nothing_found(folder: Path, refuse: Refuse) -> Exception:
