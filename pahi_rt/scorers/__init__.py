@@ -1,9 +1,9 @@
-"""SC_phi of the paper's eq. (2): frozen models of what people prefer, differentiable in the pictures.
+"""SC_phi of the paper's eq. (2): frozen models of human preference, differentiable in the pictures.
 
-    load_scorer("pickscore")                          the published model, from the hub
-    load_scorer("imagereward:/models/ImageReward.pt") the same from a file
+    load_scorer("pickscore")                           the published model, from the hub
+    load_scorer("imagereward:/models/ImageReward.pt")  a published model, from a file
 
-Which kinds there are is one table, `SCORERS`; other packages add theirs as plugins.
+The table `SCORERS` lists the kinds. Other packages add theirs as plugins.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pahi_rt.scorers.redness import load_redness
 
 
 class Scorer(Protocol):
-    """What every scorer offers. All are frozen fp32 `nn.Module`s: gradients reach the pictures, never the weights."""
+    """Interface of every scorer. All are frozen fp32 `nn.Module`s: gradients reach the pictures, never the weights."""
 
     name: str
     """Its kind, for tables and files."""
     unit: str
-    """What a score is measured in."""
+    """The unit of a score."""
     scale: float
-    """What turns a difference of scores into the logit of a preference: the exponent's factor in eq. (4)."""
+    """Factor from a difference of scores to the logit of a preference: the factor in the exponent of eq. (4)."""
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] and a prompt for each -> scores [B], higher is better."""
@@ -41,14 +41,14 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class PromptReader(Protocol):
-    """A scorer that makes something of a prompt without looking at a picture, and so needs to do it once."""
+    """A scorer that embeds a prompt without its picture, and so has to do it only once."""
 
     @property
     def reader(self) -> nn.Module:
-        """What reads prompts: it may lie on another device than the rest, to which it is lent while it does."""
+        """The module that reads prompts. It may be on another device than the rest, and is lent to theirs to read."""
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> what is compared with pictures [B, E], where those are; remembered for the next time."""
+        """B prompts -> embeddings [B, E] to compare pictures with, on the pictures' device. They are cached."""
 
 
 SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
@@ -59,14 +59,14 @@ SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
     "aesthetic": load_aesthetic,
     "redness": load_redness,
 }
-"""Kind -> loader. A loader is given the path or hub id after the colon, or None for the published model."""
+"""Kind -> loader. The argument is the path or hub id after the colon, or None for the published model."""
 
 
 def load_scorer(spec: str) -> Scorer:
-    """The scorer that `spec` names: "kind", or "kind:PATH_OR_HUB_ID".
+    """Load the scorer that `spec` names: "kind", or "kind:PATH_OR_HUB_ID".
 
-    Raises ScorerError for an unknown kind, and where the loader finds no model, a pickle that holds more than tensors,
-    or another architecture's weights.
+    Raises ScorerError for an unknown kind, a model that is missing, a pickle that holds more than tensors, and weights
+    of another architecture.
     """
     kind, _, source = spec.partition(":")
     added = find_plugins(plugins.SCORERS)

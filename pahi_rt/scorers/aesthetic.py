@@ -1,4 +1,4 @@
-"""LAION's aesthetic predictor: how a picture would be rated from 1 to 10, whatever its prompt.
+"""LAION's aesthetic predictor: a rating of a picture from 1 to 10, without its prompt.
 
 A linear head on the picture embedding of OpenAI's CLIP ViT-L/14, trained on SAC, LAION-logos and AVA ratings
 (christophschuhmann/improved-aesthetic-predictor, sac+logos+ava1-l14-linearMSE.pth).
@@ -22,9 +22,9 @@ from pahi_rt.scorers.preprocess import Preprocess, check_inputs, cover
 
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
 HEAD_FILES = ("sac+logos+ava1-l14-linearMSE.pth", "aesthetic-model.pth")
-"""The authors' name of the head, and that of its copy on the hub."""
+"""File name of the head in the authors' repository, and on the hub."""
 CLIP_FOLDER = "clip-vit-large-patch14"
-"""Where the CLIP is looked for, beside the head."""
+"""Folder beside the head that may hold the CLIP."""
 
 _FIX = f"give the file {HEAD_FILES[0]} of improved-aesthetic-predictor"
 
@@ -34,33 +34,33 @@ class AestheticScorer(nn.Module):
 
     name = "aesthetic"
     unit = "rating, 1 to 10"
-    # The head learnt ratings and no preferences: one point of rating counts as one logit.
+    # The head was trained on ratings, not on preferences: one point of rating counts as one logit.
     scale = 1.0
 
     def __init__(self, clip: Any, head: nn.Sequential) -> None:
         super().__init__()
         self.clip = clip
         self.head = head
-        # The `clip` package, which the head was trained with, cuts pictures with torchvision.
+        # The head was trained with the `clip` package, which crops pictures with torchvision.
         self.preprocess = Preprocess(clip.config.vision_config.image_size, partial(cover, round_offset=round))
         self.float().eval().requires_grad_(False)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, H, W] in [0, 1] -> ratings [B]. Raises PahiError for other shapes."""
+        """Pictures [B, 3, H, W] in [0, 1] -> ratings [B]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
         ratings: Tensor = self.head(embed_images(self.clip, self.preprocess(images)))
         return ratings.float().squeeze(-1)
 
 
 def load_aesthetic(source: str | None = None) -> AestheticScorer:
-    """The predictor with the head in a file, a folder or a hub id.
+    """Load the predictor; `source` is a file, a folder or a hub id with the head, by default `HEAD`.
 
-    Its CLIP is the folder clip-vit-large-patch14 beside the head, or else OpenAI's on the hub. Raises ScorerError if
-    one is missing or of another architecture.
+    Its CLIP comes from the folder clip-vit-large-patch14 beside the head, or else from OpenAI's repository on the hub.
+    Raises ScorerError if either is missing or of another architecture.
     """
     path = weights_file(locate(source or HEAD, HEAD_FILES, partial(ScorerError, fix=_FIX)), HEAD_FILES)
     if "relu" in path.name.lower():
-        # Same names and shapes, so nothing else would tell.
+        # Its weights have the same names and shapes, so only the file name tells.
         raise ScorerError(f"{path.name} is the variant with activations, which is not supported", fix=_FIX)
     weights = read_weights(path)
     check_layout(weights, ["layers.0.weight"], path, _FIX)

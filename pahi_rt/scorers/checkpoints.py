@@ -1,9 +1,9 @@
-"""Weights that others published: read without running what a pickle says, and put in place, all of them.
+"""Loads published weights without running code from a pickle, and checks that every weight has its place.
 
     weights_file -> read_weights -> build
 
-A pickle is read by PyTorch's restricted reader (`weights_only=True`), which makes tensors and nothing else, and is
-rewritten once as safetensors in the user's cache.
+PyTorch's restricted reader (`weights_only=True`) reads a pickle: it makes only tensors. They are saved once as
+safetensors in the user's cache.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 
 def weights_file(place: Path, names: Sequence[str]) -> Path:
-    """`place` itself if it is a file; in a folder, the first of `names` there, as .safetensors where there is one.
+    """`place` itself if it is a file; in a folder, the first of `names` there, or its .safetensors version.
 
-    Raises ScorerError if the folder has none of them.
+    Raises ScorerError if the folder has none of these.
     """
     if place.is_file():
         return place
@@ -49,9 +49,9 @@ def weights_file(place: Path, names: Sequence[str]) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: safetensors, or a pickle of a state dict that is converted once.
+    """Read the tensors of a checkpoint, by name: from safetensors, or from a pickled state dict that is converted once.
 
-    Raises ScorerError if it is damaged, or holds anything but tensors.
+    Raises ScorerError if the file is damaged, or holds anything but tensors.
     """
     if path.suffix != ".safetensors":
         path = convert_pickle(path)
@@ -60,7 +60,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def convert_pickle(path: Path) -> Path:
-    """The safetensors copy of a pickled checkpoint in the user's cache, made on first use. Raises ScorerError."""
+    """The safetensors copy of a pickled checkpoint in the user's cache, made on first use.
+
+    Raises ScorerError if the pickle is damaged or holds more than tensors, OutputError if the copy cannot be written.
+    """
     file = path.resolve().stat()
     key = hashlib.sha256(f"{path.resolve()} {file.st_size} {file.st_mtime_ns}".encode()).hexdigest()[:16]
     copy = cache_folder("scorers", f"{path.stem}-{key}.safetensors")
@@ -72,7 +75,7 @@ def convert_pickle(path: Path) -> Path:
 
 
 def check_layout(weights: Mapping[str, Tensor], needed: Sequence[str], path: Path, fix: str) -> None:
-    """Raises ScorerError with `fix` unless all `needed` names are there."""
+    """Raises ScorerError with `fix` unless `weights` has all `needed` names."""
     for name in needed:
         if name not in weights:
             found = next(iter(weights), "nothing")
@@ -85,7 +88,7 @@ def under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def rename(name: str, beginnings: Mapping[str, str], inside: Mapping[str, str]) -> str:
-    """`name` with the first of `beginnings` that fits replaced, and then all that occurs of `inside`."""
+    """`name` with its beginning replaced by the first matching rule of `beginnings`, then every rule of `inside`."""
     for old, new in beginnings.items():
         if name.startswith(old):
             name = new + name.removeprefix(old)
@@ -96,21 +99,21 @@ def rename(name: str, beginnings: Mapping[str, str], inside: Mapping[str, str]) 
 
 
 def count_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different numbers follow `prefix` in the names."""
+    """Number of layers: how many different numbers follow `prefix` in the names."""
     return len({name.split(".")[0] for name in under(weights, prefix)})
 
 
 def check_nothing_else(weights: Iterable[str], known: tuple[str, ...], path: Path, fix: str) -> None:
-    """Raises ScorerError with `fix` if a name begins with none of the `known` beginnings: nothing would read it."""
+    """Raises ScorerError with `fix` if a name has none of the `known` beginnings, so that nothing would read it."""
     others = [name for name in weights if not name.startswith(known)]
     if others:
         raise ScorerError(f"{path} has {len(others)} weights that the scorer does not read: {some(others)}", fix=fix)
 
 
 def build(kind: Any, folder: Path | None, source: Path, fix: str, **options: Any) -> Any:
-    """`kind.from_pretrained(folder, **options)` of transformers in fp32, no weight of `source` missing or left over.
+    """`kind.from_pretrained(folder, **options)` of transformers, in fp32.
 
-    Raises ScorerError with `fix` otherwise.
+    Raises ScorerError with `fix` if weights of `source` are missing, left over or not finite.
     """
     refuse = partial(ScorerError, fix=fix)
     options = {**options, "dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -122,7 +125,7 @@ def build(kind: Any, folder: Path | None, source: Path, fix: str, **options: Any
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path, fix: str) -> None:
-    """Copy `weights` into `module`. Raises ScorerError with `fix` if a name or a shape differs, or one is no number."""
+    """Copy `weights` into `module`. Raises ScorerError with `fix` if names or shapes differ, or one is not finite."""
     expected = {name: list(value.shape) for name, value in module.state_dict().items()}
     found = {name: list(value.shape) for name, value in weights.items()}
     for name in sorted(expected | found):
@@ -134,9 +137,9 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path, fix: st
 
 
 def load_tokenizer(kind: Any, beside: Path, published: str, vocabulary: int) -> Any:
-    """The tokenizer in `beside` if one is there, or else that of the hub id `published`.
+    """Load the tokenizer of class `kind` from the folder `beside` if it has one, or else from the hub id `published`.
 
-    Raises ScorerError if there is neither, or if it has more than `vocabulary` tokens.
+    Raises ScorerError if both are missing, or if the tokenizer has more than `vocabulary` tokens.
     """
     refuse = partial(ScorerError, fix=f"put the tokenizer.json of {published} into {beside}")
     folder = beside if has_vocabulary(beside) else locate(published, _TOKENIZER_FILES, refuse)
@@ -150,23 +153,23 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # PyTorch's own message advises to let the pickle run.
+        # PyTorch's own message recommends to run the pickle.
         what = f"{path} is damaged, or a pickle that holds more than tensors and may run any code"
         fix = "download it again, or ask whoever made it for its state_dict as .safetensors"
         raise ScorerError(what, fix=fix) from error
     weights = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not weights or not isinstance(weights, dict) or not all(map(_is_weight, weights, weights.values())):
+    if (
+        not weights
+        or not isinstance(weights, dict)
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    ):
         raise ScorerError(f"{path} is not a state dict", fix="give the published checkpoint, which is one")
-    # Apart, for safetensors refuses tensors that share memory.
+    # Cloned, because safetensors refuses tensors that share memory.
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
-def _is_weight(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
-
-
 def _save(weights: dict[str, Tensor], path: Path) -> None:
-    # Several processes of one training may convert at once; each writes a file of its own.
+    # Several processes of one training may convert at the same time; each writes its own temporary file.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing_whole(path) as new:

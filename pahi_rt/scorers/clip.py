@@ -1,9 +1,9 @@
 """Scorers that are a CLIP: the cosine between the embeddings of a picture and of its prompt.
 
-PickScore   CLIP ViT-H/14 fine-tuned on Pick-a-Pic (Kirstain et al. 2023). Their number is exp(logit_scale) cosine;
-            the paper's Table 2 prints the cosine
-CLIPScore   CLIP as it is; Hessel et al. (2021) print 2.5 max(cosine, 0)
-HPSv2.1     CLIP ViT-H/14 fine-tuned on HPD v2 (Wu et al. 2023); their tables print 100 cosine
+PickScore   CLIP ViT-H/14, fine-tuned on Pick-a-Pic (Kirstain et al. 2023). Its authors report exp(logit_scale) cosine;
+            the paper's Table 2 reports the cosine.
+CLIPScore   CLIP without fine-tuning. Hessel et al. (2021) report 2.5 max(cosine, 0).
+HPSv2.1     CLIP ViT-H/14, fine-tuned on HPD v2 (Wu et al. 2023). Its authors' tables report 100 cosine.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PICKSCORE = "yuvalkirstain/PickScore_v1"
 CLIPSCORE = "openai/clip-vit-large-patch14"
 HPSV2, HPSV2_FILE = "xswu/HPSv2", "HPS_v2.1_compressed.pt"
 VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-"""What PickScore and HPSv2 were fine-tuned from; its tokenizer is theirs."""
+"""The model that PickScore and HPSv2 were fine-tuned from; they use its tokenizer."""
 
 KEPT = 100_000
-"""Prompts whose embeddings a scorer remembers, on the CPU: 0.4 GB where they are 1,024 numbers."""
+"""Prompts whose embeddings a scorer caches on the CPU: 0.4 GB for embeddings of 1,024 numbers."""
 
 _SETTINGS = ("*.json", "merges.txt")
 _FIX = "give a folder with a CLIPModel, its tokenizer and its model.safetensors, or a hub id like owner/name"
@@ -44,7 +44,7 @@ _FIX = "give a folder with a CLIPModel, its tokenizer and its model.safetensors,
 class ClipScorer(nn.Module):
     """score = cosine of E_image(picture) and E_text(prompt), in [-1, 1]; scale = exp(logit_scale), about 100.
 
-    A prompt that is too long for the text encoder is cut and keeps its end token, as by the model's own tokenizer.
+    A prompt that is too long for the text encoder is cut and keeps its end token, as with the model's own tokenizer.
     """
 
     unit = "cosine"
@@ -52,7 +52,7 @@ class ClipScorer(nn.Module):
     def __init__(
         self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess, clean: Callable[[str], str] = str
     ) -> None:
-        """`clean` is what becomes of a prompt before the tokenizer reads it."""
+        """`clean` rewrites a prompt before the tokenizer reads it."""
         super().__init__()
         self.name = name
         self.model = model
@@ -64,7 +64,7 @@ class ClipScorer(nn.Module):
         self.float().eval().requires_grad_(False)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, H, W] in [0, 1] and B prompts -> cosines [B]. Raises PahiError for other shapes."""
+        """Pictures [B, 3, H, W] in [0, 1] and B prompts -> cosines [B]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
         pictures = embed_images(self.model, self.preprocess(images))
         return (pictures * self.embed_prompts(prompts)).sum(dim=-1)
@@ -75,7 +75,7 @@ class ClipScorer(nn.Module):
         return nn.ModuleList([self.model.text_model, self.model.text_projection])
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> unit vectors [B, E], on the pictures' device. The last `KEPT` different ones are remembered."""
+        """B prompts -> unit vectors [B, E], on the pictures' device. Those of the last `KEPT` prompts are cached."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embeddings]
         if new:
             with lent(self.reader, self._device):
@@ -87,7 +87,8 @@ class ClipScorer(nn.Module):
 
     @torch.no_grad()
     def _embed(self, prompt: str) -> Tensor:
-        # Alone and in fp32, so that its bits depend on nothing else: a run that is resumed reads other prompts first.
+        # One prompt at a time and in fp32, so that its bits depend on nothing else: a resumed run reads its prompts in
+        # another order.
         with torch.autocast(self._device.type, enabled=False):
             pooled = self.model.text_model(self.tokenize([prompt])).pooler_output
             return F.normalize(self.model.text_projection(pooled), dim=-1)[0]
@@ -98,7 +99,7 @@ class ClipScorer(nn.Module):
         return device
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> token ids int64 [B, T], on the model's device."""
+        """B prompts -> token ids int64 [B, T], on the model's device."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             [self.clean(prompt) for prompt in prompts],
@@ -112,28 +113,28 @@ class ClipScorer(nn.Module):
 
 
 def embed_images(model: Any, pixels: Tensor) -> Tensor:
-    """What a CLIPModel makes of preprocessed pictures [B, 3, S, S]: unit vectors [B, E]."""
+    """Preprocessed pictures [B, 3, S, S] -> unit vectors [B, E] of a CLIPModel, in fp32."""
     embeddings = model.visual_projection(model.vision_model(pixels).pooler_output)
-    # In fp32 whatever autocast says: cosines of one prompt differ in the third digit, which bf16 does not have.
+    # In fp32 even under autocast: cosines of one prompt differ in the third digit, which bf16 does not have.
     return F.normalize(embeddings.float(), dim=-1)
 
 
 def load_pickscore(source: str | None = None) -> ClipScorer:
-    """PickScore from a folder in transformers' layout, or from the hub. Raises ScorerError if it is not one."""
+    """Load PickScore from a folder in transformers' layout, or from the hub. Raises ScorerError if it is not a CLIP."""
     return _load_scorer("pickscore", source or PICKSCORE, cover)
 
 
 def load_clipscore(source: str | None = None) -> ClipScorer:
-    """Any CLIP of transformers from a folder, or from the hub. Raises ScorerError if it is not one."""
+    """Load any CLIP of transformers from a folder, or from the hub. Raises ScorerError if it is not a CLIP."""
     return _load_scorer("clipscore", source or CLIPSCORE, cover)
 
 
 def load_hpsv2(source: str | None = None) -> ClipScorer:
-    """HPSv2.1 from its published checkpoint, a folder with that, a folder in transformers' layout, or the hub.
+    """Load HPSv2.1 from its published checkpoint, a folder with that, a folder in transformers' layout, or the hub.
 
-    The published checkpoint comes without a tokenizer: one is looked for beside it, then on the hub. Prompts are read
-    as open_clip reads them, which HPSv2 is built on. Raises ScorerError if something is missing, ftfy included, or of
-    another architecture.
+    The published checkpoint comes without a tokenizer, which is read from its folder or else from the hub. Prompts are
+    cleaned as by open_clip, which HPSv2 is built on. Raises ScorerError if something is missing, such as the package
+    ftfy, or of another architecture.
     """
     fix = f"give the file {HPSV2_FILE} of {HPSV2}"
     place = locate(source or HPSV2, (HPSV2_FILE,), partial(ScorerError, fix=fix))
@@ -148,9 +149,10 @@ def load_hpsv2(source: str | None = None) -> ClipScorer:
 
 
 def load_clip(source: str, fix: str = _FIX) -> tuple[Any, Path]:
-    """A CLIPModel from a folder in transformers' layout or a hub id, and the folder it lies in.
+    """Load a CLIPModel from a folder in transformers' layout or a hub id; return it and its folder.
 
-    Raises ScorerError, where it has none of its own with `fix`, if there is no such model or it is incomplete.
+    Raises ScorerError if the model is missing, incomplete or not a CLIP; `fix` is the fix of errors without a special
+    one.
     """
     refuse = partial(ScorerError, fix=fix)
     folder = find_parts(source, ("",), _SETTINGS, refuse)
@@ -164,7 +166,10 @@ def load_clip(source: str, fix: str = _FIX) -> tuple[Any, Path]:
 
 
 def read_normalisation(folder: Path) -> dict[str, Sequence[float]]:
-    """The mean and the std that a folder's preprocessor_config.json states; CLIP's where it states none."""
+    """`mean` and `std` from a folder's preprocessor_config.json; CLIP's numbers if it is missing or silent.
+
+    Raises ScorerError if they are not three finite numbers each.
+    """
     path = folder / "preprocessor_config.json"
     stated = read_json(path, partial(ScorerError, fix=_FIX)) if path.is_file() else {}
     mean, std = stated.get("image_mean", CLIP_MEAN), stated.get("image_std", CLIP_STD)
@@ -185,8 +190,8 @@ def _load_scorer(name: str, source: str, fit: Fit, clean: Callable[[str], str] =
 
 
 def _check_end(sought: int, written: int, folder: Path) -> None:
-    # Where the text encoder does not find its end token, transformers takes the first one: every prompt is the same.
-    # The published configurations say 2, which is wrong, and for which it takes the highest.
+    # If a prompt lacks the configured end token, transformers pools the first token: all prompts get one embedding.
+    # The published configurations have 2, which is wrong; for it, transformers uses the highest id of the prompt.
     if sought not in (2, written):
         raise ScorerError(
             f"the text encoder in {folder} looks for the end token {sought}, its tokenizer writes {written}",

@@ -13,10 +13,10 @@ WIDTHS = (1024, 128, 64, 16, 1)
 
 
 def linear_head(width: int) -> nn.Sequential:
-    """[B, width] -> 1024 -> 128 -> 64 -> 16 -> [B, 1], with no activation between.
+    """[B, width] -> 1024 -> 128 -> 64 -> 16 -> [B, 1], without activations between the layers.
 
-    The published modules have a dropout after each of the first three layers, which does nothing here but
-    counts in the weights' names: 0, 2, 4, 6, 7.
+    The published modules have a dropout after each of the first three layers. It does nothing here, but it counts in
+    the names of the weights: 0, 2, 4, 6, 7.
     """
     layers: list[nn.Module] = []
     for position, (before, after) in enumerate(zip((width, *WIDTHS), WIDTHS, strict=False)):
@@ -27,7 +27,7 @@ def linear_head(width: int) -> nn.Sequential:
 
 
 def load_head(weights: Mapping[str, Tensor], width: int, source: Path, fix: str) -> nn.Sequential:
-    """The head with `weights`, named 0.weight and so on. Raises ScorerError with `fix` if they do not fit."""
+    """Build the head from `weights` (0.weight and so on). Raises ScorerError with `fix` if they do not fit."""
     head = linear_head(width)
     fill(head, weights, source, fix)
     return head

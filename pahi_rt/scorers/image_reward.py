@@ -1,4 +1,4 @@
-"""ImageReward (Xu et al. 2023): a BLIP that reads the prompt with its picture in view, and a linear head.
+"""ImageReward (Xu et al. 2023): a BLIP whose text encoder attends to the picture, and a linear head.
 
     picture -> ViT-L/16 -> [B, 197, 1024] -\\
     prompt (35 tokens)  -> BERT-base with cross-attention -> state of [CLS] -> head -> (r - MEAN) / STD
@@ -40,11 +40,11 @@ MEAN, STD = 0.16717362830052426, 1.0333394966054072
 """The authors' standardisation of the head's output."""
 MAX_TOKENS = 35
 HEAD_WIDTH = 64
-"""Of every attention head of ViT-L and BERT-base: the one thing that the weights' shapes do not tell."""
+"""Width of an attention head of ViT-L and BERT-base: the only size that the shapes of the weights do not give."""
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp.layers."
 _UNREAD = "blip.vision_proj.", "blip.text_proj."
-"""Of the published file: what BLIP was pre-trained with, and the reward does not depend on."""
+"""Weights in the published file that BLIP was pre-trained with, and that the reward does not depend on."""
 _VISION_NAMES = {
     "cls_token": "embeddings.class_embedding",
     "pos_embed": "embeddings.position_embedding",
@@ -67,7 +67,7 @@ class ImageRewardScorer(nn.Module):
 
     name = "imagereward"
     unit = "standardised reward"
-    # The authors train r with softmax(r, r'): one unit of the standardised reward is STD logits.
+    # The authors train r with softmax(r, r'), so one unit of the standardised reward is STD logits.
     scale = STD
 
     def __init__(self, vision: Any, text: Any, head: nn.Sequential, tokenizer: Any) -> None:
@@ -76,12 +76,12 @@ class ImageRewardScorer(nn.Module):
         self.text = text
         self.head = head
         self.tokenizer = tokenizer
-        # The authors cut pictures with torchvision.
+        # The authors crop pictures with torchvision.
         self.preprocess = Preprocess(vision.config.image_size, partial(cover, round_offset=round))
         self.float().eval().requires_grad_(False)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, H, W] in [0, 1] and B prompts -> rewards [B]. Raises PahiError for other shapes."""
+        """Pictures [B, 3, H, W] in [0, 1] and B prompts -> rewards [B]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
         patches = self.vision(self.preprocess(images)).last_hidden_state
         input_ids, attention_mask = self.tokenize(prompts)
@@ -90,7 +90,7 @@ class ImageRewardScorer(nn.Module):
         return (rewards.float().squeeze(-1) - MEAN) / STD
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Prompts -> token ids and mask, int64 [B, 35]; the first token stays [CLS]. On the model's device."""
+        """B prompts -> token ids and mask, int64 [B, 35], on the model's device. The first token is [CLS]."""
         tokens = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         ).to(self.text.device)
@@ -98,10 +98,10 @@ class ImageRewardScorer(nn.Module):
 
 
 def load_image_reward(source: str | None = None) -> ImageRewardScorer:
-    """ImageReward from its published checkpoint, a folder with that, or the hub.
+    """Load ImageReward from its published checkpoint, a folder with that file, or the hub.
 
-    The checkpoint comes without a tokenizer: BERT's is looked for beside it, then on the hub. Raises ScorerError if
-    something is missing or of another architecture.
+    The checkpoint comes without a tokenizer: BERT's is read from its folder, or else from the hub. Raises ScorerError
+    if something is missing or of another architecture.
     """
     path = weights_file(locate(source or IMAGE_REWARD, (FILE,), partial(ScorerError, fix=_FIX)), (FILE,))
     weights = read_weights(path)
@@ -119,7 +119,7 @@ def load_image_reward(source: str | None = None) -> ImageRewardScorer:
 
 
 def infer_vision_config(weights: Mapping[str, Tensor], path: Path) -> BlipVisionConfig:
-    """BLIP's picture tower, its sizes read from the weights' shapes. Raises ScorerError for another layout."""
+    """Configuration of BLIP's picture tower, from the shapes of the weights. Raises ScorerError for another layout."""
     names = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
     check_layout(weights, [_VISION + name for name in names], path, _FIX)
     patches, positions, inner = (weights[_VISION + name] for name in names)
@@ -131,13 +131,13 @@ def infer_vision_config(weights: Mapping[str, Tensor], path: Path) -> BlipVision
         num_attention_heads=_count_heads(width, path),
         image_size=math.isqrt(positions.shape[1] - 1) * patch,
         patch_size=patch,
-        # transformers' default is another than Salesforce's.
+        # The value of Salesforce's BLIP; transformers has another default.
         layer_norm_eps=1e-6,
     )
 
 
 def infer_text_config(weights: Mapping[str, Tensor], path: Path) -> BlipTextConfig:
-    """BLIP's prompt tower, its sizes read from the weights' shapes. Raises ScorerError for another layout."""
+    """Configuration of BLIP's prompt tower, from the shapes of the weights. Raises ScorerError for another layout."""
     names = (
         "embeddings.word_embeddings.weight",
         "embeddings.position_embeddings.weight",
@@ -158,11 +158,11 @@ def infer_text_config(weights: Mapping[str, Tensor], path: Path) -> BlipTextConf
 
 
 def convert_vision_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The picture tower of a checkpoint, named as in transformers' BlipVisionModel."""
+    """The weights of a checkpoint's picture tower, with the names of transformers' BlipVisionModel."""
     return {rename(name, _VISION_NAMES, _VISION_INSIDE): value for name, value in under(weights, _VISION).items()}
 
 
 def _count_heads(width: int, path: Path) -> int:
     if width % HEAD_WIDTH:
-        raise ScorerError(f"{path} has another layout: a width of {width} is no multiple of {HEAD_WIDTH}", fix=_FIX)
+        raise ScorerError(f"{path} has another layout: a width of {width} is not a multiple of {HEAD_WIDTH}", fix=_FIX)
     return width // HEAD_WIDTH

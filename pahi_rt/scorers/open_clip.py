@@ -1,8 +1,8 @@
-"""open_clip's layout of a CLIP, renamed to that of transformers' CLIPModel, and how it reads a prompt.
+"""Converts the weights of open_clip's CLIP to transformers' CLIPModel, and cleans prompts as open_clip does.
 
     visual.transformer.resblocks.3.mlp.c_fc.weight -> vision_model.encoder.layers.3.mlp.fc1.weight
 
-Projections are transposed, and attention's stacked input projection becomes three.
+Projections are transposed, and the stacked input projection of attention is split into three.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pahi_rt.errors import ScorerError
 from pahi_rt.scorers.checkpoints import check_layout, count_layers, rename
 
 VISION_HEAD, TEXT_HEAD = 80, 64
-"""Widths of ViT-H-14's attention heads: the one thing that the weights' shapes do not tell."""
+"""Widths of ViT-H-14's attention heads: the only sizes that the shapes of the weights do not give."""
 
 _NAMES = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -49,11 +49,12 @@ _STACKED = ".self_attn.in_proj_"
 
 
 def infer_config(weights: Mapping[str, Tensor], path: Path, fix: str) -> CLIPConfig:
-    """The configuration of a CLIP with ViT-H-14's head widths and activation, its sizes read from the weights' shapes.
+    """Configuration of a CLIP with ViT-H-14's head widths and activation; its sizes come from the weights' shapes.
 
-    Raises ScorerError with `fix` if the names are not open_clip's, or a width is no multiple of ViT-H-14's heads.
+    Raises ScorerError with `fix` if the names are not open_clip's, or a width is not a multiple of a head of ViT-H-14.
     """
-    check_layout(weights, [*_first_layers(), "logit_scale", "visual.conv1.weight", "token_embedding.weight"], path, fix)
+    layers = [f"{prefix}0.mlp.c_fc.weight" for prefix in ("visual.transformer.resblocks.", "transformer.resblocks.")]
+    check_layout(weights, [*layers, "logit_scale", "visual.conv1.weight", "token_embedding.weight"], path, fix)
     check_layout(weights, ["visual.positional_embedding", "positional_embedding", "text_projection"], path, fix)
     width, _, patch, _ = weights["visual.conv1.weight"].shape
     vocabulary, text_width = weights["token_embedding.weight"].shape
@@ -71,7 +72,7 @@ def infer_config(weights: Mapping[str, Tensor], path: Path, fix: str) -> CLIPCon
         "num_attention_heads": text_width // TEXT_HEAD,
         "max_position_embeddings": len(weights["positional_embedding"]),
         "vocab_size": vocabulary,
-        # The tokenizer's last two.
+        # The last two tokens of the tokenizer.
         "bos_token_id": vocabulary - 2,
         "eos_token_id": vocabulary - 1,
         **_layers(weights, "transformer.resblocks."),
@@ -80,16 +81,16 @@ def infer_config(weights: Mapping[str, Tensor], path: Path, fix: str) -> CLIPCon
 
 
 def convert_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of open_clip's CLIP -> one of transformers' CLIPModel. Names it does not know stay as they are."""
-    # Older releases of open_clip saved the causal mask as well.
+    """A state dict of open_clip's CLIP -> one of transformers' CLIPModel. Unknown names stay as they are."""
+    # attn_mask is the causal mask, which older releases of open_clip saved too.
     return dict(pair for name, value in weights.items() if name != "attn_mask" for pair in _convert(name, value))
 
 
 def load_cleaner() -> Callable[[str], str]:
-    """What open_clip's tokenizer does to a prompt before it cuts it into tokens, which transformers' does not do.
+    """A function that rewrites a prompt as open_clip's tokenizer does before splitting it; transformers' does not.
 
-    Broken encodings are mended and curly quotes straightened (ftfy), HTML entities are resolved twice, white space
-    becomes one blank. Raises ScorerError without ftfy.
+    It repairs broken encodings and straightens curly quotes (ftfy), resolves HTML entities twice, turns white space
+    into single blanks, and lowers the case. Raises ScorerError if ftfy is not installed.
     """
     try:
         from ftfy import fix_text
@@ -120,7 +121,3 @@ def _layers(weights: Mapping[str, Tensor], prefix: str) -> dict[str, int | str]:
         "intermediate_size": len(weights[f"{prefix}0.mlp.c_fc.weight"]),
         "hidden_act": "gelu",
     }
-
-
-def _first_layers() -> list[str]:
-    return [f"{prefix}0.mlp.c_fc.weight" for prefix in ("visual.transformer.resblocks.", "transformer.resblocks.")]

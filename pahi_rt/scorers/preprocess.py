@@ -1,6 +1,7 @@
-"""From pictures [B, 3, H, W] in [0, 1] to what an image encoder reads, on tensors and differentiable.
+"""Prepares pictures [B, 3, H, W] in [0, 1] for an image encoder, differentiably.
 
-The published scorers prepare a photograph with Pillow or torchvision. The same steps, without rounding to bytes:
+The published scorers prepare a picture with Pillow or torchvision. These are the same steps on tensors, without
+rounding to bytes:
 
     cover      resize the shorter edge, cut out the centre (CLIP, PickScore, ImageReward, the aesthetic head)
     contain    resize the longer edge, add black bars (HPSv2)
@@ -21,14 +22,15 @@ from pahi_rt.errors import ScorerError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of the pictures that OpenAI's CLIP was trained on; open_clip, BLIP and their descendants keep them."""
+"""Mean and standard deviation of the pictures that OpenAI's CLIP was trained on. open_clip, BLIP and their descendants
+use the same."""
 
 Fit = Callable[[Tensor, int], Tensor]
-"""Pictures of any size and an edge -> square ones with that edge."""
+"""Pictures of any size, and an edge in pixels -> square pictures with that edge."""
 
 
 def check_inputs(images: Tensor, prompts: Sequence[str]) -> None:
-    """Raises PahiError unless `images` are float [B, 3, H, W] and there are B prompts."""
+    """Raises ScorerError unless `images` are float [B, 3, H, W] and there are B prompts."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ScorerError(f"pictures of shape {list(images.shape)} cannot be scored", fix="give [B, 3, H, W] in [0, 1]")
     if not images.is_floating_point():
@@ -39,30 +41,30 @@ def check_inputs(images: Tensor, prompts: Sequence[str]) -> None:
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing, in fp32: Pillow's filter. May leave [0, 1] at sharp edges.
+    """Resize with Pillow's filter, bicubic and antialiased, in fp32. Values may leave [0, 1] at sharp edges.
 
     HPSv2's own code resizes tensors with torchvision, which antialiases them since release 0.17 and did not when the
-    model was trained (2023). This does, whatever is installed: as the reference does today, as the other scorers' code
-    does with Pillow, and so that no pixel is skipped that a prior could change unseen. Without it, HPSv2.1's
+    model was trained (2023). This function always antialiases: as the reference does today, as the other scorers' code
+    does with Pillow, and so that no pixel is skipped that a prior could change unseen. Without antialiasing, HPSv2.1's
     architecture with random weights gave scores that differ by 0.6e-4 to 2.3e-4.
     """
     return F.interpolate(images.float(), size=(height, width), mode="bicubic", antialias=True)
 
 
 def resize_as_bytes(images: Tensor, height: int, width: int) -> Tensor:
-    """As `resize`, kept in [0, 1] as Pillow keeps bytes: after the rows and again after the columns.
+    """As `resize`, clamped to [0, 1] as Pillow clamps bytes: after the rows, and again after the columns.
 
-    What is cut off has no gradient.
+    Clamped values have no gradient.
     """
     rows = resize(images, images.shape[-2], width).clamp(0, 1)
     return resize(rows, height, width).clamp(0, 1)
 
 
 def cover(images: Tensor, size: int, round_offset: Callable[[float], int] = math.floor) -> Tensor:
-    """The shorter edge resized to `size`, then the central square of it: [B, 3, size, size].
+    """Resize the shorter edge to `size`, and cut out the central square: [B, 3, size, size].
 
-    Where an odd number of columns is cut off, transformers leaves the extra one on the right (`math.floor`), and
-    torchvision rounds half to even (`round`).
+    If an odd number of columns is cut off, transformers cuts the extra one on the right (`math.floor`), and torchvision
+    rounds half to even (`round`).
     """
     height, width = images.shape[-2:]
     short = min(height, width)
@@ -72,7 +74,7 @@ def cover(images: Tensor, size: int, round_offset: Callable[[float], int] = math
 
 
 def contain(images: Tensor, size: int) -> Tensor:
-    """The longer edge resized to `size`, centred on black: [B, 3, size, size]. Nothing is cut off, as in HPSv2."""
+    """Resize the longer edge to `size`, and centre the picture on black: [B, 3, size, size], as in HPSv2."""
     height, width = images.shape[-2:]
     ratio = size / max(height, width)
     height, width = round(height * ratio), round(width * ratio)

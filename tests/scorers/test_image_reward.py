@@ -232,7 +232,7 @@ def test_prompts_are_35_tokens_of_bert(folder: Path, weights: Weights) -> None:
             "has 1 weights that a BlipTextModel of its settings does not read",
         ),
         ({"blip.text_decoder.bias": torch.ones(1)}, "has 1 weights that the scorer does not read: blip.text_decoder"),
-        ({"blip.visual_encoder.patch_embed.proj.weight": torch.zeros(100, 3, 8, 8)}, "no multiple of 64"),
+        ({"blip.visual_encoder.patch_embed.proj.weight": torch.zeros(100, 3, 8, 8)}, "not a multiple of 64"),
     ],
 )
 def test_another_layout_is_refused(folder: Path, weights: Weights, change: Weights, message: str) -> None:
