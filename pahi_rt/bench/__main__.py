@@ -17,6 +17,7 @@ import time
 from functools import partial
 
 from pahi_rt import Pipeline
+from pahi_rt.assets import DEFAULT
 from pahi_rt.bench import machine
 from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.report import add_options, run
@@ -29,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="pahi_rt.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--bundle", default="emoji")
+    parser.add_argument("--bundle", default=DEFAULT)
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--starts", type=int, default=10)
     add_options(parser)

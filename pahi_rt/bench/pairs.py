@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pahi_rt import PahiError, Pipeline
+from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.output import Destination
@@ -30,7 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="pahi_rt.bench.pairs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("bundle", nargs="?", default="emoji")
+    parser.add_argument("bundle", nargs="?", default=DEFAULT)
     parser.add_argument("--recipe", help="the one that the prior was trained with (default: that of the bundle's name)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture: .png, or a folder")
     args = parser.parse_args()

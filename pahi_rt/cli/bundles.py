@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json
 
@@ -48,7 +49,7 @@ def show(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> Non
     else:
         messages.result(*card_lines(opened), *concept_lines(vocabulary))
     example = vocabulary.concepts[0].label if vocabulary and vocabulary.concepts else "a red apple"
-    where = [] if bundle == "emoji" else ["--bundle", bundle]
+    where = [] if bundle == DEFAULT else ["--bundle", bundle]
     messages.next_command("generate", example, *where)
 
 

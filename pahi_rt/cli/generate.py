@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import each_ends_at_once, ends_at_once
 from pahi_rt.cli.options import Debug, Json, NameOption, PathOption, expand
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pahi_rt.output import Recipe
     from pahi_rt.pipeline import Pipeline, Result
 
-_DEFAULT = "emoji"
 _LONGEST_ECHO = 60
 
 
@@ -35,7 +35,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (1).")] = None,
     bundle: Annotated[
         str | None,
-        NameOption(metavar="BUNDLE", help=f"Name, folder, .zip or hub:owner/name@rev ({_DEFAULT})."),
+        NameOption(metavar="BUNDLE", help=f"Name, folder, .zip or hub:owner/name@rev ({DEFAULT})."),
     ] = None,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (the best that the bundle has).")] = None,
     prior_strength: Annotated[float | None, typer.Option(metavar="0..1", help="How much of the prior (1).")] = None,
@@ -133,7 +133,7 @@ def plan(prompts: Sequence[str], wishes: Wishes, bundle: str | None) -> tuple[Bu
     from pahi_rt.output import Recipe
     from pahi_rt.prior import choose_prior, choose_strength
 
-    opened = open_bundle(_DEFAULT if bundle is None else bundle)
+    opened = open_bundle(DEFAULT if bundle is None else bundle)
     prior = choose_prior(opened, wishes.prior)
     return opened, Recipe(
         prompts=tuple(prompts),
