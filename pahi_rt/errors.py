@@ -2,8 +2,9 @@
 
     PahiError                what + fix; the CLI prints both and exits 1
     |- BundleError           missing, corrupt, tampered or too new
-    |- PromptError           a prompt or a list of prompts cannot be used
-    |- NoiseError            a seed outside 0 .. 2**64 - 1
+    |- RequestError          what is asked for cannot be drawn, such as a prior strength of 2
+    |  |- PromptError        a prompt or a list of prompts cannot be used
+    |  '- NoiseError         a seed outside 0 .. 2**64 - 1
     |- HubError              a repository of the Hugging Face hub cannot be had
     |- RuntimeUnavailable    a runtime cannot be loaded, or fails, on this machine
     |- ModelError            a generator, an autoencoder or a prior cannot be loaded, or its parts do not fit
@@ -41,11 +42,15 @@ class BundleError(PahiError):
     """A bundle is missing, corrupt, tampered with, or newer than this version reads."""
 
 
-class PromptError(PahiError):
+class RequestError(PahiError):
+    """What is asked for cannot be drawn: its prompt, its seed, or the strength of its prior."""
+
+
+class PromptError(RequestError):
     """A prompt, or a file of prompts, cannot be used."""
 
 
-class NoiseError(PahiError):
+class NoiseError(RequestError):
     """A seed or a shape from which no noise can be drawn."""
 
 

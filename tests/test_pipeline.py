@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pahi_rt import FakeRuntime, Pipeline, Tokenizer, open_bundle
-from pahi_rt.errors import BundleError, NoiseError, PromptError, RuntimeUnavailable
+from pahi_rt.errors import BundleError, NoiseError, PromptError, RequestError, RuntimeUnavailable
 
 PROMPTS = ["a red apple", "a grinning cat", "two dog"]
 
@@ -163,9 +163,9 @@ def test_a_prior_that_the_bundle_lacks(contract: Path) -> None:
         ({"seed": 2**64}, NoiseError),
         ({"seed": 2**64 - 1, "count": 2}, NoiseError),
         ({"count": 0}, NoiseError),
-        ({"prior_strength": float("nan")}, NoiseError),
-        ({"prior_strength": 1.01}, NoiseError),
-        ({"prior_strength": 0.5}, NoiseError),  # the bundle has no prior
+        ({"prior_strength": float("nan")}, RequestError),
+        ({"prior_strength": 1.01}, RequestError),
+        ({"prior_strength": 0.5}, RequestError),  # the bundle has no prior
     ],
 )
 def test_everything_is_checked_before_the_first_picture(

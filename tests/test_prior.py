@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pahi_rt.bundle import open_bundle
-from pahi_rt.errors import BundleError, NoiseError
+from pahi_rt.errors import BundleError, RequestError
 from pahi_rt.prior import choose_prior, choose_strength
 
 
@@ -40,12 +40,12 @@ def test_strengths_from_none_to_full(strength: float) -> None:
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1.01, -0.01, "1", True, [0.5]])
 def test_what_is_no_strength(strength: object) -> None:
     for prior in ("hi", "gaussian"):
-        with pytest.raises(NoiseError, match="no prior strength") as caught:
+        with pytest.raises(RequestError, match="no prior strength") as caught:
             choose_strength(prior, strength)  # type: ignore[arg-type]
         assert caught.value.fix == "use a number from 0 to 1"
 
 
 def test_a_strength_without_a_prior() -> None:
     assert choose_strength("gaussian", 0) == 0
-    with pytest.raises(NoiseError, match=r"a strength of 0\.5 needs a prior"):
+    with pytest.raises(RequestError, match=r"a strength of 0\.5 needs a prior"):
         choose_strength("gaussian", 0.5)

@@ -123,7 +123,7 @@ class PipelineModel(Model):
         return [_respond(self.output, part) for part in np.split(pictures, ends[:-1])]
 
     def _read(self, request: Any) -> list[Array]:
-        """A request's inputs, of one picture or several. Raises NoiseError for a strength out of 0..1."""
+        """A request's inputs, of one picture or several. Raises RequestError for a strength out of 0..1."""
         ids, noise = read(request, "input_ids"), read(request, "noise")
         if self.prior == GAUSSIAN:
             return [ids, noise, np.zeros(len(ids), np.float32)]
