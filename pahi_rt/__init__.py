@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from pahi_rt.noise import draw_noise
     from pahi_rt.pipeline import Pipeline, Result
-    from pahi_rt.runtimes import Runtime
+    from pahi_rt.runtimes.base import Runtime
     from pahi_rt.runtimes.fake import FakeRuntime
     from pahi_rt.tokenizer import Tokenizer
     from pahi_rt.vocabulary import Vocabulary
@@ -84,7 +84,7 @@ _HOMES = {
     ),
     "noise": ("draw_noise",),
     "pipeline": ("Pipeline", "Result"),
-    "runtimes": ("Runtime",),
+    "runtimes.base": ("Runtime",),
     "runtimes.fake": ("FakeRuntime",),
     "tokenizer": ("Tokenizer",),
     "vocabulary": ("Vocabulary",),

@@ -1,4 +1,4 @@
-"""Prompt to picture: tokenize -> draw_noise -> run -> to_images, and the Pipeline that strings them together."""
+"""Prompt to picture: tokenize -> draw_noise -> run -> to_images, and the Pipeline that calls them in turn."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pahi_rt.assets import DEFAULT
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import RECIPE, draw_noise, request_seeds
 from pahi_rt.prior import choose_prior, choose_strength
-from pahi_rt.runtimes import Runtime, load
+from pahi_rt.runtimes import Runtime, choose, open_chosen
 from pahi_rt.tokenizer import Encoded, Tokenizer
 
 
 @dataclass(frozen=True)
 class Result:
+    """One picture and how it came about."""
+
     image: Image.Image
     prompt: str
     seed: int
     truncated: bool
-    """The prompt was longer than the model reads, and cut."""
+    """Whether the prompt was cut, because it is longer than what the model reads."""
     tokenize_ms: float
     """This prompt's share of the time to tokenize all prompts."""
     run_ms: float
@@ -35,7 +38,7 @@ class Result:
 
 
 class Pipeline:
-    """A bundle, loaded once and ready to draw.
+    """A bundle that is loaded once and ready to draw.
 
         pipeline = Pipeline.load("emoji")
         pipeline("a red apple", seed=1)                    # a PIL image
@@ -43,9 +46,9 @@ class Pipeline:
         pipeline("a red apple", count=4)                   # seeds 0, 1, 2, 3
         pipeline("a red apple", prior_strength=0.5)        # half of the learned prior, where the bundle has one
 
-    The same prompt, seed and bundle give the same picture. `batch_size` pictures go through the graph at
-    once: one is as fast as many on a CPU, and repeats to the bit. `prior` is "hi", "pahi" or "gaussian", the
-    runtime's; None is PAHI if the bundle has it, else HI, else the standard Gaussian.
+    The same prompt, seed and bundle give the same picture. `batch_size` pictures go through the graph at once. On a
+    CPU one at a time is as fast as many, and repeats to the bit. `prior` is the one that the runtime was loaded for:
+    "hi", "pahi" or "gaussian". None is PAHI if the bundle has it, else HI, else the standard Gaussian.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Pipeline:
     @classmethod
     def load(
         cls,
-        bundle: str | Path | Bundle = "emoji",
+        bundle: str | Path | Bundle = DEFAULT,
         *,
         steps: int = 1,
         runtime: str = "auto",
@@ -83,19 +86,18 @@ class Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         check_recipe(opened)
-        loaded = load(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
-        return cls(opened, loaded, steps=steps, batch_size=batch_size, prior=prior)
+        chosen = choose(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
+        return cls(opened, open_chosen(chosen), steps=steps, batch_size=batch_size, prior=chosen.prior)
 
     def stream(
         self, prompts: Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float | None = None
     ) -> Iterator[Result]:
         """Draw `count` pictures of each prompt, one after the other, from the seeds seed, seed + 1, ...
 
-        Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies all of the
-        learned prior, which is the default where there is one, 0 leaves the noise standard Gaussian. Everything
-        is checked at the call, before the first picture. Raises PromptError, NoiseError; and while it draws
-        BundleError for a graph that draws other pictures than its manifest says, RuntimeUnavailable where the runtime
-        fails or memory runs out.
+        Results come prompt by prompt, each as soon as its batch is done. `prior_strength` 1 applies all of the learned
+        prior and is the default if there is one; 0 leaves the noise standard Gaussian. The call checks everything
+        before the first picture. Raises RequestError (PromptError, NoiseError). While it draws, raises BundleError if
+        the pictures are not what the manifest says, and RuntimeUnavailable if the runtime fails or memory runs out.
         """
         seeds = request_seeds(seed, count)
         strength = choose_strength(self.prior, prior_strength)
@@ -118,7 +120,7 @@ class Pipeline:
         count: int | None = None,
         prior_strength: float | None = None,
     ) -> Image.Image | list[Image.Image]:
-        """A picture of a prompt; a list for several prompts or with `count`. Arguments as for `stream`."""
+        """Draw a picture of a prompt; a list for several prompts or with `count`. Arguments are those of `stream`."""
         alone = isinstance(prompt, str)
         prompts = [prompt] if isinstance(prompt, str) else prompt
         how_many = 1 if count is None else count
@@ -138,7 +140,7 @@ class Pipeline:
                 yield Result(image, prompts[index], seed, encoded.truncated[index], tokenize_ms, run_ms)
 
     def _draw_batch(self, batch: list[tuple[int, int]], encoded: Encoded, prior_strength: float) -> list[Image.Image]:
-        """`batch`: which prompt, and its seed, for each picture."""
+        """Draw a picture for each pair of a prompt's index and a seed."""
         try:
             noise = draw_noise([seed for _, seed in batch], self.bundle.manifest.image.latent_shape)
             rows = encoded.input_ids[[index for index, _ in batch]]
@@ -149,13 +151,13 @@ class Pipeline:
 
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's own tokenizer. Raises BundleError."""
+    """Load the bundle's own tokenizer. Raises BundleError."""
     spec = bundle.manifest.tokenizer
     return Tokenizer(bundle.read(spec.file), spec.max_length, spec.pad_id)
 
 
 def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Encoded, float]:
-    """Token ids of all prompts, and the milliseconds it took for each. Raises PromptError."""
+    """Token ids of all prompts, and the milliseconds that each took. Raises PromptError."""
     started = time.perf_counter()
     encoded = tokenizer.encode(prompts)
     return encoded, _milliseconds_since(started) / len(prompts)
@@ -164,17 +166,17 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Encoded, flo
 def run(
     runtime: Runtime, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: float
 ) -> NDArray[np.uint8]:
-    """input_ids [B, T] and noise [B, C, h, w] -> pictures [B, H, W, 3]."""
+    """Run the graph: input_ids [B, T] and noise [B, C, h, w] -> pictures [B, H, W, 3]."""
     return runtime.run(input_ids, noise, np.full(len(noise), prior_strength, np.float32))
 
 
 def to_images(pictures: NDArray[np.uint8]) -> list[Image.Image]:
-    """Pictures [B, H, W, 3] as PIL images."""
+    """Turn pictures [B, H, W, 3] into PIL images."""
     return [Image.fromarray(picture) for picture in pictures]
 
 
 def check_recipe(bundle: Bundle) -> None:
-    """Raises BundleError if the bundle needs another noise than this version draws."""
+    """Raises BundleError if the bundle needs a noise recipe that this version does not have."""
     recipe = bundle.manifest.noise_recipe
     if recipe != RECIPE:
         raise BundleError(

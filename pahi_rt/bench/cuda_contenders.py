@@ -23,18 +23,14 @@ from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.priors import PAHI
 from pahi_rt.models.random_models import save_random_pipeline
-from pahi_rt.runtimes import load
+from pahi_rt.runtimes import TABLE, load
 
 RANDOM = ("sd-turbo", "tiny")
 """Architectures that can be made with random weights."""
 EAGER, GRAPH = "eager fp32", "CUDA graph fp16"
 """The numerical reference, and what the others are timed against on a GPU."""
 
-BUNDLES = {
-    "ONNX Runtime CUDA": "onnxruntime-cuda",
-    "TensorRT": "tensorrt",
-    "TensorRT for RTX": "tensorrt-rtx",
-}
+BUNDLES = {entry.title: entry.name for entry in TABLE if entry.device == "nvidia" and entry.rank}
 """Rows that draw through a bundle -> their runtimes."""
 
 Draw = Callable[[Tensor, Tensor], Tensor]

@@ -18,13 +18,14 @@ from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH, Graph
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer, to_images
+from pahi_rt.runtimes import TABLE
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 from pahi_rt.runtimes.openvino import compile_graph
 
 Feeds = dict[str, NDArray[Any]]
 Part = Callable[[Feeds], Feeds]
 """Runs a graph: values of its inputs by name, among others -> those of its outputs."""
-ON_A_CPU = ("onnxruntime", "openvino")
+ON_A_CPU = tuple(entry.name for entry in TABLE if entry.device == "cpu" and entry.is_exact)
 """Runtimes that a part of a graph can be opened in."""
 
 

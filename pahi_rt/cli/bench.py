@@ -12,7 +12,6 @@ from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
-from pahi_rt.runtimes import NAMES
 
 app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
 
@@ -55,7 +54,9 @@ def table2(
 
 def _read_runtimes(text: str) -> tuple[str, ...]:
     """Of `all`, those that do not work here are listed with what they lack."""
-    return tuple(name for name in NAMES if name != "auto") if text == "all" else tuple(text.split(","))
+    from pahi_rt.runtimes import TABLE
+
+    return tuple(entry.name for entry in TABLE) if text == "all" else tuple(text.split(","))
 
 
 def _read_numbers(text: str) -> tuple[int, ...]:

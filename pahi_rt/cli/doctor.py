@@ -1,4 +1,4 @@
-"""Verb `doctor`: which runtimes work on this machine, found out by drawing with each."""
+"""Verb `doctor`: try every runtime on this machine, by drawing with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import ends_at_once
 from pahi_rt.cli.options import Debug, Json
@@ -15,29 +16,30 @@ from pahi_rt.errors import PahiError
 
 if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline
+    from pahi_rt.runtimes.table import Entry
 
-_BUNDLE, _PROMPT, _TIMES = "emoji", "a grinning cat", 5
+_PROMPT, _TIMES = "a grinning cat", 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one runtime."""
+    """The result for one runtime."""
 
     runtime: str
     works: bool
     found: str
-    """Its version and device and how fast it draws, or what is missing."""
+    """Its version, its device and how fast it draws, or what is missing."""
     fix: str | None
-    """The command that mends it."""
+    """The command or setting that mends it."""
 
 
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Draw with every runtime, and say which work here and how to install the others."""
+    """Draw with every runtime, and show which work here and how to install the others."""
     from pahi_rt.machine import cpu_name
-    from pahi_rt.runtimes import NAMES
+    from pahi_rt.runtimes import TABLE
 
     with ends_at_once():
-        findings = [examine(name) for name in NAMES if name != "auto"]
+        findings = [examine(entry) for entry in TABLE]
     if as_json:
         messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
     else:
@@ -52,14 +54,13 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     messages.next_command("generate", _PROMPT, "--runtime", working[0])
 
 
-def examine(name: str) -> Finding:
-    """Draw with a runtime; of TensorRT, for which the built-in bundle has no plan, see that it finds a GPU."""
-    from pahi_rt.runtimes.tensorrt import MODULES
-
+def examine(entry: Entry) -> Finding:
+    """Draw with a runtime. One that needs a plan, which the built-in bundle lacks, only looks for a GPU."""
     try:
-        return Finding(name, True, _find_gpu(name) if name in MODULES else _draw(name), None)
+        found = _find_gpu(entry.name) if entry.needs_plan else _draw(entry.name)
+        return Finding(entry.name, True, found, None)
     except PahiError as error:
-        return Finding(name, False, error.what, error.fix)
+        return Finding(entry.name, False, error.what, error.fix)
 
 
 def _find_gpu(flavour: str) -> str:
@@ -73,13 +74,13 @@ def _find_gpu(flavour: str) -> str:
 def _draw(name: str) -> str:
     from pahi_rt.pipeline import Pipeline
 
-    pipeline = Pipeline.load(_BUNDLE, runtime=name)
+    pipeline = Pipeline.load(DEFAULT, runtime=name)
     described = pipeline.runtime.describe()
     return f"{described['version']} on {described['device']}, {_milliseconds(pipeline):.0f} ms a picture"
 
 
 def _milliseconds(pipeline: Pipeline) -> float:
-    """The fastest of a few pictures, for this is no benchmark; the first, slower one does not count."""
+    """The time of the fastest of a few pictures. The first one is slower, and does not count."""
     taken = []
     for _ in range(1 + _TIMES):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One NVIDIA GPU: its memory, one stream, and work captured on it; what TensorRT needs of CUDA, without PyTorch."""
+"""One NVIDIA GPU: its memory, one stream, and work captured on it. TensorRT needs no more of CUDA, and no PyTorch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pahi_rt.errors import RuntimeUnavailable
 
 
 class Cuda:
-    """The current device, through cuda-python. Raises RuntimeUnavailable without it, or without a GPU.
+    """The current device, through cuda-python. Raises RuntimeUnavailable if there is no cuda-python, or no GPU.
 
-    All that is enqueued goes to one stream, in order. Memory is given back when the process ends.
+    All work is enqueued on one stream, in order. Memory is freed when the process ends.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Cuda:
 
     @property
     def compute_capability(self) -> str:
-        """Of the GPU, as NVIDIA numbers them, without the dot: "86" is the RTX 30 series."""
+        """The GPU's kind, as NVIDIA numbers them, without the dot: "86" is the RTX 30 series."""
         attributes = self._api.cudaDeviceAttr
         names = ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
         return "".join(
@@ -38,11 +38,11 @@ class Cuda:
         )
 
     def allocate(self, size: int) -> int:
-        """The address of `size` new bytes on the device."""
+        """Allocate `size` bytes on the device; returns their address."""
         return int(self._call("cudaMalloc", size))
 
     def allocate_host(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """An array in pinned memory, which the device reads and writes without a copy in between."""
+        """Allocate an array in pinned memory, which the device reads and writes directly."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
         content = memoryview((ctypes.c_uint8 * size).from_address(address))
@@ -57,7 +57,7 @@ class Cuda:
         self._copy(target.ctypes.data, address, target.nbytes, "cudaMemcpyDeviceToHost")
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What enqueues the same work again, at the cost of one launch. `work` must have run once before."""
+        """Capture work; returns a function that enqueues it again as one launch. `work` must have run once before."""
         self._call(
             "cudaStreamBeginCapture", self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         )
@@ -69,7 +69,7 @@ class Cuda:
         return lambda: self._call("cudaGraphLaunch", ready, self.stream)
 
     def wait(self) -> None:
-        """Until all that was enqueued is done."""
+        """Wait until all enqueued work is done."""
         self._call("cudaStreamSynchronize", self.stream)
 
     def _copy(self, target: int, source: int, size: int, direction: str) -> None:

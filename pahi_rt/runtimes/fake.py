@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class FakeRuntime:
-    """Draws one plain colour for each picture, decided by its inputs alone: equal inputs, equal pictures.
+    """Draws one plain colour per picture. Its inputs alone decide it: equal inputs, equal pictures.
 
     pipeline = Pipeline(open_bundle("emoji"), FakeRuntime(128, 128))
     """
@@ -27,7 +27,7 @@ class FakeRuntime:
         return pictures
 
     def describe(self) -> dict[str, str | int]:
-        """The same keys as a real runtime's."""
+        """The same keys as those of a real runtime."""
         return {"runtime": "fake", "version": "1", "device": "none", "precision": "none", "threads": 0}
 
 

@@ -1,7 +1,7 @@
-"""Runs a bundle's plans on NVIDIA's GPUs, with TensorRT or TensorRT for RTX. Needs the `tensorrt` extra.
+"""TensorRT and TensorRT for RTX: run a bundle's plans on NVIDIA's GPUs. Needs the `tensorrt` extra.
 
-A plan is good for one version of one of the two, for some kinds of GPUs and for some sizes of a batch. Where none
-fits, the error says which command builds one; nothing else takes its place.
+A plan fits one version of one of the two, some kinds of GPUs and some batch sizes. If none fits, the error says which
+command builds one; nothing else takes its place.
 """
 
 from __future__ import annotations
@@ -19,78 +19,52 @@ from pahi_rt.bundle import Bundle, is_managed
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.files import write_whole
-from pahi_rt.manifest import STRENGTH, Engine, Graph
+from pahi_rt.manifest import Engine, Graph
 from pahi_rt.output import slug
-from pahi_rt.prior import choose_prior
+from pahi_rt.runtimes.base import Chosen, Feeds, GraphRuntime
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.terminal import command
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Name of a runtime -> its Python module."""
 INSTALL = {
     "tensorrt": "pip install tensorrt cuda-bindings --extra-index-url https://pypi.nvidia.com",
     "tensorrt-rtx": "pip install 'pahi-rt[tensorrt]'",
 }
-Batch = dict[str, NDArray[Any]]
-"""Name of an input -> its rows."""
 
 
-class TensorRtRuntime:
-    """A plan on the current GPU.
+class TensorRtRuntime(GraphRuntime):
+    """A plan on a GPU; `cuda` is None for the current one.
 
-    `flavour` is "tensorrt" or "tensorrt-rtx"; `prior` and `precision` as for `load`. Work of a batch's size is captured
-    the first time, and takes one launch from then on. Raises RuntimeUnavailable or BundleError.
+    The work for a batch of one size is captured the first time, and takes one launch from then on. Raises
+    RuntimeUnavailable or BundleError.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        flavour: str,
-        steps: int = 1,
-        prior: str | None = None,
-        precision: str | None = None,
-        threads: int | None = None,
-        cuda: Cuda | None = None,
-    ) -> None:
-        if threads is not None:
-            raise RuntimeUnavailable(f"{flavour} runs on a GPU, which has no --threads", fix="leave --threads out")
-        trt, self._cuda = require_tensorrt(flavour), cuda or Cuda()
-        self._graph = bundle.graph(steps, choose_prior(bundle, prior), precision)
-        found = flavour, str(trt.__version__), self._cuda.compute_capability
-        engine = choose_engine(bundle, self._graph, found)
-        plan = bundle.read(engine.file)
+    def __init__(self, chosen: Chosen, *, cuda: Cuda | None = None) -> None:
+        runtime, graph = chosen.runtime, chosen.graph
+        if chosen.threads is not None:
+            raise RuntimeUnavailable(f"{runtime} runs on a GPU, which has no --threads", fix="leave --threads out")
+        trt, self._cuda = require_tensorrt(runtime), cuda or Cuda()
+        capability = self._cuda.compute_capability
+        engine = choose_engine(chosen.bundle, graph, (runtime, str(trt.__version__), capability))
+        plan = chosen.bundle.read(engine.file)
         self._least, _, self._most = engine.batch
-        self._cache = RuntimeCache(bundle.manifest.files[engine.file].sha256, flavour)
+        self._cache = RuntimeCache(chosen.bundle.manifest.files[engine.file].sha256, runtime)
         self._context = _open(trt, plan, engine.file, self._cache)
-        self._buffers = Buffers(self._cuda, self._graph, self._most)
+        self._buffers = Buffers(self._cuda, graph, self._most)
         self._launches: dict[int, Callable[[], None]] = {}
         self._one_at_a_time = threading.Lock()
-        self._description: dict[str, str | int] = {
-            "runtime": flavour,
-            "version": engine.runtime_version,
-            "device": f"CUDA, compute capability {self._cuda.compute_capability}",
-            "precision": self._graph.precision,
-            "threads": 0,
-        }
+        device = f"CUDA, compute capability {capability}"
+        super().__init__(chosen, version=engine.runtime_version, device=device)
 
-    def run(
-        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: NDArray[np.float32]
-    ) -> NDArray[np.uint8]:
-        """input_ids [B, T], noise [B, C, h, w], prior_strength [B] in 0..1 -> pictures [B, H, W, 3].
-
-        More pictures than the plan takes at once are drawn in several turns; for fewer, the last one is repeated.
-        """
-        feeds: Batch = {"input_ids": input_ids, "noise": noise, STRENGTH: prior_strength}
-        rows = {spec.name: feeds[spec.name] for spec in self._graph.inputs}
+    def draw(self, feeds: Feeds) -> NDArray[np.uint8]:
+        """Run the plan, in several turns for more pictures than it takes at once."""
         with self._one_at_a_time:
-            turns = [self._draw(turn) for turn in split(rows, self._most)]
+            turns = [self._draw_turn(turn) for turn in split(feeds, self._most)]
         return np.concatenate(turns)
 
-    def describe(self) -> dict[str, str | int]:
-        """runtime, version, device, precision, threads (always 0)."""
-        return dict(self._description)
-
-    def _draw(self, rows: Batch) -> NDArray[np.uint8]:
+    def _draw_turn(self, rows: Feeds) -> NDArray[np.uint8]:
+        """For fewer pictures than the plan takes, the last one is repeated."""
         count = len(next(iter(rows.values())))
         size = max(count, self._least)
         self._buffers.fill(rows, size)
@@ -101,7 +75,7 @@ class TensorRtRuntime:
         return self._buffers.pictures(count)
 
     def _prepare(self, size: int) -> Callable[[], None]:
-        """What draws a batch of `size` from the buffers; kernels are compiled or loaded here."""
+        """A function that draws a batch of `size` from the buffers. Kernels are compiled or loaded here."""
 
         def enqueue() -> None:
             self._buffers.upload(size)
@@ -117,29 +91,29 @@ class TensorRtRuntime:
 
 
 class Buffers:
-    """Memory of a graph's inputs and output, on both sides, for batches of up to `most`."""
+    """Memory for a graph's inputs and output, on the host and on the GPU, for batches of up to `most`."""
 
     def __init__(self, cuda: Cuda, graph: Graph, most: int) -> None:
         self._cuda = cuda
         self._output = graph.outputs[0].name
-        self._host: Batch = {}
+        self._host: Feeds = {}
         self._device: dict[str, int] = {}
         for spec in (*graph.inputs, *graph.outputs):
             shape = (most, *(int(size) for size in spec.shape[1:]))
             self._host[spec.name] = cuda.allocate_host(shape, spec.dtype)
             self._device[spec.name] = cuda.allocate(self._host[spec.name].nbytes)
 
-    def fill(self, rows: Batch, size: int) -> None:
-        """Take over the rows; the last one is repeated up to `size`."""
+    def fill(self, rows: Feeds, size: int) -> None:
+        """Copy the rows in; the last one is repeated up to `size`."""
         for name, values in rows.items():
             self._host[name][: len(values)] = values
             self._host[name][len(values) : size] = values[-1]
 
     def bind(self, context: Any, size: int) -> None:
-        """Tell the plan where a batch of `size` is. Raises BundleError for a plan of other shapes than its graph's."""
+        """Tell the plan where a batch of `size` is. Raises BundleError if its shapes are not its graph's."""
         shapes = {name: (size, *host.shape[1:]) for name, host in self._host.items()}
         taken = [context.set_input_shape(name, shape) for name, shape in shapes.items() if name != self._output]
-        # More than there is memory for would be written.
+        # A plan with larger shapes would write past our buffers.
         if not all(taken) or tuple(context.get_tensor_shape(self._output)) != shapes[self._output]:
             raise BundleError("the plan has other shapes than its graph", fix="build it again: pahi-rt build")
         for name in shapes:
@@ -156,40 +130,46 @@ class Buffers:
         self._cuda.download(self._device[self._output], self._host[self._output][:size])
 
     def pictures(self, count: int) -> NDArray[np.uint8]:
-        """A copy of the first `count`, for the next batch overwrites them."""
+        """A copy of the first `count` pictures: the next batch overwrites them."""
         return np.array(self._host[self._output][:count], np.uint8)
 
 
 class RuntimeCache:
-    """Kernels that TensorRT for RTX compiled on this GPU, in the user's cache: the next process need not."""
+    """Kernels that TensorRT for RTX has compiled on this GPU, kept in the user's cache for the next process."""
 
     def __init__(self, plan_sha256: str, flavour: str) -> None:
         self.path = cache_folder(flavour, f"{plan_sha256}.cache")
         self._cache: Any = None
 
     def attach(self, trt: Any, engine: Any) -> Any:
-        """What an execution context of `engine` is made from; None for TensorRT proper, which has no such cache."""
+        """The settings for an execution context of `engine`; None for TensorRT proper, which has no such cache."""
         if not hasattr(engine, "create_runtime_config"):
             return None
         config = engine.create_runtime_config()
         if not hasattr(config, "create_runtime_cache"):
             return None
         self._cache = config.create_runtime_cache()
-        # Without it kernels are compiled again; it refuses by itself what another GPU, driver or version has left.
+        # Without a file, kernels are compiled again. TensorRT itself refuses what another GPU, driver or version left.
         with suppress(OSError):
             self._cache.deserialize(self.path.read_bytes())
         config.set_runtime_cache(self._cache)
-        # Lazily made kernels would come after the work has been captured, and after the cache has been written.
+        # Kernels made lazily would come after the work has been captured and the cache has been written.
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return config
 
     def save(self) -> None:
-        """Write what there is now, whole or not at all; where nothing can be written, nothing is kept."""
+        """Write the kernels, whole or not at all. If the cache cannot be written, nothing is kept."""
         if self._cache is None:
             return
         with suppress(OSError):
             make_private(self.path.parent)
             write_whole(self.path, bytes(self._cache.serialize()))
+
+
+def check_plan(runtime: str, bundle: Bundle) -> None:
+    """Raises RuntimeUnavailable if the bundle has no plan for the runtime. It does not look for a GPU."""
+    if not any(engine.runtime == runtime for engine in bundle.manifest.engines):
+        raise RuntimeUnavailable("the bundle has no plan for it", fix=f"pahi-rt build BUNDLE --engine {runtime}")
 
 
 def require_tensorrt(flavour: str) -> Any:
@@ -201,9 +181,9 @@ def require_tensorrt(flavour: str) -> Any:
 
 
 def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Engine:
-    """The plan of `graph` that fits what was found here: flavour, its version, and the GPU's compute capability.
+    """The plan of `graph` that fits what was `found` here: flavour, its version, and the GPU's compute capability.
 
-    Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan which does.
+    Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan that does.
     """
     flavour, version, capability = found
     built = [engine for engine in bundle.manifest.engines if (engine.runtime, engine.graph) == (flavour, graph.file)]
@@ -222,14 +202,14 @@ def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> 
     )
 
 
-def split(rows: Batch, most: int) -> list[Batch]:
-    """The rows in turns of at most `most`."""
+def split(rows: Feeds, most: int) -> list[Feeds]:
+    """The rows, in turns of at most `most`."""
     count = len(next(iter(rows.values())))
     return [{name: values[i : i + most] for name, values in rows.items()} for i in range(0, count, most)]
 
 
 def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) -> str | None:
-    """Why a plan cannot be used; None if it can."""
+    """Why a plan cannot be used; None if it can be."""
     if engine.runtime_version != version:
         return f"it is of version {engine.runtime_version}, and {version} is installed"
     if capability not in engine.compute_capabilities:
@@ -241,12 +221,12 @@ def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) ->
 
 
 def _is_capturable(context: Any, stream: int) -> bool:
-    """TensorRT proper is so whenever shapes do not depend on data, and has no such question."""
+    """Whether the work can be captured. TensorRT proper cannot be asked: it can, if no shape depends on data."""
     return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream))
 
 
 def _open(trt: Any, plan: bytes, name: str, cache: RuntimeCache) -> Any:
-    """An execution context of the plan, which lies in the file `name`."""
+    """An execution context for a plan, which was read from the file `name`."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:

@@ -14,9 +14,11 @@ from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import Engine
 from pahi_rt.runtimes import Runtime
-from pahi_rt.runtimes.automatic import AutomaticRuntime
+from pahi_rt.runtimes.automatic import open_fastest
+from pahi_rt.runtimes.base import Chosen
 from pahi_rt.runtimes.fake import FakeRuntime
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.table import by_rank
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -34,21 +36,26 @@ def planned(bundle: Bundle) -> Bundle:
 
 
 class Named(FakeRuntime):
-    def __init__(self, name: str) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         super().__init__(1, 1)
-        self.name = name
+        self.chosen = chosen
 
     def describe(self) -> dict[str, str | int]:
-        return {**super().describe(), "runtime": self.name}
+        return {**super().describe(), "runtime": self.chosen.runtime, "why": str(self.chosen.why)}
 
 
-def opener(*broken: str) -> Callable[[str], Runtime]:
-    def open_runtime(name: str) -> Runtime:
-        if name in broken:
-            raise RuntimeUnavailable(f"no GPU for {name}", fix="buy one")
-        return Named(name)
+def open_with(bundle: Bundle, make: Callable[[Chosen], Runtime]) -> Runtime:
+    """What is opened if `make` opens every runtime."""
+    return open_fastest(runtimes.choose(bundle), [dataclasses.replace(entry, make=make) for entry in by_rank()])
 
-    return open_runtime
+
+def opener(*broken: str) -> Callable[[Chosen], Runtime]:
+    def make(chosen: Chosen) -> Runtime:
+        if chosen.runtime in broken:
+            raise RuntimeUnavailable(f"no GPU for {chosen.runtime}", fix="buy one")
+        return Named(chosen)
+
+    return make
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def test_on_a_machine_without_a_gpu(bundle: Bundle) -> None:
 @pytest.mark.usefixtures("with_cuda")
 def test_a_plan_comes_first_then_cuda_then_the_cpu(planned: Bundle) -> None:
     found = [
-        AutomaticRuntime(planned, opener(*broken)).describe()
+        open_with(planned, opener(*broken)).describe()
         for broken in ((), ("tensorrt-rtx",), ("tensorrt-rtx", "onnxruntime-cuda"))
     ]
     assert [described["runtime"] for described in found] == ["tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]
@@ -79,11 +86,11 @@ def test_a_plan_comes_first_then_cuda_then_the_cpu(planned: Bundle) -> None:
 def test_nothing_is_tried_that_cannot_be(bundle: Bundle) -> None:
     tried: list[str] = []
 
-    def open_runtime(name: str) -> Runtime:
-        tried.append(name)
-        return Named(name)
+    def make(chosen: Chosen) -> Runtime:
+        tried.append(chosen.runtime)
+        return Named(chosen)
 
-    AutomaticRuntime(bundle, open_runtime)
+    open_with(bundle, make)
     assert tried == ["onnxruntime"]
 
 

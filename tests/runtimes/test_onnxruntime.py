@@ -19,7 +19,7 @@ from pahi_rt import runtimes
 from pahi_rt.bundle import file_record, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import draw_noise
-from pahi_rt.runtimes.onnxruntime import PROVIDERS, OnnxRuntime
+from pahi_rt.runtimes.providers import PROVIDERS
 from tests.graph_bytes import INT64, UINT8, field, model, node, tensor, write_bundle
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
@@ -39,14 +39,14 @@ def test_describe(contract: Path) -> None:
 
 
 def test_threads_reach_the_session(contract: Path) -> None:
-    runtime = OnnxRuntime(open_bundle(contract), threads=1)
+    runtime = runtimes.load(open_bundle(contract), name="onnxruntime", threads=1)
     assert runtime._session.get_session_options().intra_op_num_threads == 1
     with pytest.raises(RuntimeUnavailable, match="0 threads"):
-        OnnxRuntime(open_bundle(contract), threads=0)
+        runtimes.load(open_bundle(contract), name="onnxruntime", threads=0)
 
 
 def test_threads_sleep_between_pictures(contract: Path) -> None:
-    options = OnnxRuntime(open_bundle(contract))._session.get_session_options()
+    options = runtimes.load(open_bundle(contract), name="onnxruntime")._session.get_session_options()
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
@@ -76,7 +76,7 @@ def test_a_provider_that_does_not_start(contract: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["OtherExecutionProvider"])
     with pytest.raises(RuntimeUnavailable, match="CPUExecutionProvider cannot start"):
-        OnnxRuntime(open_bundle(contract))
+        runtimes.load(open_bundle(contract), name="onnxruntime")
 
 
 def test_steps_that_the_bundle_does_not_have(contract: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_graph_that_fails_while_it_draws(contract: Path, tmp_path: Path, capfd
     nodes = [node("ConstantOfShape", ["sizes"], ["zeros"]), node("Cast", ["zeros"], ["image"], TO_UINT8)]
     huge = model(nodes, [tensor("sizes", [4], INT64, sizes)])
     for number, (graph, words) in enumerate(((lookup, "out of data bounds"), (huge, "Failed to allocate memory"))):
-        runtime = OnnxRuntime(open_bundle(write_bundle(contract, tmp_path / str(number), graph)))
+        runtime = runtimes.load(open_bundle(write_bundle(contract, tmp_path / str(number), graph)), name="onnxruntime")
         noise = draw_noise([0], (4, 4, 4))
         with pytest.raises(RuntimeUnavailable, match=f"cannot draw a batch of 1: .*{words}") as caught:
             runtime.run(np.full((1, 24), 99, np.int64), noise, np.ones(1, np.float32))

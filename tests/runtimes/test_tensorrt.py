@@ -21,7 +21,6 @@ from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import Engine
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.cuda import Cuda
-from pahi_rt.runtimes.onnxruntime import OnnxRuntime
 from pahi_rt.runtimes.tensorrt import RuntimeCache, TensorRtRuntime, split
 
 VERSION = "1.7.1"
@@ -62,7 +61,7 @@ class FakeContext:
     """Draws with ONNX Runtime, from and to the fake GPU's memory."""
 
     def __init__(self, bundle: Bundle, cuda: FakeCuda) -> None:
-        self.runtime, self.cuda = OnnxRuntime(bundle, steps=2), cuda
+        self.runtime, self.cuda = runtimes.load(bundle, 2, "onnxruntime"), cuda
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.batches: list[int] = []
@@ -133,7 +132,7 @@ def context(with_plan: Bundle, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) 
 
 
 def open_plan(bundle: Bundle, cuda: FakeCuda, **options: Any) -> TensorRtRuntime:
-    return TensorRtRuntime(bundle, flavour="tensorrt-rtx", cuda=cuda, **{"steps": 2, **options})  # type: ignore[arg-type]
+    return TensorRtRuntime(runtimes.choose(bundle, **{"steps": 2, "name": "tensorrt-rtx", **options}), cuda=cuda)  # type: ignore[arg-type]
 
 
 def inputs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,7 +143,7 @@ def inputs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
 def test_pictures_of_any_number(with_plan: Bundle, cuda: FakeCuda, context: FakeContext, count: int) -> None:
     drawn = open_plan(with_plan, cuda).run(*inputs(count))
-    np.testing.assert_array_equal(drawn, OnnxRuntime(with_plan, steps=2).run(*inputs(count)))
+    np.testing.assert_array_equal(drawn, runtimes.load(with_plan, 2, "onnxruntime").run(*inputs(count)))
     assert set(context.batches) <= {2, 3, 4}  # what the plan takes
 
 
@@ -316,5 +315,5 @@ def test_on_a_gpu(folder: Path, steps: int) -> None:
     bundle = add_engines(str(folder), PlanSettings(compute_capabilities=(Cuda().compute_capability,)))
     runtime = runtimes.load(bundle, steps=steps, name="tensorrt-rtx")
     for count in (1, 3, 9):
-        drawn, expected = runtime.run(*inputs(count)), OnnxRuntime(bundle, steps=steps).run(*inputs(count))
+        drawn, expected = runtime.run(*inputs(count)), runtimes.load(bundle, steps, "onnxruntime").run(*inputs(count))
         assert np.abs(drawn.astype(int) - expected).max() <= 2

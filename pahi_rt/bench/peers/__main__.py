@@ -22,9 +22,10 @@ from pahi_rt.bench.peers.process import Peer, Process
 from pahi_rt.bench.report import add_options, run
 from pahi_rt.bench.timing import ratio, spread, take_turns
 from pahi_rt.bundle import open_bundle
+from pahi_rt.runtimes import TABLE
 
 WARM_UP = 1
-RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
+RUNTIMES = tuple(entry.name for entry in TABLE if entry.device == "cpu")
 
 
 def main() -> int:
