@@ -1,1 +1,1 @@
-"""Training: noise priors against scorers, with the generator frozen. Needs the `train` extra."""
+"""Trains noise priors against scorers; generator and scorers stay frozen. Needs the `train` extra."""

@@ -1,7 +1,7 @@
-"""Which prompts and which noise a step reads. Both depend on the seed, the step and the sample's index alone.
+"""Chooses the prompts and draws the noise of a step. Both depend only on the seed, the step and the sample's index.
 
-So a run that was killed and resumed goes on as if nothing had happened, and any number of processes draw the same
-batch as one. Noise is drawn on the CPU, where it is the same whatever device trains.
+So a resumed run continues exactly where it was killed, and any number of processes draw the same batch as one process.
+Noise is drawn on the CPU, so that it is the same for every device that trains.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pahi_rt.models.gaussians import LatentShape
 from pahi_rt.train.preference import Noise, draw_pair
 
 WEIGHTS, PRETRAINING, ORDER, TRAINING, VALIDATION = range(5)
-"""What random numbers are for: one seed gives each purpose its own."""
+"""Purposes of random numbers: each has its own for the same seed."""
 
 
 def seeded(seed: int, purpose: int, step: int = 0, sample: int = 0) -> torch.Generator:
-    """Random numbers that depend on these four numbers alone, none of them negative."""
-    # PyTorch's generator reads 32 bits of its seed, so the four are mixed rather than put side by side.
+    """An RNG whose state depends only on these four numbers, none of them negative."""
+    # PyTorch's RNG reads 32 bits of its seed, so the four numbers are mixed and not put side by side.
     (mixed,) = np.random.SeedSequence([seed, purpose, step, sample]).generate_state(1)
     return torch.Generator().manual_seed(int(mixed))
 
 
 def choose_prompts(seed: int, step: int, batch: int, count: int) -> list[int]:
-    """Which of `count` prompts the `batch` samples of a step have.
+    """Indices of the prompts, out of `count`, for the `batch` samples of a step.
 
-    Every prompt comes once before any comes again, in an order that is new each time.
+    Every prompt comes once before any comes again, each time in a new order.
     """
     positions = range(step * batch, (step + 1) * batch)
     turns = {position // count for position in positions}
@@ -40,7 +40,7 @@ def choose_prompts(seed: int, step: int, batch: int, count: int) -> list[int]:
 def draw_pairs(
     seed: int, purpose: int, step: int, samples: Iterable[int], shape: LatentShape, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Standard Gaussian noise for s and for s', [B, C, h, w] each, of the B `samples` of a step."""
+    """Standard Gaussian noise for s and for s', [B, C, h, w] each, for the B `samples` of a step."""
     pairs = [draw_pair((1, *shape), noise, seeded(seed, purpose, step, sample)) for sample in samples]
     first, second = zip(*pairs, strict=True)
     return torch.cat(first), torch.cat(second)

@@ -1,6 +1,6 @@
-"""Everything that a training needs to go on: one safetensors file, its counters in the metadata.
+"""Saves and restores a training: prior and optimizer in one safetensors file, the counters in its metadata.
 
-Random numbers have no state to be kept: they depend on the seed and the step.
+The state of random numbers is not saved: they depend only on the seed and the step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pahi_rt.models.priors import Prior
 from pahi_rt.terminal import command
 
 METADATA = "pahi_rt.checkpoint"
-"""The one key of the metadata: safetensors writes several in random order, and equal files should be equal."""
+"""The only key of the metadata. (safetensors writes several in random order: files of equal content would differ.)"""
 _PRIOR, _OPTIMIZER = "prior.", "optimizer."
 
 
@@ -37,14 +37,15 @@ class State:
     """The step of the evaluation with the smallest loss."""
     best_loss: float | None = None
     stale: int = 0
-    """Evaluations since then."""
+    """Evaluations since `best_step`."""
     gaussian_scores: dict[str, float] = field(default_factory=dict)
-    """Scorer -> mean score of the standard Gaussian on the validation prompts: the generator's and scorers' mark."""
+    """Scorer -> mean score of the standard Gaussian on the validation prompts. A resumed run compares it, to notice
+    another generator or scorer."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as it was read, on the CPU."""
+    """The content of a checkpoint file, on the CPU."""
 
     path: Path
     state: State
@@ -55,7 +56,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, state: State, prior: Prior, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> None:
-    """Write a checkpoint. A kill leaves the whole file or none. Raises OutputError if it cannot be written."""
+    """Write a checkpoint. A kill leaves a complete file or none. Raises OutputError if it cannot be written."""
     tensors = {_PRIOR + name: tensor for name, tensor in prior.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}{index}.{name}": tensor for name, tensor in moments.items()}
@@ -69,11 +70,11 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint that `save_checkpoint` wrote. Raises PahiError if it is corrupt, or something else."""
+    """Read a checkpoint that `save_checkpoint` wrote. Raises RunError if it is corrupt, or another kind of file."""
     try:
         with safe_open(path, "pt") as file:
             counters = json.loads((file.metadata() or {})[METADATA])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         state, scaler = State(**counters["state"]), dict(counters["scaler"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise corrupt(path, repr(error)) from error
@@ -86,7 +87,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def restore_checkpoint(
     checkpoint: Checkpoint, prior: Prior, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> None:
-    """Put `prior`, `optimizer` and `scaler` back where they were. Raises PahiError if the tensors do not fit."""
+    """Restore `prior`, `optimizer` and `scaler` in place. Raises RunError if the tensors do not fit them."""
     try:
         prior.load_state_dict(_strip(checkpoint.tensors, _PRIOR))
     except RuntimeError as error:
@@ -98,7 +99,7 @@ def restore_checkpoint(
 
 
 def _moments(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """Index of a parameter -> Adam's moments of it, by name. Raises PahiError for those that are of no parameter."""
+    """Index of a parameter -> its Adam moments by name. Raises RunError for moments without a parameter."""
     moments: dict[int, dict[str, Tensor]] = {}
     known = {str(index) for group in optimizer.state_dict()["param_groups"] for index in group["params"]}
     for name, tensor in _strip(checkpoint.tensors, _OPTIMIZER).items():
@@ -114,6 +115,6 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def corrupt(path: Path, why: str) -> RunError:
-    """What to raise about a checkpoint that cannot be used."""
+    """The error about a checkpoint that cannot be used."""
     fix = f"{command('rm', path)}: the run then goes on from the one before it, or from the start if there is none"
     return RunError(f"the checkpoint {path} is corrupt: {why}", fix=fix)

@@ -1,4 +1,4 @@
-"""The frozen models of a training: the generator, and every scorer that trains the prior or judges it."""
+"""The frozen models of a training: the generator, and every scorer that trains or evaluates the prior."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from pahi_rt.models.placement import Placement
 from pahi_rt.scorers import PromptReader, Scorer, load_scorer
 
 Timed = Callable[[str], AbstractContextManager[object]]
-"""Name of a long stage -> what is entered while it lasts."""
+"""Name of a long stage -> context manager to run it in."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """SD_theta and the scorers, and how they are run."""
+    """SD_theta and the scorers, and how to run them."""
 
     generator: Generator
     scorers: Mapping[str, Scorer]
-    """By the spec that the recipe names them with."""
+    """Spec, as in the recipe -> scorer."""
     steps: int = 1
-    """Denoising steps of a picture."""
+    """Sampling steps of a picture."""
     device: torch.device = torch.device("cpu")
     checkpointing: bool = False
-    """Compute activations a second time, backwards, instead of keeping them."""
+    """Whether the backward pass computes activations again, so that they need not be kept."""
     placement: Placement = field(default_factory=Placement)
-    """Where their weights lie, and in which type; by default, as they are."""
+    """Device and type of their weights in training and evaluation; by default they stay as loaded."""
 
     @torch.no_grad()
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        """Prompts -> their conditioning, in float32 whatever the pictures are drawn in: it is what the prior reads."""
+        """B prompts -> conditioning, in float32 even under autocast, because the prior reads it."""
         with torch.autocast(self.device.type, enabled=False):
             return self.generator.encode_prompt(self.generator.tokenize(prompts))
 
     def remember(self, prompts: Sequence[str], specs: Iterable[str]) -> None:
-        """Let those of these scorers that read a prompt without its picture read these now, all at once."""
+        """Embed the prompts now, all at once, for the scorers in `specs` that embed prompts without pictures."""
         for spec in specs:
             scorer = self.scorers[spec]
             if isinstance(scorer, PromptReader):
@@ -52,7 +52,8 @@ class Models:
         return self.generator.draw(conditioning, noise, self.steps)
 
     def score(self, spec: str, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, H, W] -> scores [B] in float32. Raises PahiError for another shape, or a lost gradient."""
+        """Pictures [B, 3, H, W] -> scores [B] in float32. Raises ScorerError for scores of another shape or without a
+        gradient."""
         score = self.scorers[spec].score
         wanted = torch.is_grad_enabled() and pictures.requires_grad
         if self.checkpointing and wanted:
@@ -79,9 +80,9 @@ def load_models(
     checkpointing: bool,
     stage: Timed,
 ) -> Models:
-    """Load what `generator`, with weights of `variant`, `decoder` and `specs` name, onto `device`.
+    """Load the generator (weights of `variant`, with `decoder`) and the scorers `specs` onto `device`.
 
-    Raises PahiError as their loaders do.
+    Raises ModelError, ScorerError and HubError as their loaders do.
     """
     with stage("load generator"):
         loaded = load_generator(generator, decoder, variant=variant).to(device)
@@ -98,7 +99,7 @@ def load_models(
 
 
 def place(models: Models, dtype: torch.dtype, trained: Collection[str]) -> Models:
-    """The same models, placed for a training under autocast to `dtype` by the scorers `trained`."""
+    """The same models with a placement for training under autocast to `dtype`, against the scorers `trained`."""
     parts = models.generator.named_children()
     drawing = [part for name, part in parts if not name.startswith("text_encoder")]
     scorers = {spec: scorer for spec, scorer in models.scorers.items() if isinstance(scorer, nn.Module)}
@@ -113,15 +114,15 @@ def place(models: Models, dtype: torch.dtype, trained: Collection[str]) -> Model
 
 
 def compile_models(models: Models) -> None:
-    """Let torch.compile translate the UNet and the decoder, in place, when each is first run."""
-    # On CPUs PyTorch 2.13 computes wrong gradients in the layout that it would choose (pahi_rt.train.trainer checks).
+    """Mark the UNet and the decoder for torch.compile, in place; each is compiled on its first call."""
+    # On CPUs PyTorch 2.13 computes wrong gradients in the layout that it prefers (pahi_rt.train.trainer checks that).
     options = {"layout_optimization": models.device.type != "cpu"}
     models.generator.unet.compile(options=options)
     models.generator.decoder.decoder.compile(options=options)
 
 
 def check_precision(autocast: str, device: torch.device) -> None:
-    """Raises PahiError if `device` cannot compute in the type that `autocast` names: "no", "bf16" or "fp16"."""
+    """Raises RecipeError if `device` cannot compute in `autocast`, which is "no", "bf16" or "fp16"."""
     if autocast == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         what = "this GPU has no bfloat16"
         raise RecipeError(what, fix='--set optimisation.autocast="fp16"')

@@ -1,4 +1,4 @@
-"""Where a prior starts: its first weights, the scale of what it reads, and eq. (10)."""
+"""Initialises a prior: random weights, standardised features, and pretraining by eq. (10)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from pahi_rt.train.prompts import Split
 from pahi_rt.train.recipe import Recipe
 
 _PROMPTS = 64
-"""Encoded at once."""
+"""Prompts encoded at once."""
 
 Pooled = tuple[Tensor, Tensor]
 """Embeddings [N, P] of the training prompts, and of the validation prompts."""
 
 
 def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
-    """HI or PAHI for `generator`; its random weights follow from the recipe's seed. Raises PahiError for settings."""
+    """Build HI or PAHI for `generator`, with random weights from the recipe's seed.
+
+    Raises RecipeError for an unknown kind, and ModelError for settings that do not fit the generator.
+    """
     if kind not in PRIORS:
         raise RecipeError(f"there is no prior {kind!r}", fix=f"use {' or '.join(PRIORS)}")
     settings, shape = recipe.prior, generator.latent_shape
@@ -38,10 +41,10 @@ def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
 
 
 def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage: Timed) -> Pooled | None:
-    """Standardise what PAHI reads, if the recipe says so, in place.
+    """Standardise PAHI's features in place, if the recipe says so.
 
-    The embeddings of the training and of the validation prompts, each [N, P]; None if the recipe has no use for them.
-    Raises PahiError for embeddings that are not finite or, where they are to be standardised, all alike.
+    Returns the pooled embeddings of the training and of the validation prompts, [N, P] each; None if the recipe does
+    not need them. Raises ModelError for embeddings that are not finite or, for standardising, all equal.
     """
     settings = recipe.prior
     if not isinstance(prior, PAHI) or not (settings.standardise or settings.init == "pretrain"):
@@ -56,15 +59,15 @@ def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage:
 
 
 def pretrain_prior(prior: Prior, recipe: Recipe, pooled: Pooled | None, stage: Timed) -> dict[str, float]:
-    """Pretrain PAHI by eq. (10) on what `fit_prior` returned, if the recipe says so, in place.
+    """Pretrain PAHI in place by eq. (10), if the recipe says so, on `pooled` from `fit_prior`.
 
-    What pretraining reports, none if there is none: KL and error on the training and on the validation prompts.
+    Returns the report of `pretrain`: KL and error on the training and validation prompts. Empty without pretraining.
     """
     if not isinstance(prior, PAHI) or pooled is None or recipe.prior.init != "pretrain":
         return {}
-    generator = seeded(recipe.optimisation.seed, PRETRAINING)
+    rng = seeded(recipe.optimisation.seed, PRETRAINING)
     with stage("pretrain"):
-        return pretrain(prior, *pooled, generator=generator, **asdict(recipe.pretraining))
+        return pretrain(prior, *pooled, rng=rng, **asdict(recipe.pretraining))
 
 
 def read_pooled(models: Models, prompts: Sequence[str]) -> Tensor:

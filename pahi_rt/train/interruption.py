@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal with which a cluster takes a machine back: ask to stop between two steps, not within one."""
+"""Handles Ctrl-C, and the signal by which a cluster takes a machine back: training stops after the current step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ONE_PRESS = 1.0
-"""Seconds within which signals count as one: a launcher passes on to its processes what the terminal sent them too."""
+"""Seconds within which signals count as one: processes get Ctrl-C from the terminal, and again from their launcher."""
 
 
 class Interruption:
-    """While entered, the first of SIGNALS only sets `asked`; a later one acts as it always does.
+    """While entered, the first of SIGNALS only sets `asked`; a later one has its usual effect.
 
-    `on_ask` is called within the signal handler, where no buffered output is safe. Does nothing outside the main
-    thread, where Python handles no signals.
+    `on_ask` is called inside the signal handler, where buffered output is not safe. Outside the main thread, where
+    Python does not handle signals, this does nothing.
     """
 
     def __init__(self, on_ask: Callable[[], None] = lambda: None) -> None:

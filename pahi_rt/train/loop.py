@@ -1,4 +1,4 @@
-"""Steps, evaluations and checkpoints in turn, until the loss no longer drops."""
+"""The training loop: steps, evaluations and checkpoints, until the validation loss no longer drops."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Watch
 
 SAVE_EVERY = 100
-"""Steps between checkpoints: what a kill can cost."""
+"""Steps between checkpoints: the most that a kill can cost."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why the result of a training may be worth nothing."""
+    """A reason to distrust the result of a training."""
 
     what: str
     fix: str
@@ -40,12 +40,12 @@ class Outcome:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """What speaks against the result; nothing does so before the end."""
+        """Reasons to distrust the result. An interrupted training has none of its own yet."""
         return tuple(find_doubts(self.state, self.run.recipe.optimisation, self.reason))
 
 
 class Loop:
-    """A training from where `state` says it is. `log` is None in all processes but the main one, which writes."""
+    """Continues a training from `state`. `log` is None except in the main process, the only one that writes."""
 
     def __init__(
         self, run: Run, trainer: Trainer, validation: Validation, watch: Watch, log: MetricsLog | None, state: State
@@ -55,7 +55,7 @@ class Loop:
         self.settings = run.recipe.optimisation
 
     def finish(self) -> Outcome:
-        """Go on until the training ends, or is interrupted. Raises PahiError for numbers that are not finite."""
+        """Run until the training ends or is interrupted. Raises PahiError for numbers that are not finite."""
         stopped = False
         with Interruption(self.watch.interrupted) as interruption:
             while not stopped and self.reason() is None:
@@ -64,14 +64,14 @@ class Loop:
                     self._save()
                 else:
                     stopped = self._take_step(interruption.asked)
-                    # Where an evaluation is due, what it finds is saved with the step.
+                    # If an evaluation is due, its result is saved together with the step.
                     if self.state.step % SAVE_EVERY == 0 and not self._is_evaluation_due():
                         self._save()
             self._save()
         return Outcome(self.run, self.reason() or "interrupted", self.state, self.log is not None)
 
     def reason(self) -> str | None:
-        """Why the training is over; None if it is not."""
+        """Why the training has ended, as in `Outcome.reason`; None if it has not."""
         if self._is_evaluation_due():
             return None
         if self.state.stale >= self.settings.patience:
@@ -84,7 +84,7 @@ class Loop:
         return on_time and self.state.evaluated != step
 
     def _take_step(self, stop: bool) -> bool:
-        """Returns whether any process was asked to stop."""
+        """Take a step; return whether any process was asked to stop."""
         step, stopped = self.trainer.take_step(stop)
         self.state = replace(self.state, step=self.trainer.step)
         if self.log:
@@ -113,7 +113,7 @@ class Loop:
 
 
 def find_doubts(state: State, settings: Optimisation, reason: str) -> Iterator[Doubt]:
-    """What the counters of a training that ended for `reason` say against its result."""
+    """Doubts that follow from the final counters of a training that ended for `reason`."""
     if reason == "early stopping" and state.step < settings.warmup_steps:
         reached = learning_rate(settings, state.step)
         patience = -(-settings.warmup_steps // settings.evaluate_every) + settings.patience

@@ -1,6 +1,6 @@
-"""How many prompts are drawn at once: what fits into the memory of the device, found out by trying one and two.
+"""Chooses the micro-batch: how many prompts at once fit into the device's memory, from trials with one and two.
 
-However many there are, a step's gradient is the mean over the whole batch: the number decides memory and speed.
+The gradient of a step is the mean over the whole batch, so the micro-batch only decides memory and speed.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import torch
 from pahi_rt.errors import PahiError
 
 USUAL = 4
-"""Prompts at once where memory is not measured: a CPU gains nothing by more."""
+"""Prompts at once where memory is not measured: on a CPU more bring nothing."""
 HEADROOM = 0.1
-"""Share of the memory that is left alone: allocators leave gaps, and others may use the device too."""
+"""Share of the memory that is left free: allocators leave gaps, and other programs may use the device too."""
 
 Rehearse = Callable[[int], object]
-"""Goes once through all that a step does, with so many prompts at once. Raises TooLittleMemory."""
+"""Runs everything that a step does, once, with this number of prompts at once. Raises TooLittleMemory."""
 
 
 class TooLittleMemory(PahiError):
-    """So many prompts at once do not fit."""
+    """The prompts drawn at once do not fit into the device's memory."""
 
 
 class Memory(Protocol):
-    """Of a device, in bytes."""
+    """The memory of a device, in bytes."""
 
     def available(self) -> int:
-        """What this process holds, and could have."""
+        """Memory that this process holds, plus what is free."""
 
     def peak(self, work: Callable[[], object]) -> int:
-        """The most that tensors took while `work` was done, those included that were there before."""
+        """The most that all tensors took while `work` ran, including those from before."""
 
 
 class CudaMemory:
-    """As PyTorch and the driver report it."""
+    """The memory of a GPU, as PyTorch and the driver report it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -54,11 +54,11 @@ class CudaMemory:
 
 
 def choose_micro_batch(rehearse: Rehearse, share: int, memory: Memory) -> int:
-    """The most prompts at once that fit, of the `share` of a step that this process has, in parts of like size.
+    """The largest micro-batch that fits, for the `share` of a step's samples that this process has, cut evenly.
 
-    Raises TooLittleMemory if not even one fits.
+    Raises TooLittleMemory if not even one prompt fits.
     """
-    rehearse(1)  # Libraries take memory of their own the first time.
+    rehearse(1)  # Libraries allocate memory of their own on the first call.
     one = memory.peak(lambda: rehearse(1))
     if share == 1 or not _fits(rehearse, 2):
         return 1
@@ -71,7 +71,7 @@ def choose_micro_batch(rehearse: Rehearse, share: int, memory: Memory) -> int:
 
 
 def level(most: int, share: int) -> int:
-    """`most` at once or fewer, such that no fewer parts of `share` would do: 72 in parts of up to 10 are 8 times 9."""
+    """The smallest size, up to `most`, that cuts `share` into as few parts: 72 in parts of up to 10 are 8 times 9."""
     return math.ceil(share / math.ceil(share / min(most, share)))
 
 
@@ -85,7 +85,7 @@ def _fits(rehearse: Rehearse, count: int) -> bool:
 
 @contextmanager
 def fitting(count: int, device: torch.device) -> Iterator[None]:
-    """While entered, `count` prompts are drawn at once: where the device lacks memory, a TooLittleMemory is raised."""
+    """Turn PyTorch's out-of-memory error into a TooLittleMemory that names `count`, the prompts drawn at once."""
     try:
         yield
     except torch.OutOfMemoryError as error:

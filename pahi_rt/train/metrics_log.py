@@ -1,4 +1,4 @@
-"""What a training measures, as a JSON object on each line and as TensorBoard's events.
+"""Logs what a training measures, as JSON Lines and as TensorBoard events.
 
 {"step": 1, "training": {"loss": 0.69, ...}}
 {"step": 1000, "validation": {"loss": 0.61, "scorers": {"pickscore": {...}}, ...}}
@@ -19,15 +19,20 @@ from pahi_rt.files import write_whole
 from pahi_rt.train.run import Run, lock, writing
 
 _NOT_IN_A_NAME = re.compile(r"[^-.\w]")
-"""What TensorBoard does not take, such as the colon and the slashes of "pickscore:/models/pickscore"."""
+"""Characters that TensorBoard refuses in a name, such as the colon and the slashes of "pickscore:/models/pickscore"."""
 
 
 class MetricsLog:
-    """The two files of a run, open for one process. Raises PahiError if another one writes them, or they cannot be."""
+    """The two logs of a run, opened by one process.
+
+    Raises RunError if another process writes them, and OutputError if they cannot be written.
+    """
 
     def __init__(self, run: Run, step: int, evaluated: int) -> None:
-        """`step` is where the run goes on, `evaluated` the step of its last evaluation, as in `State`: what was written
-        beyond them is dropped, for it is made again."""
+        """Continue the logs after step `step` and after the evaluation at step `evaluated`, as in `State`.
+
+        Later rows are dropped, because those steps are taken again.
+        """
         self._path = run.metrics
         self._lock = lock(run)
         with writing(run.path):
@@ -45,7 +50,7 @@ class MetricsLog:
             file.close()
 
     def write(self, step: int, group: str, values: Mapping[str, Any]) -> None:
-        """Numbers, which may be nested, that belong to `step`."""
+        """Log the numbers of a step; `values` may be nested."""
         with writing(self._path):
             self._file.write(json.dumps({"step": step, group: values}) + "\n")
             self._file.flush()
@@ -54,25 +59,25 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run that were written whole; none if there is no such file."""
+    """The complete rows of a metrics file; none if it does not exist."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
-        except ValueError:  # a kill can leave half a line
+        except ValueError:  # a kill can leave an incomplete line
             break
     return rows
 
 
 def forget_after(path: Path, step: int, evaluated: int) -> None:
-    """Drop the rows of steps after `step`, and of evaluations after that of step `evaluated`."""
+    """Drop the rows of steps after `step`, and of evaluations after step `evaluated`."""
     if path.exists():
         kept = [row for row in read_metrics(path) if row["step"] <= (evaluated if "validation" in row else step)]
         write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def flatten(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """Nested numbers as TensorBoard names them: "validation/pickscore/loss". What is no number is left out."""
+    """Nested numbers with TensorBoard's names, such as "validation/pickscore/loss". Other values are left out."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield from flatten(f"{name}/{_NOT_IN_A_NAME.sub('_', str(key))}", part)

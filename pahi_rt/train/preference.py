@@ -1,6 +1,6 @@
 """The preference loss, eq. (4): the learned prior's pictures must score higher than the standard Gaussian's.
 
-What is beyond the paper is a field of `Preference`, off by default; all of them combine.
+Everything beyond the paper is a field of `Preference` and off by default. The options combine.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ Noise = Literal["fresh", "shared", "antithetic"]
 
 @dataclass(frozen=True)
 class Preference:
-    """The settings of the loss. Raises PahiError for settings out of range."""
+    """The settings of the loss. Raises RecipeError for settings out of range."""
 
     weights: Mapping[str, float]
-    """Weight of each training scorer, relative to the others; the paper has one. Several, because a prior that is
-    trained against one scorer finds that scorer's blind spots. Each has a loss of its own, which saturates once that
-    scorer is won, so that a large gain under one cannot pay for a loss under another."""
+    """Training scorer -> its weight, relative to the others. The paper has one scorer. Several help, because a prior
+    that is trained against one scorer finds that scorer's blind spots. Each scorer has its own loss, which saturates
+    once the prior wins under it, so that a large gain under one cannot pay for a loss under another."""
     kl_weight: float = 0.0
     """Loss per nat of KL to the standard Gaussian, averaged over prompts. Nothing in eq. (4) stops the prior from
-    collapsing onto the one picture per prompt that scores best; this buys diversity with score."""
+    collapsing onto the best-scoring picture of each prompt; this term trades score for diversity."""
     noise: Noise = "fresh"
-    """The two noises of one comparison. "fresh", the paper: independent. "shared": the same numbers, so that both
-    pictures have one layout and s - s' varies less; but any tiny consistent change then wins. "antithetic": s' from
-    -eps, the least alike of equally likely noises, so that only a prior with a real margin wins."""
+    """How the two noises of a comparison are related. "fresh", the paper's: independent. "shared": the same numbers,
+    so that both pictures have the same layout and s - s' varies less; but then any tiny consistent change wins.
+    "antithetic": s' is drawn from -eps, the least similar of equally likely noises, so that only a prior with a real
+    margin wins."""
     scale: float | None = None
-    """Replaces every scorer's own scale, the exponent's unit in eq. (4). Larger is closer to counting wins; smaller is
-    closer to maximising the mean score."""
+    """Replaces every scorer's own scale, the factor in the exponent of eq. (4). Larger values approach counting wins,
+    smaller ones approach maximising the mean score."""
 
     def __post_init__(self) -> None:
         if not self.weights or not _is_weighting(self.weights.values()):
@@ -54,26 +55,26 @@ class Preference:
 
 
 class Scores(NamedTuple):
-    """What one scorer says about a batch, in its own unit."""
+    """The scores of one batch by one scorer, in its own unit."""
 
     s: Tensor
-    """[B], pictures from the standard Gaussian."""
+    """[B], of pictures from the standard Gaussian."""
     s_prime: Tensor
-    """[B], pictures from the learned prior."""
+    """[B], of pictures from the learned prior."""
     scale: float
-    """The scorer's own: what one unit of the score is worth in the exponent."""
+    """The scorer's own factor in the exponent of eq. (4)."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The parts of one batch's loss, each a mean over prompts []."""
+    """The loss of one batch and its terms; each is a mean over prompts, a scalar []."""
 
     total: Tensor
-    """What is minimised."""
+    """The loss to minimise."""
     preference: Tensor
-    """Weighted mean of eq. (4) over scorers: ln 2 = 0.693 for a prior that is no better than the Gaussian."""
+    """Weighted mean of eq. (4) over scorers; ln 2 = 0.693 for a prior that is not better than the Gaussian."""
     kl: Tensor
-    """Nats."""
+    """KL to the standard Gaussian in nats, without gradient."""
 
 
 def preference_loss(s: Tensor, s_prime: Tensor, scale: float) -> Tensor:
@@ -81,16 +82,16 @@ def preference_loss(s: Tensor, s_prime: Tensor, scale: float) -> Tensor:
 
     -log f' = log(1 + e^(s - s')) = softplus(s - s'), with both scores times `scale`. The paper sums over prompts. Adam
     takes the same steps for the mean, and the mean does not depend on how a batch is cut into micro-batches or over
-    processes, which have to be weighted by their size if they differ.
+    processes, as long as parts of different size are weighted by their size.
     """
-    # A difference of two close numbers: half precision would leave little of it.
+    # In float32: s - s' is a small difference of close numbers, which half precision would round away.
     return functional.softplus(scale * (s.float() - s_prime.float())).mean()
 
 
 def objective(scores: Mapping[str, Scores], gaussian: Gaussian, settings: Preference) -> Loss:
-    """The loss of one batch from each training scorer's scores and the Gaussians that the noise came from.
+    """The loss of one batch, from the scores by each training scorer and the prior's Gaussians.
 
-    `scores` has the names of `settings.weights`. Raises PahiError if a score is NaN or infinite.
+    `scores` has the names of `settings.weights`. Raises ScorerError if a score is NaN or infinite.
     """
     terms = []
     for name, weight in settings.weights.items():
@@ -103,21 +104,21 @@ def objective(scores: Mapping[str, Scores], gaussian: Gaussian, settings: Prefer
     return Loss(total, preference, kl.detach())
 
 
-def draw_pair(shape: Sequence[int], noise: Noise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Standard Gaussian noise for s and for s', each of `shape` [B, C, h, w], on the generator's device.
+def draw_pair(shape: Sequence[int], noise: Noise, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Standard Gaussian noise for s and for s', each of `shape` [B, C, h, w], on the device of `rng`.
 
-    The first of the two does not depend on `noise`.
+    `noise` says how the second depends on the first; the first is the same for all.
     """
-    eps = torch.randn(tuple(shape), generator=generator, device=generator.device)
+    eps = torch.randn(tuple(shape), generator=rng, device=rng.device)
     if noise == "shared":
         return eps, eps
     if noise == "antithetic":
         return eps, -eps
-    return eps, torch.randn(tuple(shape), generator=generator, device=generator.device)
+    return eps, torch.randn(tuple(shape), generator=rng, device=rng.device)
 
 
 def check_scores(name: str, scores: Tensor) -> None:
-    """Raises PahiError if the scorer `name` gave NaN or infinity; scores [B]."""
+    """Raises ScorerError if `scores` [B], by the scorer `name`, hold NaN or infinity."""
     if not scores.isfinite().all():
         bad = int((~scores.isfinite()).sum())
         what = f"the scorer {name} gives NaN or infinity for {bad} of {len(scores)} pictures"
@@ -125,6 +126,6 @@ def check_scores(name: str, scores: Tensor) -> None:
 
 
 def _is_weighting(weights: Iterable[float]) -> bool:
-    """Whether all are finite and none negative, and one of them is more than zero."""
+    """Whether all weights are finite and at least 0, and at least one is above 0."""
     listed = list(weights)
     return all(0 <= weight < math.inf for weight in listed) and any(listed)

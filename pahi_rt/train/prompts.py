@@ -1,8 +1,8 @@
-"""Prompts to train and to measure a prior with: where they come from, and how they are split.
+"""Loads the prompts to train and to evaluate a prior with, and splits them.
 
     load_split("pick-a-pic") -> Split(train, validation, test)
 
-Two prompts are the same if they differ in case, blanks or Unicode composition alone: the tokenizer drops all three.
+Prompts that differ only in case, blanks or Unicode composition count as the same: the tokenizer ignores all three.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from pahi_rt.terminal import command
 from pahi_rt.tokenizer import check_prompts, split_lines
 
 PICK_A_PIC = "yuvalkirstain/pickapic_v1_no_images"
-"""The prompts of Kirstain et al. 2023, 35,000 of them distinct, without the pictures; column `caption`."""
+"""The prompts of Kirstain et al. 2023 without the pictures, in the column `caption`; 35,000 are distinct."""
 COLUMNS = ("prompt", "caption", "text")
-"""The columns of a table that may hold the prompts, in any case; the first that is there does."""
+"""Names of the column of prompts in a table, in any case. The first one that is there is read."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint parts of a set of prompts; no prompt is in it twice."""
+    """Disjoint parts of a set of distinct prompts."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    """Decides when training stops."""
+    """Their loss decides when training stops."""
     test: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Parts of `test` to be reported apart, by name; empty if there are none."""
+    """Parts of `test` to report separately, by name; may be empty."""
     meanings: Mapping[str, str] = field(default_factory=dict)
-    """What prompts of `test` mean, where several mean the same and are no evidence of each other; others stand for
-    themselves."""
+    """Prompt of `test` -> its meaning, where several prompts have the same meaning and so are not independent evidence.
+    A prompt that is not listed is its own meaning."""
 
     @property
     def sha256(self) -> dict[str, str]:
-        """The fingerprint of each part: sha256 of its prompts, in their order, as one JSON list in UTF-8."""
-        return {name: _digest(getattr(self, name)) for name in ("train", "validation", "test")}
+        """Part -> sha256 of its prompts, in order, as one JSON list in UTF-8."""
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        texts = {name: json.dumps(prompts, ensure_ascii=False) for name, prompts in parts.items()}
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def load_split(source: str | Path, validation: int = 500, test: int = 500, seed: int = 0) -> Split:
-    """The prompts of a source, split: as the plugin of that name says, else at random by `split_prompts`.
+    """Load the prompts of a source and split them: by the plugin of that name, or else at random by `split_prompts`.
 
-    Raises PromptError for what `load_prompts` and `split_prompts` refuse.
+    Raises PromptError as `load_prompts` and `split_prompts` do.
     """
     added = find_plugins(plugins.PROMPTS)
     if str(source) in added:
@@ -65,12 +67,12 @@ def load_split(source: str | Path, validation: int = 500, test: int = 500, seed:
 
 
 def load_prompts(source: str | Path) -> list[str]:
-    """The distinct prompts of a source in its order, each in its first spelling, without blanks around it.
+    """The distinct prompts of a source, in its order, each in its first spelling and without blanks around it.
 
     `source` is a name in `NAMED`, "hub:owner/name@revision" for any data set on the Hugging Face hub, or a file: plain
     text with one prompt a line, or CSV, TSV (PartiPrompts.tsv), JSON Lines or Parquet with a column of `COLUMNS`.
-    Raises PromptError for a source that is missing, cannot be read, has no such column, holds no prompt, or holds one
-    prompt only, many times over.
+    Raises PromptError for a source that is missing, cannot be read, lacks such a column, or holds no prompt at all or
+    one prompt many times.
     """
     name = str(source)
     if name in NAMED:
@@ -81,10 +83,10 @@ def load_prompts(source: str | Path) -> list[str]:
 
 
 def split_prompts(prompts: Sequence[str], validation: int = 500, test: int = 500, seed: int = 0) -> Split:
-    """`prompts` without duplicates, `validation` and `test` of them at random, and the rest for training.
+    """Split the distinct `prompts` at random: `validation` and `test` of them, and the rest for training.
 
-    Which prompt goes where depends on its wording and the seed alone, not on the order of `prompts` or on the version
-    of any library. Raises PromptError if nothing would be left for training.
+    The part of a prompt depends only on its wording and the seed, not on the order of `prompts` or the version of any
+    library. Raises PromptError if nothing would be left for training.
     """
     shuffled = shuffle(distinct(prompts, "the list of prompts"), seed)
     if min(validation, test) < 0:
@@ -92,12 +94,18 @@ def split_prompts(prompts: Sequence[str], validation: int = 500, test: int = 500
     held_out = validation + test
     if held_out >= len(shuffled):
         what = f"{validation} validation and {test} test prompts are asked for, and there are {len(shuffled)} in all"
-        raise PromptError(what, fix=_smaller(len(shuffled)))
+        part = max(len(shuffled) // 10, 1)
+        fewer = f"--set prompts.validation={part} --set prompts.test={part}"
+        raise PromptError(what, fix=f"give more prompts, or hold out fewer: {fewer}")
     return Split(tuple(shuffled[held_out:]), tuple(shuffled[:validation]), tuple(shuffled[validation:held_out]))
 
 
 def distinct(prompts: Iterable[str | None], source: str) -> list[str]:
-    """The prompts that differ, in their order and first spelling; blank ones and None are dropped. PromptError."""
+    """The distinct prompts, in order and in their first spelling, without blank ones and None.
+
+    `source` names them in errors. Raises PromptError for a prompt that is not text, if there are none, or if all of
+    several are the same.
+    """
     found: dict[str, str] = {}
     count = 0
     for number, prompt in enumerate(prompts, 1):
@@ -115,22 +123,13 @@ def distinct(prompts: Iterable[str | None], source: str) -> list[str]:
 
 
 def key(prompt: str) -> str:
-    """What two spellings of one prompt have in common."""
+    """The same text for all spellings of one prompt: Unicode composed, case folded, single blanks."""
     return " ".join(unicodedata.normalize("NFC", prompt).casefold().split())
 
 
 def shuffle(prompts: Iterable[str], seed: int) -> list[str]:
-    """The prompts in an order that depends on the seed and on each one's `key` alone."""
+    """The prompts, sorted by a hash of the seed and of each prompt's `key`."""
     return sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}\n{key(prompt)}".encode()).digest())
-
-
-def _digest(prompts: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(prompts, ensure_ascii=False).encode()).hexdigest()
-
-
-def _smaller(count: int) -> str:
-    part = max(count // 10, 1)
-    return f"give more prompts, or hold out fewer: --set prompts.validation={part} --set prompts.test={part}"
 
 
 def _check(prompt: str, name: str) -> None:
@@ -148,7 +147,7 @@ def _read_file(path: Path) -> Iterable[Any]:
         raise PromptError(f"there are no prompts at {path}", fix=fix)
     if reader is None:
         fix = f"use one of {', '.join(READERS)}; plain text, one prompt a line, is .txt"
-        raise PromptError(f"{path} is of no known kind", fix=fix)
+        raise PromptError(f"{path} has an unknown file type", fix=fix)
     try:
         return reader(path)
     except OSError as error:
@@ -176,7 +175,7 @@ def _read_csv(path: Path) -> list[Any]:
 
 
 def _read_tsv(path: Path) -> list[Any]:
-    # Without quoting, as PartiPrompts.tsv is written: one of its prompts begins with a quotation.
+    # PartiPrompts.tsv has no quoting: one of its prompts begins with a quotation mark.
     rows = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     return _read_rows(path, rows)
 
@@ -212,7 +211,7 @@ def _read_parquet(path: Path) -> list[Any]:
         column = _find_column(file.schema_arrow.names, str(path))
         return list(file.read(columns=[column]).column(column).to_pylist())
     except arrow.ArrowException as error:
-        raise PromptError(f"{path} is no Parquet file: {error}", fix="write or fetch it again") from error
+        raise PromptError(f"{path} is not a Parquet file: {error}", fix="write or fetch it again") from error
 
 
 def _read_hub(name: str) -> list[Any]:
@@ -227,7 +226,7 @@ def _read_hub(name: str) -> list[Any]:
         # In 2025 users reported the repositories of Pick-a-Pic gone from the hub, where copies of parts of it remain.
         fix = "check the name and the connection, or use a copy or a file: --set prompts.source=hub:owner/name or =FILE"
         raise PromptError(what, fix=fix) from error
-    # Every part in full: the paper counts the distinct prompts of the whole set.
+    # All parts of the data set: the paper counts the distinct prompts of the whole set.
     return [prompt for part in parts for prompt in part.unique(_find_column(part.column_names, name))]
 
 
@@ -250,7 +249,7 @@ def _needs(package: str) -> Any:
 
 
 NAMED: dict[str, Callable[[], list[Any]]] = {"pick-a-pic": partial(_read_hub, PICK_A_PIC)}
-"""Sources that have a name."""
+"""Name of a source -> its reader."""
 
 READERS: dict[str, Callable[[Path], list[Any]]] = {
     ".txt": _read_lines,
@@ -259,3 +258,4 @@ READERS: dict[str, Callable[[Path], list[Any]]] = {
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
+"""Ending of a file -> its reader."""

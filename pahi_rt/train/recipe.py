@@ -2,9 +2,9 @@
 
     load_recipe("sd-turbo", ["optimisation.batch=36"]) -> Recipe -> to_toml -> the same Recipe
 
-The dataclasses below are the format: one table for each of them, one key for each field, and nothing else. Where a
-setting may be left out, "none" leaves it out. A path that starts with ./ or ../ begins at the recipe's own folder, one
-in an override at the current folder.
+The dataclasses below are the format: one table for each of them, one key for each field, and nothing else. The text
+"none" leaves out a setting that is optional. A path that starts with ./ or ../ is relative to the recipe's folder, and
+in an override to the current folder.
 """
 
 from __future__ import annotations
@@ -57,18 +57,19 @@ class Scorers:
 
 @dataclass(frozen=True)
 class PriorSettings:
-    """What is learned. HI has no networks: of these it reads `sigma_bound` and `low_frequency` alone."""
+    """The prior to train. HI has no networks: it reads only `sigma_bound` and `low_frequency`."""
 
     hidden: Count = 144
     """Width of PAHI's two networks."""
     init: Literal["pretrain", "zero"] = "pretrain"
-    """The paper's eq. (10), or exactly the standard Gaussian."""
+    """Start: "pretrain", the paper's eq. (10), or "zero", exactly the standard Gaussian."""
     standardise: bool = False
-    """Whether every feature of the text embedding is scaled to mean 0 and spread 1 over the training prompts."""
+    """Whether to scale every feature of the text embedding to mean 0 and standard deviation 1 over the training
+    prompts."""
     sigma_bound: Annotated[float, Range(0, 1, exclusive=True)] | None = None
-    """b in sigma = 1 + b tanh(.); without it sigma is free, as in the paper."""
+    """b in sigma = 1 + b tanh(.). Without it sigma is free, as in the paper."""
     low_frequency: Count | None = None
-    """k: mu and sigma from the k x k lowest cosines of each channel; without it every value is free."""
+    """k: mu and sigma come from the k x k lowest cosines of each channel. Without it every value is free."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,31 @@ class Optimisation:
     batch: Count = 72
     """Prompts of one step, over all processes and micro-batches."""
     micro_batch: Count | Literal["auto"] = "auto"
-    """Prompts drawn at once by one process: decides memory and speed, not the result. "auto": as many as fit."""
+    """Prompts that one process draws at once: decides memory and speed, not the result. "auto": as many as fit."""
     learning_rate: Positive = 1e-4
-    """After the warm-up. The paper does not give it."""
+    """Rate after the warm-up. The paper does not give it."""
     warmup_from: NotNegative = 1e-5
+    """Rate at the first step."""
     warmup_steps: Annotated[int, Range(0)] = 10_000
+    """Steps over which the rate rises linearly."""
     evaluate_every: Count = 1000
+    """Steps between evaluations."""
     patience: Count = 5
-    """Evaluations in a row without a new lowest loss after which training stops."""
+    """Training stops after this many evaluations in a row without a new lowest loss."""
     max_steps: Count = 200_000
-    """Training stops here at the latest; the paper has no such end."""
+    """Training stops after this many steps at the latest. The paper has no such limit."""
     kl_weight: NotNegative = 0.0
-    """Loss per nat of KL to the standard Gaussian; the paper has none."""
+    """Loss per nat of KL to the standard Gaussian. The paper has none."""
     noise: Literal["fresh", "shared", "antithetic"] = "fresh"
-    """How the noise of s' relates to that of s; "fresh", independent, is the paper's."""
+    """How the noise of s' relates to that of s. "fresh", independent, is the paper's."""
     scale: Positive | None = None
     """Replaces each scorer's own factor in the exponent of eq. (4)."""
     gradient_checkpointing: bool = False
-    """Less memory, a third more work."""
+    """Whether to use less memory for a third more work."""
     autocast: Literal["no", "bf16", "fp16"] = "no"
+    """Type of the forward pass; "no" is float32."""
     compile: bool = False
+    """Whether to run the UNet and the decoder through torch.compile."""
     seed: Seed = 0
 
 
@@ -109,12 +115,12 @@ class Pretraining:
     batch: Count = 72
     learning_rate: Positive = 1e-3
     decoder_hidden: Count = 144
-    """Width of h, which reconstructs the text embedding and is thrown away."""
+    """Width of h, which reconstructs the text embedding and is discarded."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every setting of a training run; `load_recipe` makes it."""
+    """Every setting of a training run. `load_recipe` reads it."""
 
     generator: str
     """Folder of a diffusers pipeline, or hub id."""
@@ -123,7 +129,7 @@ class Recipe:
     decoder: str | None = None
     """Folder or hub id of an autoencoder that replaces the pipeline's own."""
     variant: str | None = None
-    """Weights to read where the generator has several, such as "fp16"."""
+    """Which weights to read if the generator has several, such as "fp16"."""
     steps: Annotated[int, Range(1, 4)] = 1
     """Sampling steps of the generator, L in eq. (1)."""
     prior: PriorSettings = PriorSettings()
@@ -132,15 +138,15 @@ class Recipe:
 
 
 def built_in() -> list[str]:
-    """The names of the recipes that travel inside the package, and of those that plugins add, sorted."""
+    """Sorted names of the recipes in the package and of those that plugins add."""
     return sorted({*_shipped(), *find_plugins(plugins.RECIPES)})
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name, or in that file, with "table.key=value" of `overrides` laid over it in their order.
+    """Load the recipe of that name, or in that file, and apply `overrides`, "table.key=value", in order.
 
-    An override's value is TOML, or else a bare string; a table replaces the whole table.
-    Raises PahiError that names the file, or the override, and the key.
+    The value of an override is TOML, or else a bare string; a table replaces the whole table.
+    Raises RecipeError that names the key, and the file or the override.
     """
     path = _find(name_or_path)
     data: dict[str, Any] = _anchor(_read(path), path.parent)
@@ -150,19 +156,19 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         _lay_over(data, key, value, override)
         origins[key] = f"--set {override}"
     place = TomlPlace(str(path), origins)
-    # A table that is missing lacks what is missing in it.
+    # A missing table counts as empty, so that the error names the key that it lacks.
     recipe: Recipe = read_value(Recipe, {"prompts": {}, "scorers": {}, **data}, place)
     _check_together(recipe, place)
     return recipe
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML that `load_recipe` reads back as the same recipe, defaults and all."""
+    """The recipe as TOML, with all defaults filled in; `load_recipe` reads it back as the same recipe."""
     return emit(recipe)
 
 
 def differing(one: Recipe, other: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as --set names them."""
+    """Names of the settings in which two recipes differ, as for --set."""
     ours, theirs = dict(_each_setting(one)), dict(_each_setting(other))
     return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
@@ -203,7 +209,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _anchor(value: Any, folder: Path) -> Any:
-    """`value` with every path that starts with ./ or ../, also after "kind:", as it is from `folder`."""
+    """`value` with every path that starts with ./ or ../, also after "kind:", made absolute from `folder`."""
     if isinstance(value, dict):
         return {_anchor(key, folder): _anchor(part, folder) for key, part in value.items()}
     if isinstance(value, list):
@@ -213,7 +219,7 @@ def _anchor(value: Any, folder: Path) -> Any:
 
 
 def _read_override(override: str) -> tuple[tuple[str, ...], Any]:
-    """The key of a.b=value as ("a", "b"), and the value. PahiError unless it has that form."""
+    """Parse a.b=value: ("a", "b") and the value. Raises RecipeError for another form."""
     key, equals, value = override.partition("=")
     try:
         node: Any = tomllib.loads(f"{key}=0")
@@ -248,7 +254,7 @@ def _lay_over(data: dict[str, Any], key: tuple[str, ...], value: Any, override: 
 
 
 def _check_together(recipe: Recipe, place: TomlPlace) -> None:
-    """Raises PahiError for settings that are fine by themselves and not together."""
+    """Raises RecipeError for settings that are valid alone, but not together."""
     optimisation, scorers = recipe.optimisation, recipe.scorers
     at = place.at("optimisation", "warmup_from")
     if optimisation.warmup_from > optimisation.learning_rate:

@@ -1,12 +1,12 @@
-"""The run folder: everything that a training leaves behind.
+"""The run folder: all files that a training writes.
 
 recipe.toml                     the settings, with every default filled in
 run.json                        hi or pahi, and the hashes of the split of the prompts
 environment.jsonl               versions and devices, a line for each start
-checkpoints/STEP.safetensors    what --resume needs; the last two
+checkpoints/STEP.safetensors    the last two states, for --resume
 prior.safetensors               the best prior so far: the result
-metrics.jsonl, tensorboard/     what was measured, at every step and every evaluation
-samples/STEP.png                validation prompts: Gaussian left, prior right, the same noise
+metrics.jsonl, tensorboard/     the metrics of every step and every evaluation
+samples/STEP.png                validation prompts: Gaussian left, prior right, from the same noise
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _RECIPE, _FACTS, _CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that is there."""
+    """A run folder and its settings."""
 
     path: Path
     kind: str
     """hi or pahi."""
     recipe: Recipe
     split: Mapping[str, str]
-    """Part of the prompts -> sha256."""
+    """Part of the prompts -> sha256, as in `Split.sha256`."""
 
     @property
     def prior(self) -> Path:
@@ -59,44 +59,47 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object on each line."""
+        """The metrics as JSON Lines."""
         return self.path / "metrics.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        """The same for TensorBoard."""
+        """The metrics for TensorBoard."""
         return self.path / "tensorboard"
 
     def samples(self, step: int) -> Path:
-        """The pictures of one evaluation."""
+        """Path of the pictures of the evaluation at `step`."""
         return self.path / "samples" / f"{step:08d}.png"
 
     @property
     def pictures(self) -> Path | None:
-        """Those of the last evaluation; None before the first."""
+        """Path of the pictures of the last evaluation; None before the first."""
         return max((self.path / "samples").glob("*.png"), default=None)
 
     def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Path of the checkpoint at `step`."""
         return self.path / _CHECKPOINTS / f"{step:08d}.safetensors"
 
     def checkpoints(self) -> list[Path]:
-        """Those that are there, the newest last."""
+        """Paths of the existing checkpoints, the newest last."""
         return sorted((self.path / _CHECKPOINTS).glob("*.safetensors"))
 
     def drop_old_checkpoints(self) -> None:
-        """All but the newest ones."""
+        """Delete all checkpoints but the newest `KEPT`."""
         for path in self.checkpoints()[:-KEPT]:
             path.unlink(missing_ok=True)
 
     def note_environment(self, environment: Mapping[str, object]) -> None:
-        """Add a line about a start."""
+        """Add a line about this start to environment.jsonl."""
         with writing(self.path), (self.path / "environment.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(environment) + "\n")
 
 
 def check_new_run(path: Path) -> None:
-    """Raises PahiError if something is there already, unless it is a run that a kill cut off before it was whole."""
+    """Raises RunError if `path` exists and is not empty, and OutputError if it cannot be made.
+
+    A run that was killed while its folder was being created counts as empty.
+    """
     if path.is_dir():
         sweep(path)
         if not any(path.iterdir()) or (_was_cut_off(path) and _read_facts(path)):
@@ -105,24 +108,24 @@ def check_new_run(path: Path) -> None:
         fix = "add --resume to go on with it, or name another folder with -o"
         raise RunError(f"{path} already holds a run", fix=fix)
     if path.exists() or path.is_symlink():
-        raise RunError(f"{path} is there already, and is no run", fix="name another folder with -o")
+        raise RunError(f"{path} is there already, and is not a run", fix="name another folder with -o")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"no folder can be made in {nearest}", fix="name another folder with -o")
 
 
 def create_run(run: Run) -> Run:
-    """Make the folder of `run`, and give it back. Raises OutputError if it cannot be written."""
+    """Create the folder of `run`; return the run. Raises OutputError if it cannot be written."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-        # First, because nobody else has such a file: with it alone, a kill leaves a folder that is known to be ours.
+        # Written first, because no other program has such a file: after a kill, it shows that the folder is ours.
         write_whole(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
         write_whole(run.path / _RECIPE, to_toml(run.recipe))
     return run
 
 
 def open_run(path: Path) -> Run:
-    """The run in a folder. Raises PahiError if there is none, or if its settings are damaged."""
+    """Open the run in a folder. Raises RunError if there is none, and RecipeError if its recipe is damaged."""
     kind, split = _read_facts(path)
     if _was_cut_off(path):
         fix = f"{command('pahi-rt', 'train', kind, '-o', path)} --recipe RECIPE, without --resume"
@@ -131,7 +134,7 @@ def open_run(path: Path) -> Run:
 
 
 def _was_cut_off(path: Path) -> bool:
-    """Whether a run was killed before its folder held more than the facts."""
+    """Whether a run was killed when its folder held only run.json."""
     return {entry.name for entry in path.iterdir() if not is_scratch(entry)} == {_FACTS}
 
 
@@ -147,7 +150,7 @@ def _read_facts(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def lock(run: Run) -> IO[str]:
-    """An open file that no other process can have until it is closed. Raises PahiError if another one has it."""
+    """Lock a run until the returned file is closed. Raises RunError if another process holds the lock."""
     with writing(run.path):
         file = (run.path / _FACTS).open("r+", encoding="utf-8")
         if try_lock(file.fileno()):
@@ -158,7 +161,7 @@ def lock(run: Run) -> IO[str]:
 
 
 def describe_environment(device: torch.device, processes: int, step: int) -> dict[str, object]:
-    """What a start runs on."""
+    """Device, processes and versions of this start, for environment.jsonl; `step` is where it begins."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     versions = {tool: module_version(tool) for tool in TOOLS}
     python = platform.python_version()
@@ -168,7 +171,7 @@ def describe_environment(device: torch.device, processes: int, step: int) -> dic
 
 
 def save_pictures(path: Path, pairs: Tensor, prompts: Iterable[str]) -> None:
-    """Write pictures [P, 2, 3, H, W] in [0, 1] as one PNG, a row for each prompt, which its text chunk names."""
+    """Write pictures [P, 2, 3, H, W] in [0, 1] as one PNG, a row for each prompt; a text chunk lists the prompts."""
     pixels = (pairs.flatten(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     info = PngInfo()
     info.add_text("prompts", json.dumps(list(prompts), ensure_ascii=False))
@@ -181,7 +184,7 @@ def save_pictures(path: Path, pairs: Tensor, prompts: Iterable[str]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system refuses while `path` is written becomes an OutputError."""
+    """Turn an OSError while `path` is written into an OutputError."""
     try:
         yield
     except OSError as error:

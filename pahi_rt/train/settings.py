@@ -1,6 +1,6 @@
-"""Settings from TOML to frozen dataclasses and back, read by schema.py: a table per dataclass, a key per field.
+"""Reads TOML into frozen dataclasses with schema.py, and writes it: a table for each dataclass, a key for each field.
 
-Every error names the key, and the file or the override it is in.
+Every error names the key, and the file or the override that it comes from.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pahi_rt.errors import RecipeError
 from pahi_rt.schema import Place
 
 NONE = "none"
-"""TOML has no null: the text that an optional setting has when it is left out."""
+"""The text for an optional setting that is left out: TOML has no null."""
 
 
 @dataclass(frozen=True)
 class TomlPlace(Place):
-    """A key of a recipe, for the errors about its value."""
+    """A key of a recipe; makes the errors about its value."""
 
     names: ClassVar = {
         dict: "a table",
@@ -36,7 +36,7 @@ class TomlPlace(Place):
 
     file: str
     origins: Mapping[tuple[str, ...], str]
-    """Key -> the override that it comes from."""
+    """Key -> the override that set it."""
     key: tuple[str, ...] = ()
 
     def at(self, *names: str) -> TomlPlace:
@@ -66,13 +66,14 @@ class TomlPlace(Place):
         return ".".join(name if re.fullmatch(r"[\w-]+", name) else json.dumps(name) for name in self.key)
 
     def error(self, problem: str, fix: str) -> RecipeError:
+        # An override of a table above this key also set this key.
         above = (self.origins.get(self.key[:length]) for length in range(len(self.key), 0, -1))
         origin = next((override for override in above if override), self.file)
         return RecipeError(f"{origin}: {problem}", fix=fix)
 
 
 def emit(settings: Any) -> str:
-    """A dataclass as TOML that `read_value` reads back as the same; its own keys first, then its tables."""
+    """A dataclass as TOML: first its own keys, then its tables. `read_value` reads it back as the same dataclass."""
     rows = asdict(settings)
     tables = [field.name for field in fields(settings) if is_dataclass(getattr(settings, field.name))]
     lines = [f"{key} = {_emit(value)}" for key, value in rows.items() if key not in tables]
@@ -86,7 +87,7 @@ def _emit(value: Any) -> str:
     if value is None:
         return _emit(NONE)
     if isinstance(value, str):
-        # A string of JSON is one of TOML, but for the one character that JSON leaves as it is.
+        # A JSON string is a TOML string, except for the one character that JSON does not escape.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_emit(key)} = {_emit(part)}" for key, part in value.items()) + " }"

@@ -24,29 +24,29 @@ from pahi_rt.train.recipe import Optimisation
 
 AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_SCALE = 1.0
-"""Of the loss in fp16: below it the gradients are not too large, but broken."""
+"""Smallest factor on the loss in fp16. If gradients overflow even below it, they are broken, not just large."""
 
 COMPILE_TOLERANCE = 0.1
-"""Relative error of the gradient: bf16 knows 8 bits of a number, and fused kernels round less often."""
+"""Largest relative error of a compiled gradient: bf16 has 8 bits of precision, and fused kernels round less often."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step measured, a mean over the whole batch."""
+    """Measurements of one step, means over the whole batch."""
 
     loss: float
     preference: float
-    """Eq. (4) alone: 0.693 for a prior that is no better than the Gaussian."""
+    """Eq. (4) alone; 0.693 for a prior that is not better than the Gaussian."""
     kl_nats: float
     win_rate_percent: float
-    """Of this batch under the training scorers, by their weights, a tie counts half."""
+    """Wins under the training scorers, weighted as in the loss. A tie counts half."""
     gradient_norm: float | None
-    """None for a step that was left out because a gradient did not fit into fp16."""
+    """None for a step that was skipped because a gradient overflowed in fp16."""
     learning_rate: float
 
 
 class Trainer:
-    """The prior, its optimiser and the step they are at."""
+    """A prior, its optimizer, and the number of steps taken."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Trainer:
         settings: Optimisation,
         processes: Processes,
     ) -> None:
-        """`prior` is on `models.device`. Raises PahiError for fewer samples in a step than processes."""
+        """`prior` is on `models.device`. Raises RunError if a step has fewer samples than there are processes."""
         if settings.batch < processes.world:
             what = f"a batch of {settings.batch} cannot be shared by {processes.world} processes"
             raise RunError(what, fix=f"--set optimisation.batch={processes.world}, or start fewer processes")
@@ -70,9 +70,9 @@ class Trainer:
         self.step = 0
 
     def take_step(self, stop: bool = False) -> tuple[Step, bool]:
-        """One update of the prior, and whether any process was asked to `stop`.
+        """Update the prior once. Returns the measurements, and whether any process was asked to `stop`.
 
-        Raises PahiError for scores, a loss or a gradient that are not finite; the prior is as it was before, then.
+        Raises PahiError if scores, loss or gradient are not finite; the prior is then unchanged.
         """
         rate = learning_rate(self.settings, self.step)
         for group in self.optimizer.param_groups:
@@ -84,25 +84,26 @@ class Trainer:
         return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
 
     def fit(self) -> None:
-        """Draw as many prompts at once as fit into a GPU's memory, in all processes alike; on a CPU, `USUAL`.
+        """Set the micro-batch to what fits into a GPU's memory, the same in all processes; on a CPU it stays `USUAL`.
 
         Raises PahiError as `rehearse` does.
         """
+
+        def rehearse_with(micro_batch: int) -> None:
+            self.micro_batch = micro_batch
+            self.rehearse()
+
         device = self.models.device
         if device.type == "cuda":
             share = len(self.processes.share(self.settings.batch))
-            self.micro_batch = choose_micro_batch(self._rehearse_with, share, CudaMemory(device))
+            self.micro_batch = choose_micro_batch(rehearse_with, share, CudaMemory(device))
         self.micro_batch = self.processes.least(self.micro_batch)
 
-    def _rehearse_with(self, micro_batch: int) -> None:
-        self.micro_batch = micro_batch
-        self.rehearse()
-
     def rehearse(self) -> Tensor:
-        """The gradient of one micro-batch as one vector, to find out what does not work; changes nothing.
+        """Compute the gradient of one micro-batch, as one vector, to find problems early. Does not change the prior.
 
-        The loss is not scaled: in fp16 the first scale is often too large, which costs a training a few steps only.
-        Raises PahiError for scores or gradients that are not finite, too little memory, and what cannot be compiled.
+        The loss is not scaled: in fp16 the first scale is often too large, which costs a training only a few steps.
+        Raises PahiError for scores or gradients that are not finite, for too little memory, and if compiling fails.
         """
         self._clear_gradients()
         unscaled = torch.amp.GradScaler(self.models.device.type, enabled=False)
@@ -122,20 +123,21 @@ class Trainer:
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def _accumulate(self, stop: bool) -> tuple[Tensor, bool]:
-        """Leave the batch's gradient in the parameters; what `_add_gradients` returns, and `stop`, of all processes.
-
-        A process whose scores are useless still takes part in the sum: the others would wait for it for ever.
-        """
+        """Put the batch's gradient into the parameters. Returns what `_add_gradients` returns, and `stop`, summed over
+        all processes."""
         self._clear_gradients()
         problem = None
         try:
             measured = self._add_gradients(self.processes.share(self.settings.batch), self.scaler)
         except PahiError as error:
             measured, problem = torch.full((4,), torch.nan, device=self.models.device), error
+        # One flat vector, so that a step needs one sum over processes; `split` cuts the sum at the same places:
+        #     gradient of the first parameter | ... | of the last | 4 measured numbers | 1 if asked to stop, else 0
+        # A process with a problem still takes part, with NaN for its measurements: the others would wait for ever.
         gradients = self._gradients()
-        extra = torch.cat([measured, measured.new_tensor([float(stop)])])
-        flat = self.processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), extra]))
-        *parts, measured, stopped = flat.split([*(gradient.numel() for gradient in gradients), 4, 1])
+        asked = measured.new_tensor([float(stop)])
+        total = self.processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), measured, asked]))
+        *parts, measured, stopped = total.split([*(gradient.numel() for gradient in gradients), 4, 1])
         if problem:
             raise problem
         if not measured.isfinite().all():
@@ -146,7 +148,8 @@ class Trainer:
         return measured, bool(stopped)
 
     def _add_gradients(self, samples: Sequence[int], scaler: torch.amp.GradScaler) -> Tensor:
-        """Add the gradients of these samples of the step; their share of loss, preference, KL and win rate [4]."""
+        """Add the gradients of these samples to the parameters. Returns their share of the batch's loss, preference, KL
+        and win rate [4]."""
         settings, parts = self.settings, []
         chosen = choose_prompts(settings.seed, self.step, settings.batch, len(self.prompts))
         prompts = {sample: self.prompts[chosen[sample]] for sample in samples}
@@ -162,7 +165,7 @@ class Trainer:
         return torch.stack(parts).sum(0)
 
     def _compare(self, samples: Sequence[int], prompts: Sequence[str]) -> tuple[Loss, Tensor]:
-        """Draw both pictures of every prompt and let the scorers judge: the loss, and the win rate []."""
+        """Draw both pictures of every prompt and score them. Returns the loss, and the win rate []."""
         settings, models, weights = self.settings, self.models, self.preference.weights
         shape, device = models.generator.latent_shape, models.device
         pair = draw_pairs(settings.seed, TRAINING, self.step, samples, shape, self.preference.noise)
@@ -180,7 +183,7 @@ class Trainer:
         return objective(scores, gaussian, self.preference), torch.as_tensor(won) / sum(weights.values())
 
     def _update(self) -> float | None:
-        """One step of Adam; the norm of the gradient."""
+        """Take one step of Adam. Returns the norm of the gradient, None if the step was skipped."""
         self.scaler.unscale_(self.optimizer)
         norm = self._gradient_norm(self.scaler)
         self.scaler.step(self.optimizer)
@@ -191,7 +194,7 @@ class Trainer:
         return norm
 
     def _gradient_norm(self, scaler: torch.amp.GradScaler) -> float | None:
-        """None if it is not finite and was scaled, for the step is then left out. Raises PahiError otherwise."""
+        """The gradient's norm. If it is not finite: None in fp16, where the scaler skips the step, else a RunError."""
         norm = float(torch.stack([gradient.norm() for gradient in self._gradients()]).norm())
         if math.isfinite(norm):
             return norm
@@ -202,18 +205,19 @@ class Trainer:
 
 
 def check_gradient(compiled: Tensor, eager: Tensor) -> None:
-    """Raises PahiError if torch.compile computes another gradient of the same sample, beyond rounding in bf16.
+    """Raises RunError if torch.compile's gradient of the same sample differs by more than rounding in bf16.
 
-    It can, without a word: PyTorch 2.13's backward pass of a UNet in channels-last layout on a CPU was wrong by half.
+    It can be wrong without an error: on a CPU, PyTorch 2.13's backward pass of a UNet in channels-last layout was wrong
+    by half.
     """
     error, norm = (compiled - eager).norm(), eager.norm()
-    # Not `>`: NaN is no gradient either.
+    # `not <=` and not `>`: NaN has to fail too.
     if not error <= COMPILE_TOLERANCE * norm:
         what = f"on this machine torch.compile computes a gradient that is wrong by {float(100 * error / norm):.0f} %"
         raise RunError(what, fix="--set optimisation.compile=false")
 
 
 def learning_rate(settings: Optimisation, step: int) -> float:
-    """Rises linearly from `warmup_from` over `warmup_steps`, then stays."""
+    """The rate at `step`: rises linearly from `warmup_from` over `warmup_steps`, then stays at `learning_rate`."""
     risen = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
     return settings.warmup_from + risen * (settings.learning_rate - settings.warmup_from)

@@ -1,19 +1,19 @@
-"""How good a prior is on the validation prompts, measured in the same way at every evaluation.
+"""Evaluates a prior on the validation prompts, with the same noise at every evaluation.
 
-Each prompt has two noises, eps and eps', which never change:
+Each prompt has two fixed noises, eps and eps':
 
     s  [2, N]   scores of the standard Gaussian's pictures, from eps and from eps'
     s' [N]      scores of the prior's pictures, from eps'
 
-The loss, which early stopping watches, is eq. (4) of the paper as written, so between independent noises: s from eps
-against s' from eps'. The win rate is counted twice: of the same pairs as the loss, which is how we read Table 1, and of
-the same noise, s from eps' against s'. Beside them stands the effect size, which a tiny gain that is the same
-everywhere does not move, as it moves the second.
+The loss, which early stopping watches, is the paper's eq. (4) as written, between independent noises: s from eps
+against s' from eps'. There are two win rates: over the same pairs as the loss, which is how we read Table 1, and over
+pairs of the same noise, s from eps' against s'. A tiny gain that is the same everywhere moves the second win rate, but
+not the effect size, which is why both are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,54 +28,55 @@ from pahi_rt.train.preference import check_scores, preference_loss
 from pahi_rt.train.processes import Processes
 
 PICTURES = 8
-"""Prompts whose pictures are shown, the first ones."""
+"""How many prompts, the first ones, have their pictures saved."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one scorer says, a mean over the validation prompts."""
+    """The result under one scorer, means over the validation prompts."""
 
     loss: float
-    """Eq. (4), with the scorer's own scale: 0.693 for the standard Gaussian if its scores did not vary."""
+    """Eq. (4) with the scorer's own scale; it would be 0.693 for the standard Gaussian if its scores did not vary."""
     independent_win_rate_percent: float
-    """Against other noise of the same prompt, a tie counts half."""
+    """Wins over the Gaussian's picture of the same prompt from the other noise. A tie counts half."""
     same_noise_win_rate_percent: float
-    """Likewise, against the same noise."""
+    """Wins over the Gaussian's picture of the same prompt from the same noise. A tie counts half."""
     effect_size: float | None
     """Mean s' - s of the same noise, in standard deviations of s between seeds; None if s does not vary."""
     mean_score: float
-    """In the scorer's unit."""
+    """Mean s', in the scorer's unit."""
     gaussian_mean_score: float
-    """In the scorer's unit."""
+    """Mean s, in the scorer's unit."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of one evaluation."""
+    """The result of one evaluation."""
 
     loss: float
-    """Mean over scorers: what early stopping watches."""
+    """Mean over scorers, which early stopping watches."""
     kl_nats: float
-    """Mean over prompts."""
+    """KL to the standard Gaussian, mean over prompts."""
     scorers: dict[str, Verdict]
 
 
 class Validation:
     """The validation prompts, their noise, and the scores of the standard Gaussian, which are computed once.
 
-    Pictures are drawn without autocast: they are what is reported, and few.
+    Pictures are drawn without autocast: they decide what is reported, and there are few.
     """
 
     def __init__(
         self, models: Models, prompts: Sequence[str], specs: Sequence[str], seed: int, batch: int, processes: Processes
     ) -> None:
-        """`specs` name the scorers; `batch` pictures are drawn at once. Raises PahiError for scores not finite."""
+        """`specs` name the scorers; `batch` pictures are drawn at once. Raises ScorerError for scores that are not
+        finite."""
         self.models, self.prompts, self.specs = models, prompts, specs
         self.seed, self.batch, self.processes = seed, batch, processes
         models.placement.evaluate()
         models.remember(prompts, specs)
-        self.gaussian = self._measure(2, lambda pooled, eps, eps_prime: (eps, eps_prime))[0]
-        """[S, 2, N]: scorers, noises, prompts."""
+        self.gaussian = self._measure(None)[0]
+        """Scores of the standard Gaussian's pictures [S, 2, N]: S scorers, the noises eps and eps', N prompts."""
 
     @property
     def gaussian_scores(self) -> dict[str, float]:
@@ -83,8 +84,8 @@ class Validation:
         return {spec: float(s.mean()) for spec, s in zip(self.specs, self.gaussian, strict=True)}
 
     def evaluate(self, prior: Prior) -> Evaluation:
-        """Raises PahiError for scores that are not finite."""
-        s_prime, kl = self._measure(1, lambda pooled, eps, eps_prime: (sample_noise(prior(pooled), eps_prime),), prior)
+        """Evaluate `prior`. Raises ScorerError for scores that are not finite."""
+        s_prime, kl = self._measure(prior)
         scores = zip(self.specs, self.gaussian, s_prime, strict=True)
         verdicts = {spec: judge(s, theirs[0], self.models.scorers[spec].scale) for spec, s, theirs in scores}
         loss = sum(verdict.loss for verdict in verdicts.values()) / len(verdicts)
@@ -92,7 +93,7 @@ class Validation:
 
     @torch.no_grad()
     def draw_pictures(self, prior: Prior) -> Tensor:
-        """[P, 2, 3, H, W] on the CPU: the standard Gaussian's and the prior's, of the first prompts, from eps'."""
+        """Pictures [P, 2, 3, H, W] of the first P prompts from eps', on the CPU: the Gaussian's, then the prior's."""
         self.models.placement.evaluate()
         rows = []
         for index in range(min(PICTURES, len(self.prompts))):
@@ -108,28 +109,32 @@ class Validation:
         return eps.to(self.models.device), eps_prime.to(self.models.device)
 
     @torch.no_grad()
-    def _measure(
-        self, columns: int, sample: Callable[[Tensor, Tensor, Tensor], Sequence[Tensor]], prior: Prior | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Scores [S, columns, N] of the noises that `sample(pooled, eps, eps')` makes, and the prior's KL [N].
+    def _measure(self, prior: Prior | None) -> tuple[Tensor, Tensor]:
+        """Scores [S, K, N] and KL in nats [N] over all prompts, on the CPU.
 
-        Every process fills in its own prompts and zeros for the rest, so that the sum over processes has them all.
-        What comes back is on the CPU.
+        With a prior K = 1: its pictures from eps'. With None K = 2: the standard Gaussian's pictures from eps and from
+        eps', at a KL of 0.
         """
         self.models.placement.evaluate()
         count, device = len(self.prompts), self.models.device
-        scores, kl = torch.zeros(len(self.specs), columns, count, device=device), torch.zeros(count, device=device)
+        # Every process fills in its own prompts and leaves 0 for the rest, so that the sum over processes has them all.
+        scores = torch.zeros(len(self.specs), 2 if prior is None else 1, count, device=device)
+        kl = torch.zeros(count, device=device)
         mine = self.processes.share(count)
         for samples in (mine[start : start + self.batch] for start in range(0, len(mine), self.batch)):
             place = slice(samples.start, samples.stop)
             prompts = self.prompts[place]
             conditioning = self.models.read(prompts)
-            for column, noise in enumerate(sample(conditioning.pooled, *self._noise(samples))):
+            eps, eps_prime = self._noise(samples)
+            noises = [eps, eps_prime]
+            if prior is not None:
+                gaussian = prior(conditioning.pooled)
+                noises = [sample_noise(gaussian, eps_prime)]
+                kl[place] = kl_divergence(gaussian)
+            for column, noise in enumerate(noises):
                 pictures = self.models.draw(conditioning, noise)
                 for row, spec in enumerate(self.specs):
                     scores[row, column, place] = self.models.score(spec, pictures, prompts)
-            if prior is not None:
-                kl[place] = kl_divergence(prior(conditioning.pooled))
         scores = self.processes.sum(scores).cpu()
         for spec, values in zip(self.specs, scores, strict=True):
             check_scores(spec, values.flatten())

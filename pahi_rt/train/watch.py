@@ -1,4 +1,4 @@
-"""Who is told how a training goes."""
+"""The progress events of a training: an interface for whoever shows them, and one that ignores them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pahi_rt.train.validation import Evaluation
 
 
 class Watch(Protocol):
-    """What is told; only the main process tells."""
+    """Receives the events, which only the main process sends."""
 
     def begin(self, stage: str) -> None:
         """A long stage begins."""
 
     def end(self, stage: str, seconds: float) -> None:
-        """It is done."""
+        """The stage has ended without an error, after this many seconds."""
 
     def step(self, number: int, settings: Optimisation, step: Step) -> None:
-        """Step `number`, counted from 1, was taken."""
+        """Step `number` was taken, counted from 1."""
 
     def evaluation(self, number: int, evaluation: Evaluation, best: bool, pictures: Path) -> None:
-        """The prior after `number` steps was evaluated; `best` if no loss before was as small."""
+        """The prior was evaluated after `number` steps; `best` if its loss is the lowest so far."""
 
     def interrupted(self) -> None:
-        """Ctrl-C: it stops after this step. Called within the signal handler, where no buffered output is safe."""
+        """Ctrl-C: training stops after this step. Called inside the signal handler: buffered output is not safe."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Ignores all events."""
 
     def begin(self, stage: str) -> None: ...
 
@@ -48,7 +48,7 @@ class Silent:
 
 @contextmanager
 def timed(watch: Watch, stage: str) -> Iterator[None]:
-    """Tell when a stage begins and, unless it fails, when it ends."""
+    """Report the beginning of a stage and, unless it fails, its end."""
     watch.begin(stage)
     started = time.perf_counter()
     yield

@@ -37,7 +37,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def run(prior: PAHI, rows: tuple[Tensor, Tensor], **settings: Any) -> dict[str, float]:
-    defaults = {"generator": seeded(), "steps": 120, "batch": 24, "learning_rate": 1e-2, "decoder_hidden": 16}
+    defaults = {"rng": seeded(), "steps": 120, "batch": 24, "learning_rate": 1e-2, "decoder_hidden": 16}
     return pretrain(prior, *rows, **defaults | settings)
 
 
@@ -88,7 +88,7 @@ def test_zero_init_stays_at_the_gaussian_before_the_first_step(rows: tuple[Tenso
 
 
 def test_held_out_rows_are_optional(rows: tuple[Tensor, Tensor]) -> None:
-    report = pretrain(make(rows), rows[0], generator=seeded(), steps=1)
+    report = pretrain(make(rows), rows[0], rng=seeded(), steps=1)
     assert set(report) == {"train_kl_nats", "train_mse", "train_kl_nats_before", "train_mse_before"}
 
 
@@ -98,7 +98,7 @@ def test_the_generator_decides_everything(rows: tuple[Tensor, Tensor]) -> None:
     reports = [run(first, rows, steps=3), run(second, rows, steps=3)]
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(99)
-    run(third, rows, steps=3, generator=seeded(1))
+    run(third, rows, steps=3, rng=seeded(1))
     assert reports[0] == reports[1]
     assert torch.equal(first.mu[0].weight, second.mu[0].weight)
     assert not torch.equal(first.mu[0].weight, third.mu[0].weight)

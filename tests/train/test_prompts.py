@@ -91,9 +91,9 @@ def test_the_same_prompt_is_told_from_another_one() -> None:
         ("number.jsonl", b'"a fox"\n{"prompt": 7}\n', "prompt 2 of .* is no text but int", "strings"),
         ("half.jsonl", b'"a fox"\n"\\ud800"\n', "prompt 2 of .* not valid UTF-8", "UTF-8"),
         ("binary.txt", b"a fox\n\0\0\n", "prompt 2 of .*NUL byte", "binary"),
-        ("broken.parquet", b"PAR1 and then nothing", "is no Parquet file", "again"),
+        ("broken.parquet", b"PAR1 and then nothing", "is not a Parquet file", "again"),
         ("long.csv", b"prompt\n" + b"x" * 200_000 + b"\n", "is broken: field larger", "plain text"),
-        ("prompts.docx", b"a fox", "of no known kind", ".txt, .csv"),
+        ("prompts.docx", b"a fox", "has an unknown file type", ".txt, .csv"),
     ],
 )
 def test_an_unusable_file_is_refused(name: str, content: bytes, what: str, fix: str, tmp_path: Path) -> None:

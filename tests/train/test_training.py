@@ -280,7 +280,7 @@ def test_a_new_run_does_not_overwrite(recipe: MakeRecipe, tmp_path: Path) -> Non
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     for path in (tmp_path / "other", tmp_path / "other" / "thesis.txt"):
-        with pytest.raises(PahiError, match="is no run"):
+        with pytest.raises(PahiError, match="is not a run"):
             train("hi", path, recipe())
     with pytest.raises(OutputError, match="no folder can be made"):
         train("hi", tmp_path / "other" / "thesis.txt" / "run", recipe())
