@@ -1,1 +1,1 @@
-"""Evaluation: the paper's Table 1 of priors, and what it leaves out. Needs the `train` extra."""
+"""Evaluates priors: the paper's Table 1, with more measures and baselines. Needs the `train` extra."""

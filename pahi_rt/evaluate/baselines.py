@@ -1,13 +1,13 @@
-"""Ways to make noise, learned and not: x_T from a prompt's pooled embedding and standard Gaussian eps.
+"""Ways to make the noise x_T from a prompt's pooled embedding and standard Gaussian eps, learned or not.
 
-    gaussian          x_T = eps, what every row of Table 1 is held against
+    gaussian          x_T = eps, which every row of Table 1 is compared with
     learned           HI or PAHI
     scaled            eps x 0.8
     low_frequency     low frequencies x 1.5, the rest x 0.7
     high_frequency    high frequencies x 1.5, the rest x 0.7
 
-The last three need no training, and in a trial they won as often as a prior that had learned only to make noise
-smaller or smoother. What a prior is worth is what it has beyond them.
+The last three need no training. In a trial they won as often as a prior that had learned only to make noise smaller or
+smoother. So a prior is worth only what it gains beyond them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from pahi_rt.models.gaussians import LatentShape, cosine_basis, kl_divergence, s
 from pahi_rt.models.priors import Prior
 
 SHARE = 4
-"""Low frequencies are the lowest 1 / SHARE of those along either axis, by the discrete cosine transform; high ones the
-highest."""
+"""Low frequencies are the lowest 1 / SHARE along each axis, by the discrete cosine transform; high ones the highest."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way to make the noise that a generator starts from."""
+    """A way to make the noise that the generator starts from."""
 
     name: str
     sample: Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +50,7 @@ def learned(name: str, prior: Prior) -> Sampler:
 
 
 def untrained(latent_shape: LatentShape) -> tuple[Sampler, ...]:
-    """The baselines: what a trained prior is held against."""
+    """The baselines that a trained prior is compared with."""
     return scaled(latent_shape), low_frequency(latent_shape), high_frequency(latent_shape)
 
 
@@ -67,15 +66,15 @@ def low_frequency(latent_shape: LatentShape, low: float = 1.5, rest: float = 0.7
 
 
 def high_frequency(latent_shape: LatentShape, high: float = 1.5, rest: float = 0.7) -> Sampler:
-    """Rougher noise: high frequencies of each channel x `high`, the rest x `rest`. A generator may read what to draw
-    there, as the embedded one does."""
+    """Rougher noise: high frequencies of each channel x `high`, the rest x `rest`. A generator may read there what to
+    draw; the embedded one does."""
     return _band(f"high x{high:g}, rest x{rest:g}", latent_shape, lambda size: range(size)[-_share(size) :], high, rest)
 
 
 def _band(
     name: str, latent_shape: LatentShape, choose: Callable[[int], Sequence[int]], factor: float, rest: float
 ) -> Sampler:
-    """The frequencies that `choose` gives for each axis, by its size, x `factor`, and all others x `rest`."""
+    """Scale the frequencies that `choose(size)` lists for an axis of that size by `factor`, all others by `rest`."""
     channels, height, width = latent_shape
     rows, columns = choose(height), choose(width)
     few = channels * len(rows) * len(columns)
@@ -95,9 +94,9 @@ def spread_nats(std: float) -> float:
 
 
 def best_of_nats(count: int) -> float:
-    """KL in nats of the best of `count` draws to one draw, if no two score alike: ln n - (n - 1) / n; else it is less.
+    """KL in nats from the best of n = `count` draws to one draw: ln n - (n - 1) / n, or less if several score the same.
 
-    (Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".)
+    From Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
     return math.log(count) - (count - 1) / count
 
@@ -107,7 +106,7 @@ def _share(size: int) -> int:
 
 
 def _projection(size: int, frequencies: Sequence[int]) -> Tensor:
-    """[size, size]: onto these cosines."""
+    """The projection [size, size] onto the cosines of these frequencies."""
     basis = cosine_basis(size, size)[:, list(frequencies)]
     return basis @ basis.T / size
 

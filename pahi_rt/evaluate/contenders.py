@@ -1,10 +1,10 @@
-"""The rows of Table 1: everything that draws pictures of the same prompts from the same noise.
+"""The rows of Table 1: contenders that draw pictures of the same prompts from the same noise.
 
     generator_field   a generator in PyTorch with one or several priors
-    bundle_field      an exported bundle through its runtime, its priors switched on and off
+    bundle_field      an exported bundle through its runtime, with its priors switched on and off
 
-Beside the priors stand the baselines that need no training, and the best of several draws, which does not choose its
-noise but its picture, and costs as many times as much.
+Besides the priors there are the baselines that need no training, and the best of several draws, which selects a picture
+and not a noise, and costs as much as all of its draws.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pahi_rt.models.priors import Prior, check_fit
 from pahi_rt.pipeline import Pipeline, run
 
 BEST_OF = 4
-"""Candidates of the reference row."""
+"""Candidates per picture in the row "best of"."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One row: a way to make pictures. `reading` is what the field's `read` made of B prompts."""
+    """One row: a way to draw pictures. Its functions take `reading`, the result of `Field.read` for B prompts."""
 
     name: str
     draw: Callable[[Any, Tensor], Tensor]
-    """Reading and standard Gaussian eps [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1]."""
+    """(reading, standard Gaussian eps [B, C, h, w]) -> pictures [B, 3, H, W] in [0, 1]."""
     kl: Callable[[Any], Tensor]
-    """Reading -> KL to the standard Gaussian [B] in nats; NaN where it cannot be known."""
+    """reading -> KL to the standard Gaussian [B] in nats; NaN where it is unknown."""
     candidates: int = 1
-    """Pictures drawn for each that is shown, the one with the best score."""
+    """Pictures drawn for each one that counts, which is the one with the best score."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ class Field:
     """Contenders of one generator, the standard Gaussian first."""
 
     read: Callable[[Sequence[str]], Any]
+    """B prompts -> what the contenders' functions need of them, such as embeddings."""
     latent_shape: LatentShape
     contenders: tuple[Contender, ...]
     device: torch.device
-    """Where eps is wanted and pictures come out."""
+    """Device of eps and of the pictures."""
     steps: int
-    """Denoising steps of a picture."""
+    """Sampling steps of a picture."""
     pictures: str
-    """As numpy spells their type before scoring: "float32", or "uint8" from a bundle, which rounds."""
+    """Type of the pictures before scoring, as numpy spells it: "float32", or "uint8" for a bundle, which rounds."""
 
 
 def generator_field(
@@ -61,7 +62,7 @@ def generator_field(
 ) -> Field:
     """The standard Gaussian, `priors` by name, and the baselines, drawn by `generator` in `steps` steps on `device`.
 
-    Raises PahiError if a prior does not fit the generator, or the generator cannot take so many steps.
+    Raises ModelError if a prior does not fit the generator, or the generator does not support this number of steps.
     """
     generator.schedule(steps)
     for prior in priors.values():
@@ -79,9 +80,9 @@ def generator_field(
 
 
 def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
-    """The bundle's graphs of `steps` steps with its priors at strength 1, and at 0 the Gaussian and the baselines.
+    """The bundle's graphs of `steps` steps: its priors at strength 1; the Gaussian and the baselines at strength 0.
 
-    Raises PahiError for a bundle without a prior, BundleError and RuntimeUnavailable as `Pipeline.load` does.
+    Raises BundleError for a bundle without a prior; BundleError and RuntimeUnavailable as `Pipeline.load` does.
     """
     if not bundle.priors:
         fix = "train one with `pahi-rt train` and evaluate that run, or export a bundle with a prior"
@@ -100,7 +101,7 @@ def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
 
 
 def best_of(plain: Contender, count: int = BEST_OF) -> Contender:
-    """The best of `count` draws of the standard Gaussian `plain`, none of them the one that it is compared with."""
+    """The best of `count` draws of `plain`, the standard Gaussian; none is the draw that it is compared with."""
     return replace(
         plain,
         name=f"best of {count} ({count}x cost)",
@@ -120,24 +121,23 @@ def _at_strength_1(pipeline: Pipeline) -> Contender:
     def draw(input_ids: Any, eps: Tensor) -> Tensor:
         return _run_graph(pipeline, input_ids, eps, 1.0)
 
-    return Contender(pipeline.prior.upper(), draw, _unknown_kl)
+    def unknown_kl(input_ids: Any) -> Tensor:
+        # mu and sigma stay inside the graph.
+        return torch.full((len(input_ids),), torch.nan)
+
+    return Contender(pipeline.prior.upper(), draw, unknown_kl)
 
 
 def _at_strength_0(pipeline: Pipeline, sampler: Sampler) -> Contender:
     def draw(input_ids: Any, eps: Tensor) -> Tensor:
-        return _run_graph(pipeline, input_ids, sampler.sample(_nothing(input_ids), eps), 0.0)
+        return _run_graph(pipeline, input_ids, sampler.sample(_no_embeddings(input_ids), eps), 0.0)
 
-    return Contender(sampler.name, draw, lambda input_ids: sampler.kl(_nothing(input_ids)))
+    return Contender(sampler.name, draw, lambda input_ids: sampler.kl(_no_embeddings(input_ids)))
 
 
-def _nothing(input_ids: Any) -> Tensor:
-    """Embeddings of no width: they stay inside the graph, and these samplers do not read them."""
+def _no_embeddings(input_ids: Any) -> Tensor:
+    """Embeddings [B, 0]: the real ones stay inside the graph, and these samplers do not read any."""
     return torch.empty(len(input_ids), 0)
-
-
-def _unknown_kl(input_ids: Any) -> Tensor:
-    """mu and sigma stay inside the graph as well."""
-    return torch.full((len(input_ids),), torch.nan)
 
 
 def _run_graph(pipeline: Pipeline, input_ids: Any, noise: Tensor, prior_strength: float) -> Tensor:

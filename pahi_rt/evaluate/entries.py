@@ -1,4 +1,4 @@
-"""What enters an evaluation: runs of one recipe or a bundle, and the prompts and scorers of the recipe."""
+"""Loads everything for an evaluation: runs of one recipe, or a bundle, with the recipe's prompts and scorers."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from pahi_rt.train.prompts import Split, load_split
 from pahi_rt.train.recipe import Recipe, built_in, differing, load_recipe
 from pahi_rt.train.run import Run, open_run
 
-FREE = ("prior.", "optimisation.", "pretraining.", "scorers.train")
-"""Settings in which the runs of one table may differ."""
+MAY_DIFFER_IN_A_TABLE = ("prior.", "optimisation.", "pretraining.", "scorers.train")
+"""Beginnings of the settings in which the runs of one table may differ."""
 TEST, OTHERS = "test prompts", "other test prompts"
-"""Names of groups that the source of the prompts does not mark."""
+"""Names of the group of prompts for which the source names none: if it names no groups, and if it names others."""
 
 Groups = Mapping[str, Sequence[str]]
-"""Name -> prompts of a group that is reported apart, such as unseen concepts."""
+"""Name of a group that is reported separately, such as unseen concepts -> its prompts."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What draws, on which prompts, and who judges."""
+    """Contenders, prompts and scorers of an evaluation."""
 
     generator: str
-    """As the recipe names it, or the bundle's name."""
+    """The generator in the recipe, or the bundle's name."""
     decoder: str | None
-    """As the recipe names it; None for the generator's own, and for a bundle."""
+    """The decoder in the recipe; None for the generator's own, and for a bundle."""
     variant: str | None
-    """Of the generator's weights, as the recipe names it."""
+    """The variant of the generator's weights in the recipe; None for a bundle."""
     priors: Mapping[str, str]
-    """Row -> the checkpoint of its prior; empty for a bundle."""
+    """Row -> the file of its prior; empty for a bundle."""
     field: Field
     groups: Groups
     meanings: Mapping[str, str]
     """As `Split.meanings`."""
     scorers: Mapping[str, Scorer]
-    """By spec; those that trained a prior first."""
+    """Spec -> scorer; those that trained a prior come first."""
     trained: Sequence[str]
     """Specs of the scorers that trained a prior."""
     judge: str
@@ -54,9 +54,10 @@ class Entry:
 
 
 def enter(targets: Sequence[str | Path], recipe: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
-    """The runs in these folders, or the one bundle that `open_bundle` opens, with `recipe`.
+    """Load the runs in these folders, or one bundle that `open_bundle` opens with `recipe`.
 
-    `scorers` are specs of further ones. Raises PahiError.
+    `scorers` are specs of further scorers. Raises PahiError for several targets with a bundle among them, for runs with
+    a `recipe`, and as `enter_runs` and `enter_bundle` do.
     """
     bundles = [target for target in targets if not Path(target).is_dir() or (Path(target) / MANIFEST).is_file()]
     if bundles and len(targets) > 1:
@@ -69,9 +70,9 @@ def enter(targets: Sequence[str | Path], recipe: str | None, stage: Timed, score
 
 
 def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -> Entry:
-    """The best prior of each run so far.
+    """Load the best prior of each run so far.
 
-    PahiError if one has none, if the runs differ in what one table needs, or if the test prompts have changed.
+    Raises RunError if a run has no prior yet, if the runs do not fit into one table, or if the prompts have changed.
     """
     priors = dict(zip(name_runs(runs), map(load_best, runs), strict=True))
     recipe = agree(runs)
@@ -110,7 +111,10 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
 
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
-    """HI and PAHI if there is one of each at most, else the folders' names. PahiError if two have the same."""
+    """Names of the rows: HI and PAHI if there is at most one of each, else the names of the folders.
+
+    Raises PahiError if two names are the same.
+    """
     for names in ([run.kind.upper() for run in runs], [run.path.resolve().name for run in runs]):
         if len(set(names)) == len(runs):
             return names
@@ -118,7 +122,7 @@ def name_runs(runs: Sequence[Run]) -> list[str]:
 
 
 def load_best(run: Run) -> Prior:
-    """The best prior of a run so far. PahiError if there is none yet."""
+    """Load the best prior of a run so far. Raises RunError if there is none yet."""
     if not run.prior.is_file():
         fix = command("pahi-rt", "train", run.kind, "--resume", "-o", run.path)
         raise RunError(f"the run in {run.path} has no prior yet", fix=fix)
@@ -126,10 +130,10 @@ def load_best(run: Run) -> Prior:
 
 
 def agree(runs: Sequence[Run]) -> Recipe:
-    """The first run's recipe. PahiError if another one's differs in what is drawn and who judges."""
+    """The first run's recipe. Raises RunError if another differs outside `MAY_DIFFER_IN_A_TABLE`."""
     first = runs[0].recipe
     for run in runs[1:]:
-        names = [name for name in differing(run.recipe, first) if not name.startswith(FREE)]
+        names = [name for name in differing(run.recipe, first) if not name.startswith(MAY_DIFFER_IN_A_TABLE)]
         if names:
             what = f"{run.path} and {runs[0].path} do not fit into one table: {', '.join(names)} differs"
             raise RunError(what, fix="evaluate them one by one")
@@ -137,7 +141,10 @@ def agree(runs: Sequence[Run]) -> Recipe:
 
 
 def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers: Sequence[str] = ()) -> Entry:
-    """A bundle's priors, and the recipe that they were trained with: the one of the bundle's name if none is named."""
+    """Load a bundle's priors, and the recipe that they were trained with; by default the recipe named like the bundle.
+
+    Raises RecipeError if there is no such recipe, and BundleError if the bundle has no graph for the recipe's steps.
+    """
     name = bundle.manifest.name if recipe_name is None else recipe_name
     if recipe_name is None and name not in built_in():
         what = f"there is no recipe {name!r}, so nothing says which prompts the bundle's prior was not trained on"
@@ -159,14 +166,14 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
 
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:
-    """The prompts as the recipe splits them."""
+    """Load the prompts, split as the recipe says."""
     settings = recipe.prompts
     with stage("load prompts"):
         return load_split(settings.source, settings.validation, settings.test, settings.seed)
 
 
 def held_out_groups(split: Split) -> Groups:
-    """The test prompts, in the groups that their source marks; those that are in none of them by themselves."""
+    """The test prompts in the groups that their source names, and a further group for the rest."""
     marked = {prompt for prompts in split.groups.values() for prompt in prompts}
     rest = [prompt for prompt in split.test if prompt not in marked]
     groups: dict[str, Sequence[str]] = {name: prompts for name, prompts in split.groups.items() if prompts}
@@ -174,10 +181,10 @@ def held_out_groups(split: Split) -> Groups:
 
 
 def training_specs(recipe: Recipe) -> list[str]:
-    """The scorers that have a weight in the loss."""
+    """Specs of the scorers with a weight above 0 in the loss."""
     return [spec for spec, weight in recipe.scorers.train.items() if weight]
 
 
 def distinct(specs: Iterable[str]) -> list[str]:
-    """Each once, in their order."""
+    """The distinct specs, in order."""
     return list(dict.fromkeys(specs))

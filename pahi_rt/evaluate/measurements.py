@@ -1,8 +1,8 @@
-"""Draw every contender's pictures, and keep what was measured of them: scores, sharpness, distances, KL.
+"""Draws every contender's pictures and measures them: scores, sharpness, distances, KL.
 
-Noise is the project's own recipe, and its key is made from the prompt itself, the seed and the candidate: a prompt
-gets the same noise in every column and every table, whatever other prompts are evaluated, on every machine, in
-PyTorch and from a bundle.
+Noise comes from `pahi_rt.noise`, with a key made of the prompt, the seed and the candidate. So a prompt gets the same
+noise for every contender and in every table, whatever other prompts are evaluated, on every machine, in PyTorch and
+from a bundle.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ Batch = Sequence[str]
 Review = Callable[[Tensor, Batch], Tensor]
 """Pictures [B, 3, H, W] and their prompts -> checked scores [B] of one scorer."""
 Track = Callable[[Sequence[Batch], str], Iterable[Batch]]
-"""Batches of prompts and what is done with them -> the same batches, for a progress bar."""
+"""(batches of prompts, what is measured) -> the same batches; may show a progress bar."""
 DIVERSITY_SEEDS = 1 << 20
-"""First seed of the pictures that only diversity is measured on."""
+"""First seed of the pictures that are drawn only to measure diversity."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is drawn. Raises PahiError for settings out of range."""
+    """How many pictures to draw. Raises PahiError for settings out of range."""
 
     seeds: int = 5
-    """Pictures of each prompt and contender that are scored, one training's. The paper averages "5 runs with different
+    """Pictures per prompt and contender to score, all from one training. The paper averages "5 runs with different
     seeds", and does not say whether these are trainings or draws."""
     diversity_seeds: int = 16
-    """Pictures of one prompt whose distances are measured."""
+    """Pictures per prompt to measure distances between."""
     diversity_prompts: int = 32
-    """At most so many prompts of each group, evenly spread, are drawn again for that."""
+    """Prompts per group to measure distances on, at most; they are evenly spread over the group."""
     batch: int = 16
-    """Pictures drawn at once."""
+    """Pictures to draw at once."""
 
     def __post_init__(self) -> None:
         why = "of one alone nothing is known about how scores vary between seeds"
@@ -59,16 +59,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measurements:
-    """Of M contenders, R seeds and N prompts; on the CPU."""
+    """Measurements of M contenders, R seeds and N prompts, on the CPU."""
 
     scores: Mapping[str, Tensor]
     """Scorer -> float64 [M, R, N]."""
     sharpness: Tensor
-    """[M, R, N]"""
+    """[M, R, N], in 1/pixel."""
     kl: Tensor
-    """[M, N] nats; NaN where it cannot be known."""
+    """[M, N] in nats; NaN where it is unknown."""
     diverse: Tensor
-    """int64 [D], ascending: which of the N prompts diversity was measured on."""
+    """int64 [D], ascending: indices of the prompts that diversity was measured on."""
     distances: Tensor
     """[M, D]: mean distance of two pictures of one prompt."""
 
@@ -84,9 +84,10 @@ def measure(
     settings: Settings,
     track: Track,
 ) -> Measurements:
-    """Everything about `prompts`; diversity only on those with the indices `diverse`.
+    """Draw and measure pictures of `prompts`; diversity only for the prompts with the indices `diverse`.
 
-    `judge` is the scorer that chooses the best of several candidates. Raises PahiError for scores that are not finite.
+    `judge` labels the scorer that chooses the best of several candidates. Raises ScorerError for scores that are not
+    finite, or of another shape.
     """
     reviews = {label: partial(score_pictures, label, scorer) for label, scorer in scorers.items()}
     parts = [
@@ -109,7 +110,7 @@ def measure(
 
 
 def score_pictures(label: str, scorer: Scorer, pictures: Tensor, prompts: Batch) -> Tensor:
-    """Scores float64 [B] on the CPU. Raises PahiError for NaN, infinity, or another shape."""
+    """Score B pictures: float64 [B] on the CPU. Raises ScorerError for NaN, infinity, or another shape."""
     scores = scorer.score(pictures, prompts).detach().double().cpu()
     if scores.shape != (len(prompts),):
         what = f"the scorer {label} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
@@ -122,26 +123,31 @@ def score_pictures(label: str, scorer: Scorer, pictures: Tensor, prompts: Batch)
 
 
 def draw_eps(prompts: Batch, seed: int, candidate: int, shape: LatentShape) -> Tensor:
-    """Standard Gaussian noise [B, C, h, w], each row from its prompt, `seed` and `candidate` alone."""
+    """Standard Gaussian noise [B, C, h, w]. Each row depends only on its prompt, `seed` and `candidate`."""
     keys = [(seed << 8 | candidate) << 32 | zlib.crc32(prompt.encode("utf-8", "surrogatepass")) for prompt in prompts]
     return torch.from_numpy(draw_noise(keys, shape))
 
 
-def draw_all(field: Field, reading: object, prompts: Batch, seeds: Iterable[int], review: Review) -> Iterator[Tensor]:
-    """Pictures [B, 3, H, W] of every contender from the first seed, then from the second, and so on."""
+def draw_all(
+    field: Field, reading: object, prompts: Batch, seeds: Iterable[int], review: Review
+) -> Iterator[tuple[int, Tensor]]:
+    """For each seed, and for each contender: its index and a picture of each prompt [B, 3, H, W].
+
+    All contenders draw from the same noise.
+    """
     for seed in seeds:
-        noise = _noise(field, prompts, seed)
-        for contender in field.contenders:
-            yield show(contender, reading, prompts, noise, review)
+        noise = _candidate_noise(field, prompts, seed)
+        for index, contender in enumerate(field.contenders):
+            yield index, show(contender, reading, prompts, noise, review)
 
 
 def show(
     contender: Contender, reading: object, prompts: Batch, noise: Callable[[int], Tensor], review: Review
 ) -> Tensor:
-    """One picture of each prompt [B, 3, H, W]: of several candidates the one that `review` scores best.
+    """One picture of each prompt [B, 3, H, W]; if there are several candidates, the one that `review` scores best.
 
-    `noise(0)` is what all contenders are compared on. Candidates are drawn from `noise(1)` onwards: were the Gaussian's
-    own picture among them, it would tie with itself as often as it is the best one.
+    All contenders are compared on `noise(0)`. Candidates are drawn from `noise(1)` onwards: if the Gaussian's own
+    picture were among them, it would tie with itself whenever it is the best one.
     """
     if contender.candidates == 1:
         return contender.draw(reading, noise(0))
@@ -155,9 +161,14 @@ def show(
     return pictures
 
 
-def _noise(field: Field, prompts: Batch, seed: int) -> Callable[[int], Tensor]:
-    """Candidate -> its eps [B, C, h, w], drawn once for all contenders."""
-    return cache(lambda candidate: draw_eps(prompts, seed, candidate, field.latent_shape).to(field.device))
+def _candidate_noise(field: Field, prompts: Batch, seed: int) -> Callable[[int], Tensor]:
+    """A function from a candidate to its eps [B, C, h, w], cached so that all contenders share one draw."""
+
+    @cache
+    def noise(candidate: int) -> Tensor:
+        return draw_eps(prompts, seed, candidate, field.latent_shape).to(field.device)
+
+    return noise
 
 
 def _measure_batch(
@@ -165,27 +176,29 @@ def _measure_batch(
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Scores [M, R, B] by scorer, sharpness [M, R, B] and KL [M, B]."""
     reading = field.read(prompts)
-    scores: dict[str, list[Tensor]] = {label: [] for label in reviews}
-    edges = []
-    for pictures in draw_all(field, reading, prompts, range(seeds), reviews[judge]):
-        edges.append(sharpness(pictures).cpu())
+    # Contender by contender, the measurements of each seed.
+    scores: dict[str, list[list[Tensor]]] = {label: [[] for _ in field.contenders] for label in reviews}
+    edges: list[list[Tensor]] = [[] for _ in field.contenders]
+    for index, pictures in draw_all(field, reading, prompts, range(seeds), reviews[judge]):
+        edges[index].append(sharpness(pictures).cpu())
         for label, review in reviews.items():
-            scores[label].append(review(pictures, prompts))
+            scores[label][index].append(review(pictures, prompts))
     kl = torch.stack([contender.kl(reading).float().cpu() for contender in field.contenders])
-    return {label: _by_contender(rows, seeds) for label, rows in scores.items()}, _by_contender(edges, seeds), kl
+    return {label: _stack(rows) for label, rows in scores.items()}, _stack(edges), kl
 
 
 def _measure_distances(field: Field, prompts: Batch, review: Review, encoder: Encoder, seeds: int) -> Tensor:
     """Mean distance of two pictures of one prompt [M, B]."""
+    features: list[list[Tensor]] = [[] for _ in field.contenders]
     numbers = range(DIVERSITY_SEEDS, DIVERSITY_SEEDS + seeds)
-    pictures = draw_all(field, field.read(prompts), prompts, numbers, review)
-    features = _by_contender([encoder(part) for part in pictures], seeds)
-    return torch.stack([pairwise_distance(rows) for rows in features]).cpu()
+    for index, pictures in draw_all(field, field.read(prompts), prompts, numbers, review):
+        features[index].append(encoder(pictures))
+    return torch.stack([pairwise_distance(rows) for rows in _stack(features)]).cpu()
 
 
-def _by_contender(parts: Sequence[Tensor], seeds: int) -> Tensor:
-    """What `draw_all` gave, R * M times [...] -> [M, R, ...]."""
-    return torch.stack(list(parts)).unflatten(0, (seeds, -1)).transpose(0, 1)
+def _stack(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """M lists of R tensors [...] -> [M, R, ...]."""
+    return torch.stack([torch.stack(list(row)) for row in rows])
 
 
 def _batches(prompts: Sequence[str], size: int) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""What an evaluation found, every number with its unit."""
+"""The result of an evaluation, with the unit of every number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """To the Gaussian's."""
+    """A mean divided by the Gaussian's mean."""
 
     value: float
     interval: Interval | None
@@ -42,14 +42,14 @@ class Ratio:
 class ScorerNote:
     unit: str
     trained: bool
-    """A prior here was trained against it, so its win rate is no independent evidence."""
+    """Whether a prior in the report was trained against it, so that its win rate is not independent evidence."""
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
     pictures_drawn: int
-    """For each that is shown: what a row costs, in pictures of the Gaussian."""
+    """Pictures drawn for each one that counts: the cost of the row relative to the Gaussian."""
     kl_nats: float | None
     diversity_ratio: Ratio | None
     sharpness_ratio: Ratio | None
@@ -62,7 +62,7 @@ class Group:
     name: str
     prompts: int
     meanings: int
-    """What the bootstrap draws: prompts that mean the same count once."""
+    """Number of distinct meanings, which the bootstrap resamples: prompts that mean the same count once."""
     diversity_prompts: int
     rows: tuple[Row, ...]
     """The standard Gaussian first."""
@@ -72,7 +72,7 @@ class Group:
 class Report:
     target: str
     steps: int
-    """Denoising steps of a picture."""
+    """Sampling steps of a picture."""
     seeds: int
     diversity_seeds: int
     diversity_encoder: str
@@ -83,14 +83,14 @@ class Report:
     scorers: Mapping[str, ScorerNote]
     groups: tuple[Group, ...]
     generator: str | None = None
-    """As the runs' recipe names it, or the bundle's name."""
+    """The generator in the runs' recipe, or the bundle's name."""
     decoder: str | None = None
-    """What the runs' recipe names in place of the generator's own."""
+    """The decoder in the runs' recipe, if it replaces the generator's own."""
     variant: str | None = None
-    """Of the generator's weights, as the runs' recipe names it."""
+    """The variant of the generator's weights in the runs' recipe."""
     priors: Mapping[str, str] = field(default_factory=dict)
-    """Row -> the file that holds its prior, for runs."""
+    """Row -> the file of its prior; empty for a bundle."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON has it, with what each number means."""
+        """The report as JSON, with the definition of each number."""
         return {**asdict(self), "definitions": DEFINITIONS}

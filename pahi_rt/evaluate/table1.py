@@ -1,12 +1,12 @@
-"""Table 1: how often a prior's pictures beat the standard Gaussian's, and what that win is worth.
+"""Table 1: how often a prior's pictures beat the standard Gaussian's, and how much such a win is worth.
 
     evaluate_targets(["runs/pahi"])   runs of `pahi-rt train`, or a bundle: pahi-rt evaluate RUN...|BUNDLE
-    evaluate(name, field, ...)        anything that draws: measure -> a row for each contender and group of prompts
+    evaluate(name, field, ...)        any contenders: measure -> a row for each contender and group of prompts
 
-Wins are counted between pictures of independent noise, and of the same noise, where any tiny change that is the same
-everywhere wins nearly always; a prior that knows one style only wins as well. So win rates come with an interval over
-what prompts mean, what is left by a margin, the effect size, diversity, sharpness and KL; and the same numbers of
-baselines that need no training.
+Wins are counted between pictures of independent noise, and between pictures of the same noise, where any tiny change
+that is the same everywhere wins nearly always. A prior that knows only one style may win, too. So win rates come with
+an interval over the meanings of prompts, the win rate by a margin, the effect size, diversity, sharpness and KL, and
+with the same numbers for baselines that need no training.
 """
 
 from __future__ import annotations
@@ -50,21 +50,25 @@ def evaluate_targets(
     watch: Watch | None = None,
     track: Track = silent,
 ) -> Report:
-    """Table 1 of runs or a bundle on their recipe's test prompts, under every scorer that the recipe names, and more.
+    """Table 1 of runs or a bundle, on the test prompts of their recipe, under the recipe's scorers and further ones.
 
     Args:
-        targets: run folders, whose recipes may differ in how a prior was trained only; or what `open_bundle` opens.
-        limit: at most so many prompts of each group.
-        recipe: for a bundle, the recipe that its prior was trained with; the one of its own name if left out. The
-            test prompts must be the ones that training held out.
-        encoder: folder or hub id of a CLIP to measure diversity in, which must have trained nothing here; without
-            one, `RandomFeatures`.
+        targets: run folders, whose recipes may differ only in how a prior was trained; or one bundle, as for
+            `open_bundle`.
+        seeds: pictures of each prompt.
+        limit: most prompts of each group.
+        recipe: for a bundle, the recipe that its prior was trained with; by default the recipe named like the bundle.
+            Its test prompts must be the ones that training held out.
+        encoder: folder or hub id of a CLIP to measure diversity with, which must not be related to the models here; by
+            default `RandomFeatures`.
         scorers: specs of further scorers to report, which neither trained the prior nor decided when to stop.
-        judge: spec of the scorer that chooses the best of several pictures; the recipe's first for evaluation if left
-            out. It is reported as well.
+        judge: spec of the scorer that chooses the best of several pictures, which is reported too; by default the
+            recipe's first evaluation scorer.
+        watch: receives progress events of the loading.
+        track: wraps the batches, for a progress bar.
 
-    Raises PahiError for a run without a prior yet, a bundle without one, prompts that changed since the training, and
-    as the loaders do; all before the first picture is drawn.
+    Raises PahiError for a run or bundle without a prior, for prompts that have changed since the training, and as the
+    loaders do; all before the first picture is drawn.
     """
     settings = Settings(seeds=seeds)
     if limit is not None and limit < 1:
@@ -99,17 +103,20 @@ def evaluate(
     settings: Settings = USUAL,
     track: Track = silent,
 ) -> Report:
-    """Table 1 of the contenders in `field`; `name` is what is printed above it.
+    """Table 1 of the contenders in `field`; `name` is printed above it.
 
     Args:
-        groups: reported apart, and together where there are several.
+        groups: prompts to report separately; several groups are reported together as well.
         scorers: label -> scorer.
-        meanings: what prompts mean, where several mean the same: the bootstrap draws them together.
+        meanings: prompt -> its meaning, where several prompts mean the same: the bootstrap draws them together.
         trained: labels of the scorers that a prior here was trained against.
-        judge: label of the scorer that chooses the best of several candidates; the first if left out.
-        encoder: what diversity is measured in; it must have trained nothing here.
+        judge: label of the scorer that chooses the best of several candidates; by default the first.
+        encoder: measures diversity; it must not be related to the models here.
+        settings: how many pictures to draw.
+        track: wraps the batches, for a progress bar.
 
-    The same arguments give the same report. Raises PahiError for no prompts, no scorers, unusable scores or judge.
+    The same arguments give the same report. Raises PahiError without prompts or scorers, and for scores that are not
+    finite or an unknown judge.
     """
     prompts, places = _join(groups)
     if not scorers:
@@ -154,15 +161,15 @@ def summarise(
     weights: Tensor,
     place: Tensor,
 ) -> Group:
-    """The rows of one group: the prompts whose indices are `place`, ascending int64 [n].
+    """The rows of one group: the prompts with the indices `place`, ascending int64 [n].
 
-    `clusters`, int64 [N], has one number for all prompts that mean the same; `weights` [D] says for how many prompts
-    each one stands that diversity was measured on.
+    `clusters`, int64 [N], has the same number for prompts that mean the same. `weights` [D]: how many prompts each of
+    the D prompts represents that diversity was measured on.
     """
     scores = {label: values[..., place] for label, values in measured.scores.items()}
     sharp = measured.sharpness[..., place].double().mean(1)
     inside = torch.isin(measured.diverse, place)
-    # Each group was measured on as many prompts, however large it is; together they weigh by what they stand for.
+    # Groups of any size are measured on equally many prompts, so each prompt is weighted by how many it represents.
     distances = measured.distances[:, inside].double() * weights[inside]
     own, few = clusters[place], clusters[measured.diverse[inside]]
     rows = [
@@ -180,27 +187,29 @@ def summarise(
 
 
 def compare_means(ours: Tensor, gaussian: Tensor, clusters: Tensor) -> Ratio | None:
-    """Numbers of the same prompts [N], and the cluster of each -> the ratio of their means; None if the Gaussian's is
-    zero."""
+    """The ratio of the means of two measures [N] on the same prompts; None if the Gaussian's mean is 0.
+
+    `clusters`, int64 [N], as in `bootstrap_interval`.
+    """
     values = torch.stack([ours, gaussian], 1)
     value = _finite(ratio(values.mean(0)))
     return None if value is None else Ratio(value, bootstrap_interval(values, ratio, clusters))
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:
-    """`count` of `places`, or all if there are fewer, evenly spread over them."""
+    """`count` of the `places`, evenly spread; all of them if there are fewer."""
     count = min(count, len(places))
     return [places[index * len(places) // count] for index in range(count)]
 
 
 def number(meanings: Iterable[str]) -> Tensor:
-    """The same number for the same meaning, int64 [N]."""
+    """Number the meanings: int64 [N], the same number for the same meaning."""
     numbers: dict[str, int] = {}
     return torch.tensor([numbers.setdefault(meaning, len(numbers)) for meaning in meanings])
 
 
 def _join(groups: Groups) -> tuple[list[str], dict[str, list[int]]]:
-    """All prompts in one list, and where in it each group is."""
+    """All prompts in one list, and the indices of each group in it."""
     prompts: list[str] = []
     places: dict[str, list[int]] = {}
     for group, members in groups.items():

@@ -1,4 +1,4 @@
-"""A report as text: Table 1 for each group of prompts and each scorer, no wider than a terminal of 100 columns."""
+"""Formats a report as text: Table 1 for each group of prompts and each scorer, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pahi_rt.scorers.statistics import MARGIN, Comparison
 
 WIDTH = 100
 FEW = 30
-"""Meanings of prompts below which a bootstrap interval is too narrow."""
+"""Number of meanings below which a bootstrap interval is too narrow."""
 _NAME = 24
 _NONE = "-"
 _HEAD = (
@@ -22,24 +22,21 @@ Cells = Sequence[str]
 
 
 def format_report(report: Report) -> str:
-    """The tables, then what their columns mean."""
+    """The tables, followed by the meaning of their columns."""
     blocks = [block for group in report.groups for block in _format_group(report, group)]
     return "\n\n".join([*blocks, _wrap(_explain(report))])
 
 
 def _format_group(report: Report, group: Group) -> Iterator[str]:
     steps = f"{report.steps} step{'s' * (report.steps > 1)}"
-    yield f"{report.target}: {group.name}, {_count(group)} x {report.seeds} seeds, {steps}"
+    meanings = f" (of {group.meanings} meanings)" if group.meanings < group.prompts else ""
+    yield f"{report.target}: {group.name}, {group.prompts}{meanings} x {report.seeds} seeds, {steps}"
     for label, note in report.scorers.items():
         spread = group.rows[0].scores[label].seed_std
         trained = "trained the prior" if note.trained else "trained no prior here"
         title = f"{label}: {trained}; unit: {note.unit}; sd between seeds of one prompt: {_score(spread)}"
         rows = [_plain_cells(group.rows[0], label), *(_cells(row, label) for row in group.rows[1:])]
         yield "\n".join([_wrap(title), *_align([*_HEAD, *rows])])
-
-
-def _count(group: Group) -> str:
-    return f"{group.prompts}" + (f" (of {group.meanings} meanings)" if group.meanings < group.prompts else "")
 
 
 def _cells(row: Row, label: str) -> Cells:
@@ -56,7 +53,7 @@ def _cells(row: Row, label: str) -> Cells:
 
 
 def _plain_cells(row: Row, label: str) -> Cells:
-    """The standard Gaussian's own row: against itself all is a tie."""
+    """The row of the standard Gaussian, without comparisons: against itself everything is a tie."""
     return (row.name, *[_NONE] * 5, *_cells_of_pictures(row, row.scores[label]))
 
 
@@ -71,7 +68,7 @@ def _interval(score: Comparison) -> str:
 
 
 def _percent(value: float) -> str:
-    """One decimal; 100 without, which is exact: 99.97 is not a hundred."""
+    """One decimal. Only exactly 100 is printed as 100: 99.97 becomes 99.9."""
     return "100" if value == 100 else f"{min(value, 99.9):.1f}"
 
 
@@ -84,7 +81,7 @@ def _ratio(value: Ratio | None) -> str:
 
 
 def _align(rows: Sequence[Cells]) -> list[str]:
-    """Names to the left, numbers to the right, as far apart as the width allows."""
+    """Align names to the left and numbers to the right, two blanks apart if the width allows, else one."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     padded = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
@@ -93,25 +90,26 @@ def _align(rows: Sequence[Cells]) -> list[str]:
 
 def _explain(report: Report) -> Iterator[str]:
     yield (
-        "win: scores higher than a picture that the Gaussian drew for the same prompt from other noise, a tie counts"
-        " half; mean (std) over seeds of one training. 95 % interval: by bootstrap over what prompts mean (concepts),"
-        " not over prompts. same noise: against the Gaussian's picture of the same noise, where a hair's breadth that"
-        f" is the same everywhere always wins; by margin: there a difference up to {MARGIN:g} sd is a tie."
-        " effect: mean gain in sd of the Gaussian's score between seeds of one prompt. Compare it between rows of one"
-        " table: that sd is another one for another generator, scorer or group of prompts."
+        "win: how often a picture scores higher than one that the Gaussian drew for the same prompt from other noise; a"
+        " tie counts half; mean (std) over seeds of one training. 95 % interval: by bootstrap over the meanings of"
+        " prompts (concepts), not over prompts. same noise: against the Gaussian's picture of the same noise, where"
+        " even a tiny gain that is the same everywhere always wins; by margin: the same, with a difference up to"
+        f" {MARGIN:g} sd as a tie. effect: mean gain in sd of the Gaussian's score between seeds of one prompt. Compare"
+        " it only between rows of one table: other generators, scorers or groups of prompts have another sd."
     )
+    most = max(group.diversity_prompts for group in report.groups)
     yield (
-        f"diversity, sharpness: by the Gaussian's. diversity: mean distance of {report.diversity_seeds} pictures of"
-        f" one prompt, of at most {max(group.diversity_prompts for group in report.groups)} prompts, in"
-        f" {report.diversity_encoder}; of several groups, each weighs by its number of prompts. sharpness: steepness of"
-        " edges for their contrast (total Laplacian by total difference of neighbouring pixels). KL: to the standard"
-        " Gaussian."
+        "diversity, sharpness: relative to the Gaussian's. diversity: mean distance of"
+        f" {report.diversity_seeds} pictures of one prompt, for at most {most} prompts, in"
+        f" {report.diversity_encoder}; over several groups, each weighs by its number of prompts. sharpness: steepness"
+        " of edges relative to their contrast (total Laplacian divided by total difference of neighbouring pixels). KL:"
+        " to the standard Gaussian."
     )
     for count in sorted({row.pictures_drawn for row in report.groups[0].rows} - {1}):
         yield (
-            f"best of {count}: of {count} pictures of its own, from noise that no other row has, the one that"
-            f" {report.judge} scores best; a reference: it costs {count} times as much, and wins"
-            f" {100 * count / (count + 1):.0f} % under {report.judge} by its making."
+            f"best of {count}: the one of {count} pictures, from noise that no other row has, that {report.judge}"
+            f" scores best. It is a reference: it costs {count} times as much, and by construction wins"
+            f" {100 * count / (count + 1):.0f} % under {report.judge}."
         )
     if report.pictures == "uint8":
         yield "Pictures were rounded to bytes before scoring, in all rows."

@@ -98,14 +98,14 @@ def test_cautions() -> None:
     assert "none is independent" in format_report(replace(many, scorers=trained))
     assert "rounded to bytes" in format_report(replace(many, pictures="uint8"))
     best = " ".join(format_report(report(row("best", pictures_drawn=4))).split())
-    assert "it costs 4 times as much, and wins 80 % under a by its making" in best
+    assert "it costs 4 times as much, and by construction wins 80 % under a" in best
 
 
 def test_what_the_numbers_are_not_stands_below() -> None:
     text = " ".join(format_report(report(row("PAHI"))).split())
     assert "from other noise" in text.partition("same noise: ")[0]
-    assert "over what prompts mean (concepts), not over prompts" in text
-    assert "that sd is another one for another generator, scorer or group" in text
+    assert "over the meanings of prompts (concepts), not over prompts" in text
+    assert "other generators, scorers or groups of prompts have another sd" in text
     assert "each weighs by its number of prompts" in text
     assert "best of" not in text
 
