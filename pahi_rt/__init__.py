@@ -4,7 +4,7 @@
 
     Pipeline.load("emoji")("a red apple", seed=1).save("apple.png")
 
-Names are imported when they are first used, so that `import pahi_rt` and `pahi-rt --help` stay fast.
+Each name is imported when it is first used, so that `import pahi_rt` and `pahi-rt --help` stay fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pahi_rt.bundle import Bundle, built_in, open_bundle
+    from pahi_rt.bundle import Bundle, open_bundle
     from pahi_rt.errors import (
         BundleError,
         HubError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline, Result
     from pahi_rt.runtimes.base import Runtime
     from pahi_rt.runtimes.fake import FakeRuntime
+    from pahi_rt.sources import built_in
     from pahi_rt.tokenizer import Tokenizer
     from pahi_rt.vocabulary import Vocabulary
 
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bundle": ("Bundle", "built_in", "open_bundle"),
+    "bundle": ("Bundle", "open_bundle"),
     "errors": (
         "BundleError",
         "HubError",
@@ -86,6 +87,7 @@ _HOMES = {
     "pipeline": ("Pipeline", "Result"),
     "runtimes.base": ("Runtime",),
     "runtimes.fake": ("FakeRuntime",),
+    "sources": ("built_in",),
     "tokenizer": ("Tokenizer",),
     "vocabulary": ("Vocabulary",),
 }

@@ -1,8 +1,8 @@
-"""Bundles that come as one .zip or from the Hugging Face hub, brought once into the user's cache.
+"""Bundles from a .zip or from the Hugging Face hub, unpacked or downloaded once into the user's cache.
 
-Only files that the manifest lists are unpacked, each no longer than its listed size and with its listed sha256,
-into a folder that is named by the manifest's own. Before that the listed sizes are added up: an archive that claims
-to hold much more than any weights compress to, or more than fits on the disk, is refused.
+Only files that the manifest lists are unpacked, each no longer than its listed size and with its listed sha256. They go
+into a folder that is named by the manifest's sha256. The listed sizes are added up first: an archive that claims to
+hold much more than weights can be compressed to, or more than fits on the disk, is refused.
 """
 
 from __future__ import annotations
@@ -21,21 +21,14 @@ from pahi_rt import hub
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, HubError
 from pahi_rt.hub import HubId
-from pahi_rt.manifest import (
-    MANIFEST,
-    MAX_MANIFEST,
-    FileRecord,
-    Manifest,
-    is_pickle_name,
-    is_safe_name,
-    read_manifest,
-)
+from pahi_rt.manifest import MANIFEST, FileRecord, Manifest, is_pickle_name, is_safe_name
+from pahi_rt.manifest_file import MAX_MANIFEST, read_manifest
 from pahi_rt.scratch import scratch, sweep
 
 MOST_EXPANSION = 100
-"""How many times its own size an archive may hold: weights compress to half at best, text to a tenth."""
+"""How many times its own size an archive may unpack to. Weights compress to half at best, text to a tenth."""
 LONGEST_READ = 1 << 20
-"""Bytes. zipfile reads an archive's list of files at once, so this bounds it, to some 10,000 files."""
+"""Bytes of one read. zipfile reads an archive's list of files at once, so this bounds it to some 10,000 files."""
 _READ_ONLY = 0o444
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -46,11 +39,14 @@ _DAMAGE = (
     ValueError,
     OverflowError,
 )
-"""What zipfile raises for archives that are broken, or made to break it."""
+"""What zipfile raises for archives that are broken, or were made to break it."""
 
 
 def unpack(archive: Path) -> Path:
-    """The folder that holds `archive`'s bundle, named by its manifest's sha256. Raises BundleError."""
+    """Unpack a bundle into the cache, unless it is there. Returns its folder, named by the manifest's sha256.
+
+    Raises BundleError.
+    """
     try:
         with _BoundedReader(archive) as file, zipfile.ZipFile(file) as opened:
             return _unpack(opened, archive)
@@ -62,9 +58,12 @@ def unpack(archive: Path) -> Path:
 
 
 def download(hub_id: HubId) -> Path:
-    """The folder that holds the bundle of a hub repository, named by its commit. Raises BundleError."""
+    """Download a repository's bundle into the cache, unless it is there. Returns its folder, named by the commit.
+
+    Raises BundleError.
+    """
     try:
-        # The files come from the commit that the manifest came from, whatever is pushed meanwhile.
+        # All files come from the commit that the manifest came from, whatever is pushed meanwhile.
         start = hub.download(hub_id, [MANIFEST])
         manifest = read_manifest(_read_start(start / MANIFEST, hub_id), f"{hub_id}/{MANIFEST}")
         folder = cache_folder("bundles", "hub", hub_id.repository.replace("/", "--"), start.name)
@@ -79,7 +78,7 @@ def download(hub_id: HubId) -> Path:
 
 
 def origin(folder: Path) -> HubId | None:
-    """What `download` got a bundle's folder from, with its commit; None for another folder."""
+    """The repository, with its commit, that `download` got this folder from; None for any other folder."""
     owner_and_name = folder.parent
     if owner_and_name.parent != cache_folder("bundles", "hub"):
         return None
@@ -97,7 +96,7 @@ def _download_files(hub_id: HubId, manifest: Manifest, folder: Path) -> None:
     make_private(folder)
     names = [MANIFEST, *manifest.files]
     try:
-        # Real files rather than links into the hub's own cache: a bundle's files may not leave it.
+        # Real files, not links into the hub's own cache: a bundle's files may not leave its folder.
         hub.download(hub_id, names, folder=folder)
     except HubError as error:
         there = sum((folder / name).is_file() for name in names)
@@ -112,7 +111,7 @@ def _download_files(hub_id: HubId, manifest: Manifest, folder: Path) -> None:
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Every file is there with its size. What is in them is checked when they are used."""
+    """Whether every file is there with its listed size. Their content is checked when they are used."""
     try:
         sizes = {name: (folder / name).stat().st_size for name in manifest.files}
     except OSError:
@@ -121,7 +120,7 @@ def _is_whole(folder: Path, manifest: Manifest) -> bool:
 
 
 class _BoundedReader(io.FileIO):
-    """Refuses to read much at once, which zipfile does for the list of files alone, and to read outside the file."""
+    """Refuses long reads, which zipfile needs only for the list of files, and reads outside the file."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         try:
@@ -165,7 +164,7 @@ def _check_entry(entry: zipfile.ZipInfo, where: Path) -> None:
 
 
 def _check_sizes(manifest: Manifest, path: Path, place: Path) -> None:
-    """Raises BundleError for more than the archive can honestly hold, or than fits into the folder `place`."""
+    """Raises BundleError if the files are larger than the archive can honestly hold, or than fits on `place`'s disk."""
     total, size = sum(record.size for record in manifest.files.values()), path.stat().st_size
     if total > MOST_EXPANSION * size:
         what = f"{path} has {size} bytes and claims to hold {total}, more than {MOST_EXPANSION} times as many"
@@ -177,7 +176,7 @@ def _check_sizes(manifest: Manifest, path: Path, place: Path) -> None:
 
 
 def _prefix(archive: zipfile.ZipFile, where: Path) -> str:
-    """Where the manifest is: at the top ("") or in the only folder ("emoji/")."""
+    """The folder of the manifest inside the archive: the top ("") or the only folder ("emoji/")."""
     found = [name for name in archive.namelist() if PurePosixPath(name).name == MANIFEST and name.count("/") <= 1]
     if len(found) != 1 or not is_safe_name(found[0]):
         raise BundleError(f"{where} is not a bundle: it has no {MANIFEST} at its top", fix=_fresh(where))
@@ -201,7 +200,7 @@ def _extract(archive: zipfile.ZipFile, path: Path, prefix: str, manifest: Manife
             _extract_file(archive, path, prefix + name, record, ready / name)
         (ready / MANIFEST).write_bytes(raw)
         (ready / MANIFEST).chmod(_READ_ONLY)
-        if not _is_whole(folder, manifest):  # else another process has just unpacked the same
+        if not _is_whole(folder, manifest):  # otherwise another process has just unpacked the same archive
             _replace(ready, folder, made / "broken")
 
 
@@ -224,7 +223,7 @@ def _extract_file(archive: zipfile.ZipFile, path: Path, name: str, record: FileR
 
 
 def _replace(ready: Path, folder: Path, aside: Path) -> None:
-    """Put `ready` in the place of `folder`, where something half made may be."""
+    """Put `ready` in the place of `folder`, which may hold an incomplete bundle."""
     try:
         ready.rename(folder)
     except OSError:

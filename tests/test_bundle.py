@@ -14,6 +14,7 @@ import pytest
 from pahi_rt import bundle as b
 from pahi_rt.errors import BundleError
 from pahi_rt.manifest import FileRecord, ImageSpec, Manifest, TensorSpec
+from pahi_rt.sources import built_in
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 
@@ -55,7 +56,7 @@ def test_a_text_path_works_as_well(contract: Path) -> None:
     assert b.open_bundle(str(contract)).manifest == b.open_bundle(contract).manifest
 
 
-@pytest.mark.parametrize("name", b.built_in())
+@pytest.mark.parametrize("name", built_in())
 def test_built_in_bundles_are_intact(name: str) -> None:
     bundle = b.open_bundle(name)
     assert bundle.manifest.name == name

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pahi_rt
-from pahi_rt.bundle import built_in
+from pahi_rt.sources import built_in
 from tests.cli.verbs import list_verbs
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pahi_rt.bundle import Bundle, file_record, is_managed, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.files import explain, write_whole
@@ -20,6 +20,7 @@ from pahi_rt.output import slug
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 from pahi_rt.scratch import Scratch, check_unclaimed, claim
+from pahi_rt.sources import is_managed
 from pahi_rt.terminal import command
 
 if TYPE_CHECKING:

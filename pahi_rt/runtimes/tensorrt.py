@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle, is_managed
+from pahi_rt.bundle import Bundle
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.files import write_whole
@@ -23,6 +23,7 @@ from pahi_rt.manifest import Engine, Graph
 from pahi_rt.output import slug
 from pahi_rt.runtimes.base import Chosen, Feeds, GraphRuntime
 from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.sources import is_managed
 from pahi_rt.terminal import command
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

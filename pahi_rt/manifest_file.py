@@ -1,0 +1,184 @@
+"""The file pahi.json: read and written strictly, and checked.
+
+An unknown key, a missing key or a wrong type is an error that names the place: a manifest that is only half understood
+gives wrong pictures, which is worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import PurePosixPath
+
+from pahi_rt.errors import BundleError
+from pahi_rt.manifest import (
+    FORMAT_VERSION,
+    GAUSSIAN,
+    MANIFEST,
+    PRECISIONS,
+    PRIORS,
+    STRENGTH,
+    Graph,
+    Manifest,
+    is_pickle_name,
+    is_safe_name,
+)
+from pahi_rt.record import FIX, Record, parse_json
+
+MAX_MANIFEST = 1 << 20
+"""Bytes of pahi.json."""
+MAX_FILES = 1_000
+MAX_GRAPHS = 100
+MAX_FILE = 1 << 40
+"""Bytes of any file."""
+MAX_GRAPH = 256 << 20
+"""Bytes of a graph without its weights."""
+MAX_TEXT = 64 << 20
+"""Bytes of a tokenizer or a vocabulary."""
+MAX_SIDE = 8_192
+"""Pixels of a picture's width or height."""
+MAX_PIXELS = 1 << 26
+MAX_LATENTS = 1 << 24
+"""Values of one picture's noise."""
+MAX_TOKENS = 1_024
+MAX_STEPS = 4
+MAX_BATCH = 256
+"""Pictures that a plan draws at once."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_manifest(raw: bytes, where: str) -> Manifest:
+    """Read `raw`, the content of pahi.json, and check it. `where` names it in errors. Raises BundleError."""
+    if len(raw) > MAX_MANIFEST:
+        raise BundleError(f"{where} has more than {MAX_MANIFEST} bytes", fix=FIX)
+    data = parse_json(raw, where)
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if type(version) is not int or version < 1:
+        raise BundleError(f"{where} holds no usable format_version", fix=FIX)
+    if version != FORMAT_VERSION:
+        fix = "pip install --upgrade pahi-rt" if version > FORMAT_VERSION else FIX
+        raise BundleError(f"{where} is of bundle format {version}; this version reads {FORMAT_VERSION}", fix=fix)
+    manifest = Manifest.from_dict(data, where)
+    check_manifest(manifest, where)
+    return manifest
+
+
+def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
+    """Check that names are safe, that every file in use is listed, and that sizes make sense. Raises BundleError."""
+    _check_files(manifest, where)
+    _check_sizes(manifest, where)
+    _check_graphs(manifest, where)
+    _check_engines(manifest, where)
+
+
+def write_json(record: Record) -> bytes:
+    """A record as JSON text. Raises BundleError for a number that JSON cannot hold, such as an infinite PSNR."""
+    try:
+        text = json.dumps(record.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST} would hold a number that is not finite", fix="write a finite number") from error
+    return (text + "\n").encode()
+
+
+def _check_files(manifest: Manifest, where: str) -> None:
+    if len(manifest.files) > MAX_FILES:
+        raise BundleError(f"{where} lists {len(manifest.files)} files, and {MAX_FILES} are allowed", fix=FIX)
+    for name, record in manifest.files.items():
+        if not is_safe_name(name) or name == MANIFEST:
+            raise BundleError(f"{where}: {name!r} is not a path inside the bundle", fix=FIX)
+        if is_pickle_name(name):
+            raise BundleError(f"{where}: {name} is a pickle; a bundle must hold none", fix=FIX)
+        if not 0 <= record.size < MAX_FILE or not _SHA256.fullmatch(record.sha256):
+            raise BundleError(f"{where}: files: {name}: no usable size and sha256", fix=FIX)
+    for name, most in _named_files(manifest).items():
+        if name not in manifest.files:
+            raise BundleError(f"{where}: {name!r} is used but not listed under files", fix=FIX)
+        if manifest.files[name].size > most:
+            raise BundleError(f"{where}: files: {name} has more than {most} bytes", fix=FIX)
+
+
+def _check_sizes(manifest: Manifest, where: str) -> None:
+    image, tokenizer = manifest.image, manifest.tokenizer
+    ranges = {
+        "height": (image.height, 1, MAX_SIDE),
+        "width": (image.width, 1, MAX_SIDE),
+        "pixels": (image.height * image.width, 1, MAX_PIXELS),
+        "least of latent_shape": (min(image.latent_shape), 1, MAX_LATENTS),
+        "values of latent_shape": (math.prod(image.latent_shape), 1, MAX_LATENTS),
+        "max_length": (tokenizer.max_length, 2, MAX_TOKENS),
+        "pad_id": (tokenizer.pad_id, 0, 2**31 - 1),
+    }
+    for name, (value, least, most) in ranges.items():
+        if not least <= value <= most:
+            what = f"{where}: image or tokenizer sizes make no sense: {name} is {value}, not {least} to {most}"
+            raise BundleError(what, fix=FIX)
+
+
+def _check_graphs(manifest: Manifest, where: str) -> None:
+    if not 1 <= len(manifest.graphs) <= MAX_GRAPHS:
+        what = f"{len(manifest.graphs)} graphs" if manifest.graphs else "no graphs"
+        raise BundleError(f"{where}: there are {what}", fix=FIX)
+    for kind in manifest.priors:
+        if kind not in PRIORS:
+            raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
+        if kind not in {graph.prior for graph in manifest.graphs}:
+            raise BundleError(f"{where}: priors: {kind} has no graph", fix=FIX)
+    seen = set()
+    for graph in manifest.graphs:
+        place = f"{where}: graphs: {graph.file}"
+        is_known = graph.precision in PRECISIONS and graph.prior in (*manifest.priors, GAUSSIAN)
+        if not is_known or not 1 <= graph.steps <= MAX_STEPS:
+            what = f"{graph.steps} steps, prior {graph.prior!r} and precision {graph.precision!r}"
+            raise BundleError(f"{place}: {what} make no sense here", fix=FIX)
+        if graph.prior != GAUSSIAN and STRENGTH not in {spec.name for spec in graph.inputs}:
+            raise BundleError(f"{place} does not take {STRENGTH}", fix=FIX)
+        # Runtimes choose the format by the ending.
+        if not graph.file.endswith(".onnx"):
+            raise BundleError(f"{place} is not called .onnx", fix=FIX)
+        folder = PurePosixPath(graph.file).parent
+        if not all(PurePosixPath(name).is_relative_to(folder) for name in graph.weights):
+            raise BundleError(f"{place}: its weights lie in another folder", fix=FIX)
+        _check_specs(manifest, graph, place)
+        if (role := (graph.steps, graph.prior, graph.precision)) in seen:
+            raise BundleError(f"{place} is a second graph of {role}", fix=FIX)
+        seen.add(role)
+
+
+def _check_specs(manifest: Manifest, graph: Graph, place: str) -> None:
+    """Check that a graph's inputs and outputs are those that every runtime expects, in the shapes of this manifest."""
+    image = manifest.image
+    expected = {
+        "input_ids": ("int64", ("batch", manifest.tokenizer.max_length)),
+        "noise": ("float32", ("batch", *image.latent_shape)),
+        STRENGTH: ("float32", ("batch",)),
+    }
+    inputs = {spec.name: (spec.dtype, spec.shape) for spec in graph.inputs}
+    without = {name: spec for name, spec in expected.items() if name != STRENGTH}
+    if len(inputs) < len(graph.inputs) or inputs not in (expected, without):
+        raise BundleError(f"{place}: inputs: {inputs} are not {expected}", fix=FIX)
+    picture = [("uint8", ("batch", image.height, image.width, 3))]
+    outputs = [(spec.dtype, spec.shape) for spec in graph.outputs]
+    if outputs != picture:
+        raise BundleError(f"{place}: outputs: {outputs} are not {picture}", fix=FIX)
+
+
+def _check_engines(manifest: Manifest, where: str) -> None:
+    """Check the plans. Runtimes size their buffers by these numbers, so a wrong one would make them overflow."""
+    graphs = {graph.file: graph for graph in manifest.graphs}
+    for engine in manifest.engines:
+        place = f"{where}: engines: {engine.file}"
+        if engine.graph not in graphs:
+            raise BundleError(f"{place} is of {engine.graph!r}, which is no graph", fix=FIX)
+        least, best, most = engine.batch
+        if not 1 <= least <= best <= most <= MAX_BATCH:
+            raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)
+
+
+def _named_files(manifest: Manifest) -> dict[str, int]:
+    """Name of each file that is in use -> the most bytes that it may have."""
+    most = {name: MAX_FILE for graph in manifest.graphs for name in graph.weights}
+    most |= {name: MAX_FILE for engine in manifest.engines for name in (engine.file, engine.graph)}
+    most |= {name: MAX_TEXT for name in (manifest.tokenizer.file, manifest.vocabulary) if name is not None}
+    return most | {graph.file: MAX_GRAPH for graph in manifest.graphs}
