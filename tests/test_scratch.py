@@ -14,7 +14,8 @@ import pytest
 
 from pahi_rt.errors import OutputError
 from pahi_rt.files import writing_whole
-from pahi_rt.scratch import MARKER, PREFIX, claim, is_scratch, scratch, sweep
+from pahi_rt.marker import MARKER, PREFIX
+from pahi_rt.scratch import claim, is_scratch, scratch, sweep
 
 KILLED = """
 import os, signal, sys

@@ -29,9 +29,10 @@ from pahi_rt import __version__
 from pahi_rt.errors import OutputError, RunError
 from pahi_rt.files import explain, write_whole, writing_whole
 from pahi_rt.machine import cpu_name, module_version
+from pahi_rt.marker import try_lock
 from pahi_rt.models.priors import FILE as PRIOR
 from pahi_rt.output import contact_sheet
-from pahi_rt.scratch import is_scratch, sweep, try_lock
+from pahi_rt.scratch import is_scratch, sweep
 from pahi_rt.terminal import command
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
 

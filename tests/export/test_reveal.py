@@ -17,7 +17,8 @@ from pahi_rt.bundle import open_bundle, verify
 from pahi_rt.errors import OutputError, ParityError
 from pahi_rt.export import reveal
 from pahi_rt.export.reveal import BUNDLE, building
-from pahi_rt.scratch import MARKER, PREFIX, claim
+from pahi_rt.marker import MARKER, PREFIX
+from pahi_rt.scratch import claim
 
 CONTRACT = Path(__file__).parents[1] / "data" / "contract"
 
