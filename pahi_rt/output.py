@@ -1,141 +1,49 @@
-"""Pictures on disk: PNG files that say how they were made, named after their prompts, whole or not at all."""
+"""Where pictures go: PNG files named after their prompts, written whole or not at all, and sheets of pictures."""
 
 from __future__ import annotations
 
 import errno
-import io
-import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.drawing import MOST_PICTURES, Drawing
+from pahi_rt.errors import OutputError
 from pahi_rt.files import explain
-from pahi_rt.manifest import GAUSSIAN, PRIORS, ImageSpec
+from pahi_rt.manifest import ImageSpec
 from pahi_rt.scratch import scratch, sweep
 from pahi_rt.terminal import command
 
-MOST_PICTURES = 1_000_000
-"""That one command draws, and that one file may ask for."""
 _LONGEST_NAME = 48
+"""Characters of a file name without its number and its ending."""
 _GAP = 4
+"""Pixels between the pictures of a sheet."""
 _ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What it takes to draw a file's pictures again; each PNG carries it in its text chunks."""
+def check_amount(drawing: Drawing, in_one_sheet: ImageSpec | None) -> None:
+    """Raises OutputError for more pictures than one command draws, or than fit in one sheet.
 
-    prompts: tuple[str, ...]
-    seed: int
-    """Of the first picture of every prompt."""
-    count: int
-    """Pictures of each prompt, from the seeds seed, seed + 1, ..."""
-    steps: int
-    bundle: str
-    """The bundle's name, which is not where it lies."""
-    bundle_sha256: str
-    """Of its pahi.json, which in turn holds the hash of every other file."""
-    version: str
-    """Of pahi-rt."""
-    prior: str = GAUSSIAN
-    """What the noise was drawn from: "hi", "pahi" or "gaussian"."""
-    prior_strength: float = 0.0
-    """0..1; 0 for "gaussian"."""
-    precision: str | None = None
-    """One of the bundle's; None is its default, as in files from before there were several."""
-
-    @property
-    def pictures(self) -> int:
-        """How many it draws."""
-        return len(self.prompts) * self.count
-
-    def to_text(self) -> dict[str, str]:
-        """Keyword -> content of the PNG's text chunks."""
-        several = {} if len(self.prompts) == 1 else {"prompts": json.dumps(self.prompts, ensure_ascii=False)}
-        return {
-            "prompt": self.prompts[0],
-            **several,
-            "seed": str(self.seed),
-            "count": str(self.count),
-            "steps": str(self.steps),
-            "bundle": self.bundle,
-            "bundle-sha256": self.bundle_sha256,
-            "pahi-rt": self.version,
-            **self._prior_to_text(),
-            **({} if self.precision is None else {"precision": self.precision}),
-        }
-
-    @classmethod
-    def from_text(cls, text: Mapping[str, str]) -> Recipe:
-        """Raises KeyError or ValueError for chunks that `to_text` has not made."""
-        prompts = json.loads(text["prompts"]) if "prompts" in text else [text["prompt"]]
-        if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-            raise ValueError("prompts is no list of strings")
-        seed, count, steps = (int(text[key]) for key in ("seed", "count", "steps"))
-        if not (prompts and 0 < count * len(prompts) <= MOST_PICTURES):
-            raise ValueError("no number of pictures that is ever drawn")
-        made_by = text["bundle"], text["bundle-sha256"], text["pahi-rt"]
-        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text), text.get("precision"))
-
-    def _prior_to_text(self) -> dict[str, str]:
-        # Nothing for standard Gaussian noise, as in files from before there were priors.
-        return {} if self.prior == GAUSSIAN else {"prior": self.prior, "prior-strength": str(self.prior_strength)}
-
-
-def _read_prior(text: Mapping[str, str]) -> tuple[str, float]:
-    if "prior" not in text:
-        return GAUSSIAN, 0.0
-    prior, strength = text["prior"], float(text["prior-strength"])
-    if prior not in PRIORS or not 0 <= strength <= 1:
-        raise ValueError("no prior and strength")
-    return prior, strength
-
-
-def read_recipe(path: Path) -> Recipe:
-    """How a PNG was made. Raises PahiError for a file that does not say it."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return Recipe.from_text({str(key): text for key, text in image.info.items() if isinstance(text, str)})
-    except (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.strerror:  # from the system rather than Pillow
-            raise PahiError(f"{path} cannot be read: {error.strerror}", fix="check the path") from error
-        fix = "name a PNG that `pahi-rt generate` wrote, unchanged: other programs drop its text chunks"
-        raise PahiError(f"{path} does not say how it was made", fix=fix) from error
-
-
-def check_amount(recipe: Recipe, in_one_sheet: ImageSpec | None) -> None:
-    """Raises OutputError for more pictures than one command draws, or than fit in a sheet of pictures of that size."""
-    if recipe.pictures > MOST_PICTURES:
+    `in_one_sheet` is the size of the pictures if they go into one sheet, else None.
+    """
+    if drawing.pictures > MOST_PICTURES:
         fix = f"draw {MOST_PICTURES} or fewer at once, each time with another --seed"
-        raise OutputError(f"{recipe.pictures} pictures are too many for one command", fix=fix)
+        raise OutputError(f"{drawing.pictures} pictures are too many for one command", fix=fix)
     if in_one_sheet is None:
         return
-    size = (in_one_sheet.width + _GAP) * recipe.count * (in_one_sheet.height + _GAP) * len(recipe.prompts)
-    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # more than that, Pillow opens no more
+    size = (in_one_sheet.width + _GAP) * drawing.count * (in_one_sheet.height + _GAP) * len(drawing.prompts)
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses to open larger pictures
     if size > most:
-        what = f"a sheet of {len(recipe.prompts)} x {recipe.count} pictures has {size} pixels, more than {most}"
+        what = f"a sheet of {len(drawing.prompts)} x {drawing.count} pictures has {size} pixels, more than {most}"
         raise OutputError(what, fix="draw fewer, or leave --grid out: each picture is a file then")
 
 
-def encode_png(image: Image.Image, recipe: Recipe) -> bytes:
-    """The PNG file of a picture, with its recipe."""
-    info = PngInfo()
-    for key, value in recipe.to_text().items():
-        info.add_text(key, value)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
 def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Pictures of one size side by side on white, `columns` in a row."""
+    """One sheet of pictures of the same size on white, `columns` in a row."""
     width, height = images[0].width + _GAP, images[0].height + _GAP
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * width - _GAP, rows * height - _GAP), "white")
@@ -146,16 +54,16 @@ def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def slug(prompt: str) -> str:
-    """A file name for a prompt: its words with dashes between, or "picture" where it has none."""
+    """A file name for a prompt, without its ending: the words with dashes between, or "picture" if it has none."""
     words = "-".join(re.findall(r"[^\W_]+", prompt.lower()))
     return words[:_LONGEST_NAME].strip("-") or "picture"
 
 
 class Destination:
-    """Where pictures go: a file, a folder (made when the first picture is ready), or None for here.
+    """Where pictures go: a file, a folder (made when the first picture is ready), or None for the current folder.
 
-    A name that exists gets a number, cat.png, cat-2.png, cat-3.png, unless `force` overwrites it; within one
-    run no picture overwrites another. Raises OutputError at once for a place that cannot be written.
+    A name that exists gets a number (cat.png, cat-2.png, cat-3.png), unless `force` overwrites the file. Within one run
+    no picture overwrites another. Raises OutputError at once for a place that cannot be written.
     """
 
     def __init__(self, target: Path | None = None, *, force: bool = False) -> None:
@@ -166,7 +74,7 @@ class Destination:
         sweep(self._folder)
 
     def save(self, content: bytes, name: str) -> Path:
-        """Write a PNG, as `name`.png unless the destination is a file, and return its path. Raises OutputError."""
+        """Write a PNG and return its path: `name`.png, unless the destination is a file. Raises OutputError."""
         wanted = self._folder / (self._file or f"{name}.png")
         try:
             _make(self._folder)
@@ -196,7 +104,7 @@ def _split(target: Path | None) -> tuple[Path, str | None]:
         return target, None
     if target.suffix.lower() != ".png":
         fix = f"use {command('-o', target.with_suffix('.png'))}, or a folder (a name without a dot)"
-        raise OutputError(f"{target} would be no PNG, which is all that is written", fix=fix)
+        raise OutputError(f"{target} does not end in .png, and only PNG files are written", fix=fix)
     if not os.path.isdir(target.parent):
         raise OutputError(f"there is no folder {target.parent}", fix=command("mkdir", "-p", target.parent))
     return target.parent, target.name
@@ -217,7 +125,7 @@ def _check_writable(folder: Path, file: str) -> None:
         raise OutputError(what, fix=f"cd to another one, {_ELSEWHERE}") from error
     try:
         nearest = next(place for place in places if _exists(place))
-        for name in (folder / file).parts:  # of those that are still to be made, too
+        for name in (folder / file).parts:  # those of folders that are still to be made, too
             _exists(nearest / name)
     except OSError as error:
         raise explain(error, folder / file, _ELSEWHERE) from error
@@ -228,7 +136,7 @@ def _check_writable(folder: Path, file: str) -> None:
 
 
 def _exists(place: Path) -> bool:
-    """Raises OSError for what can never be there, such as a name of 300 characters."""
+    """Whether a file or folder is there. Raises OSError if it never can be, such as a name of 300 characters."""
     try:
         place.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -237,7 +145,7 @@ def _exists(place: Path) -> bool:
 
 
 def _move(ready: Path, path: Path, overwrite: bool) -> None:
-    """Raises FileExistsError unless `overwrite`; never shows a part of the file under `path`."""
+    """Move a finished file to `path` in one step. Raises FileExistsError if `path` exists, unless `overwrite`."""
     if overwrite:
         os.replace(ready, path)
         return
@@ -246,7 +154,7 @@ def _move(ready: Path, path: Path, overwrite: bool) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # No hard links on this file system (exFAT, some network shares): claim the name, then move over it.
+        # This file system has no hard links (exFAT, some network shares): claim the name, then move over it.
         path.open("xb").close()
         try:
             os.replace(ready, path)

@@ -15,20 +15,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pahi_rt.drawing import MOST_PICTURES, Drawing, encode_png, read_drawing
 from pahi_rt.errors import OutputError, PahiError
 from pahi_rt.manifest import ImageSpec
-from pahi_rt.output import (
-    MOST_PICTURES,
-    Destination,
-    Recipe,
-    check_amount,
-    contact_sheet,
-    encode_png,
-    read_recipe,
-    slug,
-)
+from pahi_rt.output import Destination, check_amount, contact_sheet, slug
 
-RECIPE = Recipe(("a red apple",), 7, 1, 1, "emoji", "ab" * 32, "0.1.0")
+DRAWING = Drawing(("a red apple",), 7, 1, 1, "emoji", "ab" * 32, "0.1.0")
 
 
 def solid(colour: str, size: tuple[int, int] = (8, 6)) -> Image.Image:
@@ -60,27 +52,27 @@ def test_slug(prompt: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "drawing",
     [
-        RECIPE,
-        replace(RECIPE, prompts=("猫 with “quotes”\nand a line",), seed=2**64 - 1),
-        replace(RECIPE, prompts=("a", "b\tc", "d" * 10_000), count=3),
-        replace(RECIPE, prompts=("ünïcode, latin-1 only",)),
-        replace(RECIPE, prior="pahi", prior_strength=1.0),
-        replace(RECIPE, prior="hi", prior_strength=0.1),
+        DRAWING,
+        replace(DRAWING, prompts=("猫 with “quotes”\nand a line",), seed=2**64 - 1),
+        replace(DRAWING, prompts=("a", "b\tc", "d" * 10_000), count=3),
+        replace(DRAWING, prompts=("ünïcode, latin-1 only",)),
+        replace(DRAWING, prior="pahi", prior_strength=1.0),
+        replace(DRAWING, prior="hi", prior_strength=0.1),
     ],
 )
-def test_a_png_carries_its_recipe(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_png_carries_its_drawing(drawing: Drawing, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    path.write_bytes(encode_png(solid("red"), recipe))
-    assert read_recipe(path) == recipe
+    path.write_bytes(encode_png(solid("red"), drawing))
+    assert read_drawing(path) == drawing
     with Image.open(path) as image:
-        assert image.text["prompt"] == recipe.prompts[0]
+        assert image.text["prompt"] == drawing.prompts[0]
         assert image.tobytes() == solid("red").tobytes()
 
 
 def test_a_png_is_the_same_each_time() -> None:
-    assert encode_png(solid("red"), RECIPE) == encode_png(solid("red"), RECIPE)
+    assert encode_png(solid("red"), DRAWING) == encode_png(solid("red"), DRAWING)
 
 
 def png_with(**text: str) -> bytes:
@@ -96,29 +88,29 @@ def png_with(**text: str) -> bytes:
     [
         b"",
         b"no picture at all",
-        encode_png(solid("red"), RECIPE)[:20],
+        encode_png(solid("red"), DRAWING)[:20],
         png_with(),
         png_with(parameters="a cat, 30 steps"),
-        png_with(**{**RECIPE.to_text(), "seed": "seven"}),
-        png_with(**{**RECIPE.to_text(), "prompts": "{}"}),
-        png_with(**{**RECIPE.to_text(), "prompts": "[1]"}),
+        png_with(**{**DRAWING.to_text(), "seed": "seven"}),
+        png_with(**{**DRAWING.to_text(), "prompts": "{}"}),
+        png_with(**{**DRAWING.to_text(), "prompts": "[1]"}),
     ],
 )
 def test_files_that_do_not_say_how_they_were_made(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(PahiError, match=r"x\.png does not say how it was made"):
-        read_recipe(path)
+        read_drawing(path)
 
 
 def test_a_jpeg_and_a_missing_file(tmp_path: Path) -> None:
     solid("red").save(tmp_path / "x.png", "JPEG")
     with pytest.raises(PahiError, match="does not say"):
-        read_recipe(tmp_path / "x.png")
+        read_drawing(tmp_path / "x.png")
     with pytest.raises(PahiError, match="cannot be read: No such file"):
-        read_recipe(tmp_path / "missing.png")
+        read_drawing(tmp_path / "missing.png")
     with pytest.raises(PahiError, match="cannot be read: Is a directory"):
-        read_recipe(tmp_path)
+        read_drawing(tmp_path)
 
 
 def test_contact_sheet() -> None:
@@ -192,7 +184,7 @@ def test_a_folder_may_look_like_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "what", "fix"),
     [
-        ("cat.jpg", "would be no PNG", "cat.png"),
+        ("cat.jpg", "does not end in .png", "cat.png"),
         ("missing/cat.png", "there is no folder", "mkdir -p"),
         ("file/cat.png", "there is no folder", "mkdir -p"),
         ("file", "is not a folder", "choose another place"),
@@ -247,17 +239,17 @@ pahi_rt.output.Destination(Path(sys.argv[1])).save(b"content", "cat")
     ("prompts", "count"), [(("a",), 2**63), (("a",), 0), (("a",), -1), (("a",) * 2000, 1000), ((), 1)]
 )
 def test_a_picture_that_asks_for_absurdly_many(prompts: tuple[str, ...], count: int) -> None:
-    text = {**RECIPE.to_text(), "count": str(count), "prompts": json.dumps(prompts)}
+    text = {**DRAWING.to_text(), "count": str(count), "prompts": json.dumps(prompts)}
     with pytest.raises(ValueError, match="no number of pictures"):
-        Recipe.from_text(text)
+        Drawing.from_text(text)
 
 
 def test_amounts() -> None:
     size = ImageSpec(512, 512, (4, 64, 64))
-    check_amount(replace(RECIPE, count=MOST_PICTURES), None)
-    check_amount(replace(RECIPE, count=400), size)
+    check_amount(replace(DRAWING, count=MOST_PICTURES), None)
+    check_amount(replace(DRAWING, count=400), size)
     with pytest.raises(OutputError, match="1000001 pictures are too many for one command"):
-        check_amount(replace(RECIPE, count=MOST_PICTURES + 1), None)
+        check_amount(replace(DRAWING, count=MOST_PICTURES + 1), None)
     with pytest.raises(OutputError, match=r"a sheet of 1 x 1000 pictures has \d+ pixels") as caught:
-        check_amount(replace(RECIPE, count=1000), size)
+        check_amount(replace(DRAWING, count=1000), size)
     assert "--grid" in caught.value.fix

@@ -1,4 +1,4 @@
-"""Files that `generate` writes, each as soon as its pictures are drawn."""
+"""The files that `generate` writes, each as soon as its pictures are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pahi_rt.errors import OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pahi_rt.output import Recipe
+    from pahi_rt.drawing import Drawing
     from pahi_rt.pipeline import Result
 
 STANDARD_OUTPUT = "-"
@@ -30,7 +30,7 @@ class Place(Protocol):
 
 
 class StandardOutput:
-    """Takes one PNG file. Raises OutputError for several files, and for a terminal."""
+    """Standard output as a place for one PNG file. Raises OutputError for several files, and for a terminal."""
 
     def __init__(self, files: int) -> None:
         if files != 1:
@@ -41,14 +41,14 @@ class StandardOutput:
             raise OutputError("a PNG file is not for a terminal", fix=fix)
 
     def save(self, content: bytes, name: str) -> Path:
-        """Raises OutputError."""
+        """Write the file; its `name` is not used. Raises OutputError."""
         messages.binary(content)
         return Path(STANDARD_OUTPUT)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file, and the pictures in it."""
+    """A file that was written, and the pictures in it."""
 
     path: Path
     image: Image.Image
@@ -56,11 +56,11 @@ class Written:
     size: int
     """Bytes."""
     encode_ms: float
-    """Encoding it as PNG."""
+    """Milliseconds that encoding it as PNG took."""
 
     @property
     def line(self) -> str:
-        """What a person wants to know of it."""
+        """The line of text that is shown for the file."""
         total_ms = self.encode_ms + sum(result.tokenize_ms + result.run_ms for result in self.results)
         seeds = sorted({result.seed for result in self.results})
         listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
@@ -68,7 +68,7 @@ class Written:
         return f"{self.path}  {size}, {total_ms:.0f} ms, {listed}"
 
     def describe(self) -> list[dict[str, Any]]:
-        """Its pictures, for JSON; each has its share of the file's encode_ms."""
+        """The pictures of the file, for JSON. Each has its share of the file's encode_ms."""
         return [
             {
                 "path": str(self.path),
@@ -86,28 +86,28 @@ class Written:
         ]
 
 
-def write_each(results: Iterable[Result], recipe: Recipe, place: Place) -> Iterator[Written]:
-    """A file for each picture. Raises OutputError."""
+def write_each(results: Iterable[Result], drawing: Drawing, place: Place) -> Iterator[Written]:
+    """Write a file for each picture. Raises OutputError."""
     from pahi_rt.output import slug
 
     for result in results:
-        alone = replace(recipe, prompts=(result.prompt,), seed=result.seed, count=1)
+        alone = replace(drawing, prompts=(result.prompt,), seed=result.seed, count=1)
         yield _write(result.image, [result], alone, place, slug(result.prompt))
 
 
-def write_grid(results: Iterable[Result], recipe: Recipe, place: Place) -> Iterator[Written]:
-    """One file with a row for each prompt and a column for each seed. Raises OutputError."""
+def write_grid(results: Iterable[Result], drawing: Drawing, place: Place) -> Iterator[Written]:
+    """Write one file with a row for each prompt and a column for each seed. Raises OutputError."""
     from pahi_rt.output import contact_sheet, slug
 
     drawn = list(results)
-    sheet = contact_sheet([result.image for result in drawn], recipe.count)
-    yield _write(sheet, drawn, recipe, place, slug(recipe.prompts[0]) + "-grid")
+    sheet = contact_sheet([result.image for result in drawn], drawing.count)
+    yield _write(sheet, drawn, drawing, place, slug(drawing.prompts[0]) + "-grid")
 
 
-def _write(image: Image.Image, results: Sequence[Result], recipe: Recipe, place: Place, name: str) -> Written:
-    from pahi_rt.output import encode_png
+def _write(image: Image.Image, results: Sequence[Result], drawing: Drawing, place: Place, name: str) -> Written:
+    from pahi_rt.drawing import encode_png
 
     started = time.perf_counter()
-    content = encode_png(image, recipe)
+    content = encode_png(image, drawing)
     encode_ms = 1000.0 * (time.perf_counter() - started)
     return Written(place.save(content, name), image, results, len(content), encode_ms)

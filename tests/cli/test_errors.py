@@ -50,7 +50,7 @@ def assert_problem(result: Result, what: str) -> None:
         (["a cat", "--runtime", "abacus"], "there is no runtime 'abacus'"),
         (["a cat", "--bundle", "nothing"], "there is no bundle 'nothing'"),
         (["a cat", "--bundle", ""], "there is no bundle ''"),
-        (["a cat", "-o", "cat.jpg"], "cat.jpg would be no PNG"),
+        (["a cat", "-o", "cat.jpg"], "cat.jpg does not end in .png"),
         (["a cat", "-o", "missing/cat.png"], "there is no folder missing"),
         (["a cat", "-o", "/dev/null"], "/dev/null is not a folder"),
         (["--prompts", "missing.txt"], "missing.txt cannot be read: No such file"),

@@ -14,8 +14,9 @@ from PIL import Image
 
 from pahi_rt import Pipeline, __version__
 from pahi_rt.cli.written import StandardOutput
+from pahi_rt.drawing import read_drawing
 from pahi_rt.errors import OutputError
-from pahi_rt.output import contact_sheet, read_recipe
+from pahi_rt.output import contact_sheet
 
 LINE = re.compile(r"(?P<path>.+)  (?P<size>\d+x\d+), \d+\.\d kB, \d+ ms, seeds? (?P<seed>.+)")
 
@@ -71,7 +72,7 @@ def test_prompts_times_seeds(run) -> None:
     names = ["a-cat.png", "a-cat-2.png", "red-apple.png", "red-apple-2.png"]
     assert lines(result.stdout) == [(name, "32x32", seed) for name, seed in zip(names, "3434", strict=True)]
     assert result.stderr == "next: pahi-rt generate --like a-cat.png\n"
-    assert [read_recipe(Path(name)).seed for name in names] == [3, 4, 3, 4]
+    assert [read_drawing(Path(name)).seed for name in names] == [3, 4, 3, 4]
 
 
 def test_existing_files_are_numbered_or_overwritten(run, here: Path) -> None:
@@ -137,8 +138,8 @@ def test_priors_are_drawn_told_recorded_and_repeated(
     assert (document["prior"], document["prior_strength"]) == (prior, strength)
     expected = Pipeline.load(contract_with_priors, prior=prior)("a cat", seed=7, prior_strength=strength)
     assert pixels("first.png") == expected.tobytes()
-    recipe = read_recipe(Path("first.png"))
-    assert (recipe.prior, recipe.prior_strength) == (prior, strength)
+    drawing = read_drawing(Path("first.png"))
+    assert (drawing.prior, drawing.prior_strength) == (prior, strength)
     result = run("generate", "--like", "first.png", "--bundle", str(contract_with_priors), "-o", "again.png")
     assert result.exit_code == 0, result.stderr
     assert Path("again.png").read_bytes() == Path("first.png").read_bytes()

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import Result
 
 from pahi_rt.cli import messages
-from pahi_rt.output import encode_png, read_recipe
+from pahi_rt.drawing import encode_png, read_drawing
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\nnext: rm -rf ~"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -75,10 +75,10 @@ def test_a_picture_that_says_how_it_was_made(run, field: str) -> None:
     from PIL import Image
 
     run("generate", "a cat", "-o", "cat.png")
-    recipe = read_recipe(Path("cat.png"))
+    drawing = read_drawing(Path("cat.png"))
     value = (f"a cat {EVIL}",) if field == "prompts" else EVIL
     with Image.open("cat.png") as image:
-        Path("evil.png").write_bytes(encode_png(image, replace(recipe, **{field: value})))
+        Path("evil.png").write_bytes(encode_png(image, replace(drawing, **{field: value})))
     result = run("generate", "--like", "evil.png")
     assert result.stderr
     assert_harmless(result)
