@@ -1,8 +1,8 @@
 """The command line: `pahi-rt VERB`, one file for each verb.
 
-Results go to standard output, everything else to standard error. What the user can mend is a PahiError, which
-becomes two lines and exit code 1 here and nowhere else; wrong usage exits with 2; the rest is a bug of ours and
-keeps its traceback. Verbs import what they need inside the function, so that `--help` is instant.
+Results go to standard output, everything else to standard error. A problem that the user can fix is a PahiError; here,
+and nowhere else, it becomes two lines and exit code 1. Wrong usage exits with 2. Any other exception is a bug of ours
+and keeps its traceback. Verbs import what they need inside the function, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from pahi_rt.errors import PahiError
 
 
 class Verbs(TyperGroup):
-    """Runs a verb and tells what went wrong."""
+    """Runs a verb and reports what went wrong."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _told({}):  # --help and --version print in here
+        with _reported({}):  # --help and --version print while the context is made
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _told(ctx.meta), messages.notes_from_the_library():
+        with _reported(ctx.meta), messages.notes_from_the_library():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _told(meta: Mapping[str, Any]) -> Iterator[None]:
+def _reported(meta: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except (PahiError, MemoryError, OSError) as error:
@@ -60,12 +60,12 @@ def _told(meta: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _as_problem(error: PahiError | MemoryError | OSError) -> PahiError | None:
-    """What the user can mend; None for a bug of ours, and for a closed pipe, which typer ends without a word."""
+    """The problem that the user can fix. None for a bug of ours, and for a closed pipe, which typer ends silently."""
     if isinstance(error, PahiError):
         return error
     if isinstance(error, MemoryError):
         return PahiError("there is not enough memory for this", fix="close other programs, or ask for less at once")
-    # From typer's own printing of help, or from wherever a disk was found full.
+    # From typer when it prints a help text, or from any code that finds the disk full.
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return messages.lost_output(os.strerror(error.errno))
     if isinstance(error, FileNotFoundError) and _has_no_place():
@@ -100,8 +100,8 @@ app = typer.Typer(
     cls=Verbs,
     callback=_start,
     no_args_is_help=True,
-    rich_markup_mode=None,  # the boxes that rich draws around help cost half of its time
-    pretty_exceptions_enable=False,  # its tracebacks would print prompts and hide our frames
+    rich_markup_mode=None,  # rich's boxes would double the time that --help takes
+    pretty_exceptions_enable=False,  # typer's tracebacks would print prompts and hide our frames
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate.generate)

@@ -1,4 +1,4 @@
-"""Verb `bundles`: list the models at hand, and show one's card."""
+"""Verb `bundles`: list the built-in bundles, and show the card of a bundle."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from pahi_rt.bundle import Bundle
     from pahi_rt.vocabulary import Vocabulary
 
-app = typer.Typer(name="bundles", help="List the built-in bundles, or show one's card.", invoke_without_command=True)
+app = typer.Typer(
+    name="bundles", help="List the built-in bundles, or show a bundle's card.", invoke_without_command=True
+)
 
 
 @app.callback()
 def list_bundles(context: typer.Context, as_json: Json = False, debug: Debug = False) -> None:
-    """List the built-in bundles, or show one's card."""
-    from pahi_rt.bundle import built_in, open_bundle
+    """List the built-in bundles, or show one card."""
+    from pahi_rt.bundle import open_bundle
+    from pahi_rt.sources import built_in
 
     if context.invoked_subcommand is not None:
         return
@@ -38,7 +41,7 @@ def list_bundles(context: typer.Context, as_json: Json = False, debug: Debug = F
 
 @app.command()
 def show(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> None:
-    """Print a bundle's card: what it is, what it was trained on, its licence, its limits, what it knows."""
+    """Print a bundle's card: what it is, what it was trained on, its licence, its limits, and what it can draw."""
     from pahi_rt.bundle import open_bundle
     from pahi_rt.vocabulary import Vocabulary
 
@@ -54,7 +57,7 @@ def show(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> Non
 
 
 def summarise(bundle: Bundle) -> dict[str, Any]:
-    """What a person wants to know of a bundle before using it, for JSON."""
+    """The facts that a person needs before using a bundle, for JSON."""
     manifest = bundle.manifest
     return {
         "name": manifest.name,
@@ -69,7 +72,7 @@ def summarise(bundle: Bundle) -> dict[str, Any]:
 
 
 def card_lines(bundle: Bundle) -> list[str]:
-    """The card as text, for a bundle without one only what its manifest says."""
+    """The card as lines of text. For a bundle without a card, only the facts in its manifest."""
     card, picture = bundle.manifest.card, _row(bundle)
     facts = f"{picture[1]} pixels, {picture[2]} steps, {picture[3]}"
     title = f"{bundle.manifest.name}: {card.summary if card else 'a bundle without a card'}"
@@ -95,7 +98,7 @@ def card_lines(bundle: Bundle) -> list[str]:
 
 
 def noise_facts(bundle: Bundle) -> str:
-    """What its noise can be drawn from."""
+    """The priors that the bundle's noise can be drawn from, in a sentence."""
     if not bundle.priors:
         return "standard Gaussian; no learned prior"
     default, *others = bundle.priors
@@ -103,7 +106,7 @@ def noise_facts(bundle: Bundle) -> str:
 
 
 def concept_lines(vocabulary: Vocabulary | None) -> list[str]:
-    """What the model can draw, a paragraph for each category."""
+    """The concepts that the model can draw, a paragraph for each category."""
     if vocabulary is None:
         return []
     categories = _by_category(vocabulary)

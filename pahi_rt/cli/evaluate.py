@@ -1,4 +1,4 @@
-"""Verb `evaluate`: what a prior is worth, as in the paper's Table 1 and beyond it."""
+"""Verb `evaluate`: measure how much a prior improves pictures, as in the paper's Table 1 and beyond."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ T = TypeVar("T")
 def evaluate(
     targets: Annotated[
         list[str],
-        NameArgument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or a bundle."),
+        NameArgument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or one bundle."),
     ],
-    seeds: Annotated[int, typer.Option(min=2, help="Pictures of each prompt that are scored.")] = 5,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts of each group (all).")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Pictures to score for each prompt.")] = 5,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most prompts of each group (default: all).")] = None,
     recipe: Annotated[
         str | None,
-        NameOption(metavar="RECIPE", help="What a bundle's prior was trained with (of its name)."),
+        NameOption(metavar="RECIPE", help="Recipe of the bundle's prior (default: the recipe named like the bundle)."),
     ] = None,
     encoder: Annotated[
         str | None,
-        NameOption(metavar="MODEL", help="A CLIP to measure diversity in: a folder or a hub id."),
+        NameOption(metavar="MODEL", help="CLIP for diversity, a folder or hub id (default: random features)."),
     ] = None,
     scorers: Annotated[
         list[str] | None,
-        NameOption("--scorer", metavar="SPEC", help="A scorer to report besides the recipe's."),
+        NameOption("--scorer", metavar="SPEC", help="A scorer to report besides the recipe's. May be repeated."),
     ] = None,
     judge: Annotated[
         str | None,
-        NameOption(metavar="SPEC", help="The scorer that chooses the best of 4 (the recipe's first)."),
+        NameOption(metavar="SPEC", help="Scorer that chooses the best of 4 (default: the recipe's first)."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare learned priors with the standard Gaussian on held-out prompts, beside baselines without training."""
+    """Compare learned priors with the standard Gaussian, and with untrained baselines, on held-out prompts."""
     from pahi_rt.cli.progress import TrainingProgress
 
     with needs("train"):
@@ -72,7 +72,7 @@ def evaluate(
 
 
 def track(batches: Sequence[T], stage: str) -> Iterator[T]:
-    """The batches, with a bar on a terminal; then how long the stage took."""
+    """Yield the batches with a progress bar on a terminal. At the end, report how long the stage took."""
     from rich.console import Console
     from rich.progress import track as draw_bar
 

@@ -1,4 +1,4 @@
-"""The parts of pahi-rt that need more than its own dependencies."""
+"""Extras: the optional packages that parts of pahi-rt need."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pahi_rt.errors import PahiError
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around the imports of a verb: a package that is not installed becomes a PahiError that names the extra.
+    """Wrap the imports of a verb. A package that is not installed becomes a PahiError that names the extra.
 
     with needs("export"):
         from pahi_rt.export.bundle import export_bundle
     """
-    lend_cache()  # what is imported looks for a cache too
+    lend_cache()  # the imported libraries look for a cache too
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Verb `inspect`: what is in a bundle, and whether it is still what was exported."""
+"""Verb `inspect`: show what a bundle holds, and check its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json
 
 NOTE = "; "
-"""Comes before each note on a comparison, within `against`."""
+"""Separates the notes on a comparison, within the field `against`."""
 
 if TYPE_CHECKING:
     from pahi_rt.manifest import Manifest, Parity
@@ -23,7 +23,7 @@ def inspect(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print what a bundle holds: parts and licences, graphs, engines, parity, files."""
+    """Print what a bundle holds: parts and licences, graphs, plans, parity, files."""
     from pahi_rt.archive import origin
     from pahi_rt.bundle import open_bundle, verify
 
@@ -45,11 +45,11 @@ def inspect(
 
 
 def manifest_lines(manifest: Manifest) -> list[str]:
-    """The manifest as text: its facts, then a table for each of its lists."""
+    """The manifest as lines of text: its facts, then a table for each of its lists."""
     sections: dict[str, Sequence[Sequence[str]]] = {
         "parts": part_rows(manifest),
         "graphs": graph_rows(manifest),
-        "engines": [
+        "plans": [
             (
                 e.file,
                 f"{e.runtime} {e.runtime_version}",
@@ -72,13 +72,13 @@ def manifest_lines(manifest: Manifest) -> list[str]:
 
 
 def parity_row(parity: Parity) -> tuple[str, str, str, str, str]:
-    """What was compared, how close it came, and how close it had to."""
+    """The row of a comparison: what was compared, how close it came, and the tolerance."""
     distance = f"{parity.psnr_db:.1f} dB", f"{parity.max_error:.2g} of [0, 1] at most"
     return (parity.graph, f"against {parity.against.split(NOTE)[0]}", *distance, parity.tolerance)
 
 
 def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:
-    """Name, sizes, formats."""
+    """Rows of facts: name, sizes, formats."""
     image, latents = manifest.image, " x ".join(map(str, manifest.image.latent_shape))
     return [
         ("name", manifest.name),
@@ -97,14 +97,14 @@ def _distance(kl_nats: float | None) -> str:
 
 
 def part_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
-    """What the graphs were made from."""
+    """A row for each part that the graphs were made from: role, id and revision, licence, sha256."""
     priors = {f"prior {kind}": prior.component for kind, prior in manifest.priors.items()}
     parts = {"generator": manifest.generator, "autoencoder": manifest.autoencoder, **priors}
     return [(role, f"{c.id} {c.revision}", c.licence, f"sha256 {c.sha256[:16]}") for role, c in parts.items()]
 
 
 def graph_rows(manifest: Manifest) -> list[tuple[str, str, str, str, str]]:
-    """What each graph draws with, and what it takes."""
+    """A row for each graph: steps and prior, file, precision, opset, inputs and outputs."""
     from pahi_rt.manifest import GAUSSIAN
 
     return [

@@ -1,4 +1,4 @@
-"""Ctrl-C while a library computes: Python's own handler waits until the library returns, which may be never."""
+"""Ctrl-C while a library computes. Python's own handler waits until the library returns, which may be never."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @contextmanager
 def ends_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process here as the system ends any program, without a word and without cleaning up.
+    """Inside this context, Ctrl-C ends the process at once, silently and without cleaning up.
 
-    Not for what has written something that is not whole.
+    Do not use it around code that may leave an incomplete file behind.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +28,7 @@ def ends_at_once() -> Iterator[None]:
 
 
 def each_ends_at_once(items: Iterable[T]) -> Iterator[T]:
-    """The items; while the next one is computed, Ctrl-C ends the process."""
+    """Yield the items. While the next one is computed, Ctrl-C ends the process at once."""
     source = iter(items)
     while True:
         with ends_at_once():

@@ -1,7 +1,6 @@
-"""What verbs say: results on standard output, the rest on standard error.
+"""Messages of the verbs: results on standard output, everything else on standard error.
 
-Whatever is printed goes through here, and what comes from files, from the hub or from other libraries among it is
-shown so that a terminal obeys none of it.
+All text is printed from here. Control characters, in text from files, the hub or other libraries, become escapes.
 """
 
 from __future__ import annotations
@@ -23,46 +22,46 @@ from pahi_rt.terminal import command, printable
 
 
 def result(*lines: str) -> None:
-    """Lines of the result. File names need not be valid Unicode, nor the locale UTF-8. Raises OutputError."""
+    """Print lines of the result. File names need not be valid Unicode, nor the locale UTF-8. Raises OutputError."""
     _write("".join(printable(line) + "\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def document(data: object) -> None:
-    """The result as one JSON document. Raises OutputError."""
+    """Print the result as one JSON document. Raises OutputError."""
     _write((to_json(data, indent=2) + "\n").encode())
 
 
 def binary(content: bytes) -> None:
-    """The result as it is. Raises OutputError."""
+    """Write the result as bytes. Raises OutputError."""
     _write(content)
 
 
 def to_json(data: object, indent: int | None = None) -> str:
-    """JSON in printable ASCII; without `indent` on one line, without spaces."""
+    """JSON in printable ASCII; without `indent`, on one line without spaces."""
     text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"))
-    return text.replace("\x7f", "\\u007f")  # the one control character that json leaves as it is
+    return text.replace("\x7f", "\\u007f")  # the only control character that json does not escape
 
 
 def say(line: str) -> None:
-    """A line on standard error; where nobody reads it, the work goes on."""
+    """Print a line on standard error. The work goes on if nobody can read it."""
     with suppress(OSError):
         typer.echo(printable(line), err=True)
 
 
 def show_live(line: str) -> None:
-    """On a terminal: a line that `clear_live` takes away again."""
+    """Show a line on a terminal, which `clear_live` removes again."""
     with suppress(OSError):
         typer.echo(printable(line), err=True, nl=False)
 
 
 def clear_live() -> None:
-    """Empty the line that the cursor is in."""
+    """Clear the line that the cursor is in."""
     with suppress(OSError):
         typer.echo("\r\x1b[K", err=True, nl=False)
 
 
 def note(text: str, fix: str | None = None) -> None:
-    """Something the user should know, and what mends it."""
+    """Tell something that the user should know, and the fix if there is one."""
     say(f"note: {text}")
     if fix is not None:
         say(f"fix: {fix}")
@@ -75,7 +74,7 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def notes_from_the_library() -> Iterator[None]:
-    """What the library logs is shown as notes."""
+    """Inside this context, warnings that the library logs are shown as notes."""
     logger, handler = logging.getLogger("pahi_rt"), _Notes(logging.WARNING)
     logger.addHandler(handler)
     try:
@@ -85,23 +84,23 @@ def notes_from_the_library() -> Iterator[None]:
 
 
 def stage(name: str, seconds: float, size: int | None = None) -> None:
-    """A long step is done; `size` is the bytes that it wrote."""
+    """Report that a long step is done. `size` is the number of bytes that it wrote."""
     say(f"{name}  {seconds:.1f} s{'' if size is None else ', ' + megabytes(size)}")
 
 
 def next_command(*words: str) -> None:
-    """The verb and its words that are useful after this one, as they can be typed here."""
+    """Suggest the next command: a verb and its arguments, as they can be typed here."""
     say(f"next: {command(_program(), *words)}")
 
 
 def _program() -> str:
-    """The name of this command; its path where the shell would not find it, as in .venv/bin/pahi-rt."""
+    """The name of this command, or its path if the shell would not find it, as with .venv/bin/pahi-rt."""
     typed = Path(sys.argv[0])
     return str(typed) if typed.name == "pahi-rt" and shutil.which("pahi-rt") is None else "pahi-rt"
 
 
 def problem(error: PahiError) -> None:
-    """What went wrong, and what mends it."""
+    """Print what went wrong, and how to fix it."""
     say(f"error: {error.what}")
     say(f"fix: {error.fix}")
 
@@ -118,12 +117,12 @@ def _write(content: bytes) -> None:
 
 
 def lost_output(reason: str) -> OutputError:
-    """The error that the result could not be written."""
+    """The error for a result that cannot be written to standard output."""
     return OutputError(f"the output cannot be written: {reason}", fix="free some space, or send it elsewhere")
 
 
 def abandon_output() -> None:
-    """If standard output is broken, keep Python from trying, and complaining, again when it ends."""
+    """If standard output is broken, keep Python from flushing it, and complaining, again at exit."""
     try:
         if not is_closed():
             sys.stdout.flush()
@@ -132,7 +131,7 @@ def abandon_output() -> None:
 
 
 def is_closed() -> bool:
-    """Whoever started us gave us no standard output."""
+    """Whether this process was started without a standard output."""
     return getattr(sys, "stdout", None) is None
 
 
@@ -145,11 +144,11 @@ def table(rows: Iterable[Sequence[object]], indent: str = "") -> list[str]:
 
 
 def paragraph(label: str, text: str, width: int = 100, hanging: int = 14) -> list[str]:
-    """`text` wrapped beside its label, as lines."""
+    """`text`, wrapped beside its label, as lines."""
     start = printable(label).ljust(hanging)
     return textwrap.wrap(printable(text), width, initial_indent=start, subsequent_indent=" " * hanging) or [start]
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes for people."""
+    """A number of bytes in words, such as "1.6 MB"."""
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

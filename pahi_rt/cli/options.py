@@ -12,8 +12,7 @@ import typer
 from pahi_rt.errors import PahiError
 
 DEBUG = "pahi_rt.debug"
-"""Key of the context's `meta`, where the error handler looks."""
-
+"""Key of the context's `meta` under which the error handler finds --debug."""
 
 _HOME = re.compile(r"""(?:^|(?<=[=:"']))~[^/\s"']*(?=/|$)""")
 
@@ -24,7 +23,7 @@ def _remember(context: typer.Context, wanted: bool) -> bool:
 
 
 def expand(text: str) -> Path:
-    """A path with its ~, which shells leave alone in --output=~/x. Raises PahiError for a home that is not known."""
+    """A path with ~ expanded, which shells do not do in --output=~/x. Raises PahiError for an unknown home."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -32,7 +31,7 @@ def expand(text: str) -> Path:
 
 
 def expand_name(text: str) -> str:
-    """The same for what may also be a name, an id, or a path after "kind:" or "key="."""
+    """The same for a text that may be a path, a name, an id, or a path after "kind:" or "key="."""
     return _HOME.sub(lambda found: str(expand(found[0])), text)
 
 

@@ -1,4 +1,4 @@
-"""How fast a training goes, and how long the rest of it takes."""
+"""The pace of a training: how fast it is, and how long the rest takes."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ if TYPE_CHECKING:
     from pahi_rt.train.recipe import Optimisation
 
 RECENT = 50
-"""Steps that a pace is a mean of."""
+"""The latest steps, whose mean is the pace."""
 FIRST = 10
-"""Steps of this start after which there is an estimate."""
+"""Steps since the start, or since it was resumed, after which there is an estimate."""
 
 
 class Pace:
-    """Is told what happened and when, in seconds of any clock. The first step of a start, slower than others, does not
-    count, nor do stages."""
+    """Measures the pace from the times of events, in seconds of any clock.
+
+    Stages do not count, nor does the first step since the start, which is slower than the others.
+    """
 
     def __init__(self) -> None:
         self.taken = 0
-        """Steps of this start."""
+        """Steps since the start, or since it was resumed."""
         self._steps: deque[float] = deque(maxlen=RECENT)
         self._evaluation: float | None = None
         self._last: float | None = None
 
     def stage(self, now: float) -> None:
-        """A stage before the first step is over."""
+        """Record the end of a stage before the first step."""
         self._last = now
 
     def step(self, now: float) -> None:
-        """A step was taken."""
+        """Record a step."""
         if self.taken and self._last is not None:
             self._steps.append(now - self._last)
         self.taken += 1
         self._last = now
 
     def evaluation(self, now: float) -> None:
-        """An evaluation is over."""
+        """Record the end of an evaluation."""
         if self._last is not None:
             self._evaluation = now - self._last
         self._last = now
 
     @property
     def seconds(self) -> float | None:
-        """Of one step; None before the second one."""
+        """Seconds of one step; None before the second step."""
         return sum(self._steps) / len(self._steps) if self._steps else None
 
     def left(self, number: int, settings: Optimisation) -> float | None:
-        """Seconds from step `number`, counted from 1, to the last one, with the evaluations between if one was seen.
+        """Seconds from step `number` (the first is 1) to the last one; None before the second step.
 
-        Early stopping may come before. None before the second step.
+        Evaluations count if one was measured. Early stopping may end the training sooner.
         """
         if self.seconds is None:
             return None
@@ -58,7 +60,7 @@ class Pace:
         return (settings.max_steps - number) * self.seconds + evaluations * (self._evaluation or 0.0)
 
     def estimate(self, number: int, settings: Optimisation) -> str | None:
-        """A sentence after `FIRST` steps of this start, and never again; None before, after, and at the end."""
+        """A sentence about the time left, once: after `FIRST` steps. None at all other steps, and at the end."""
         left = self.left(number, settings)
         if self.taken != FIRST or left is None or number >= settings.max_steps:
             return None
@@ -68,13 +70,13 @@ class Pace:
 
 
 def evaluations_after(number: int, settings: Optimisation) -> int:
-    """How many evaluations are due after step `number`: at every multiple of `evaluate_every`, and at the last step."""
+    """The evaluations still to come after step `number`: at each multiple of `evaluate_every`, and at the last step."""
     every, last = settings.evaluate_every, settings.max_steps
     return last // every - number // every + (last % every != 0 and number < last)
 
 
 def duration(seconds: float) -> str:
-    """A time for people: "45 s", "12 min", "3 h 05 min", "23 days 4 h"."""
+    """A time in words: "45 s", "12 min", "3 h 05 min", "23 days 4 h"."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -1,4 +1,4 @@
-"""How a training goes, on standard error: a line that moves on a terminal, and lines now and then elsewhere."""
+"""Progress of a training on standard error: one live line on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pahi_rt.train.validation import Evaluation
 
 SECONDS_ON_A_TERMINAL, SECONDS_ELSEWHERE = 0.2, 30.0
-"""Between two lines about steps."""
+"""Seconds between two lines about steps."""
 
 
 class TrainingProgress:
-    """A Watch (pahi_rt.train.watch) that prints."""
+    """A Watch (pahi_rt.train.watch) that prints the progress."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -43,17 +43,17 @@ class TrainingProgress:
         self._clear()
 
     def begin(self, stage: str) -> None:
-        """On a terminal, say what is being waited for."""
+        """Name the stage that has begun, on a terminal."""
         self._show(f"{stage} ...")
 
     def end(self, stage: str, seconds: float) -> None:
-        """Say how long it took."""
+        """Report how long the stage took."""
         self._pace.stage(time.monotonic())
         self._clear()
         messages.stage(stage, seconds)
 
     def step(self, number: int, settings: Optimisation, step: Step) -> None:
-        """Throughput, what is left at most, loss and win rate, if there is something new to say."""
+        """Show throughput, the time left at most, loss and win rate, unless the last line is too recent."""
         now = time.monotonic()
         self._steps.append(step)
         self._pace.step(now)
@@ -65,7 +65,7 @@ class TrainingProgress:
             self._tell(self._line(number, settings))
 
     def evaluation(self, number: int, evaluation: Evaluation, best: bool, pictures: Path) -> None:
-        """The numbers on the validation prompts, and where the pictures are."""
+        """Print the results on the validation prompts, and where the pictures are."""
         self._clear()
         wins = ", ".join(
             f"{name} {one.independent_win_rate_percent:.1f} % (same noise {one.same_noise_win_rate_percent:.1f})"
@@ -74,12 +74,12 @@ class TrainingProgress:
         mark = " (best)" if best else ""
         loss = f"validation loss {evaluation.loss:.4f}{mark}"
         messages.say(f"step {number}  {loss}, wins {wins}, KL {evaluation.kl_nats:.4g} nats  {pictures}")
-        # The pause is no part of how fast steps are.
+        # The pause for the evaluation does not count as time of steps.
         self._pace.evaluation(time.monotonic())
         self._steps.clear()
 
     def interrupted(self) -> None:
-        """On a terminal, say that Ctrl-C was heard."""
+        """Confirm, on a terminal, that Ctrl-C was noticed."""
         if self._live:
             os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
@@ -103,7 +103,7 @@ class TrainingProgress:
             messages.say(line)
 
     def _show(self, line: str) -> None:
-        """A line that the next one replaces; nothing where there is no terminal."""
+        """Show a line on a terminal, which the next one replaces."""
         if self._live:
             self._clear()
             messages.show_live(line[: shutil.get_terminal_size().columns - 1])

@@ -1,7 +1,7 @@
-"""Pictures in the terminal: Kitty's graphics, iTerm2's inline images, sixels, else coloured half blocks.
+"""Show pictures in the terminal: Kitty's graphics, iTerm2's inline images, sixels, else coloured half blocks.
 
-What a terminal can do is read from its environment. Asking the terminal itself would block where it does not
-answer, and eat what the user types meanwhile.
+The method is chosen by the environment variables. To ask the terminal itself would block if it does not answer, and
+would swallow what the user types meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COLUMNS = 40
 
 
 def show_picture(image: Image.Image) -> None:
-    """Show a picture on standard error, if that is a terminal; results have standard output for themselves."""
+    """Show a picture on standard error, if that is a terminal. Standard output is kept for results."""
     if not sys.stderr.isatty():
         messages.note("--show needs a terminal")
         return
@@ -39,10 +39,10 @@ def show_picture(image: Image.Image) -> None:
 
 
 def find_method(environment: Mapping[str, str]) -> str:
-    """kitty, iterm, sixel or blocks."""
+    """The best method that the terminal supports: kitty, iterm, sixel or blocks."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if "TMUX" in environment or term.startswith(("screen", "tmux")):
-        return "blocks"  # multiplexers swallow the rest
+        return "blocks"  # multiplexers swallow the escape codes of the others
     if "KITTY_WINDOW_ID" in environment or "kitty" in term or "ghostty" in term or program == "ghostty":
         return "kitty"
     if program in ("iTerm.app", "WezTerm", "mintty") or environment.get("LC_TERMINAL") == "iTerm2":
@@ -53,7 +53,7 @@ def find_method(environment: Mapping[str, str]) -> str:
 
 
 def encode_kitty(image: Image.Image) -> str:
-    """Escape codes of https://sw.kovidgoyal.net/kitty/graphics-protocol: a PNG in chunks."""
+    """A PNG in chunks, as in https://sw.kovidgoyal.net/kitty/graphics-protocol."""
     payload = _png(image)
     chunks = [payload[start : start + _CHUNK] for start in range(0, len(payload), _CHUNK)]
     last = len(chunks) - 1
@@ -62,7 +62,7 @@ def encode_kitty(image: Image.Image) -> str:
 
 
 def encode_iterm(image: Image.Image) -> str:
-    """Escape code of https://iterm2.com/documentation-images.html."""
+    """A PNG in one escape code, as in https://iterm2.com/documentation-images.html."""
     return f"\x1b]1337;File=inline=1;preserveAspectRatio=1:{_png(image)}\a"
 
 
@@ -77,7 +77,7 @@ def encode_sixel(image: Image.Image) -> str:
 
 
 def write_blocks(image: Image.Image, stream: TextIO) -> None:
-    """Two pixels in each character cell; rich reduces the colours to what the terminal has."""
+    """Write the picture with two pixels in each character cell. rich reduces the colours to the terminal's."""
     from rich.console import Console
     from rich.style import Style
     from rich.text import Text

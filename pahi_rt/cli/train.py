@@ -1,4 +1,4 @@
-"""Verb `train`: learn a prior of the noise from what people prefer."""
+"""Verb `train`: learn a noise prior from a model of human preference."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ if TYPE_CHECKING:
     from pahi_rt.train.loop import Outcome
 
 INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
+"""The exit code that shells use for a program that Ctrl-C ended."""
 
 
 class Kind(str, Enum):
-    """The two priors."""
+    """The two kinds of priors."""
 
     hi = "hi"
     pahi = "pahi"
 
 
 def train(
-    kind: Annotated[Kind, typer.Argument(metavar="hi|pahi", help="One Gaussian for all prompts, or one for each.")],
-    output: Annotated[Path, PathOption("-o", "--output", metavar="RUN", help="The folder of the run.")],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="hi|pahi", help="hi: one Gaussian for all prompts. pahi: one for each prompt.")
+    ],
+    output: Annotated[Path, PathOption("-o", "--output", metavar="RUN", help="The folder to write the run to.")],
     recipe: Annotated[
         str | None,
-        NameOption(metavar="RECIPE", help="A recipe's name, such as emoji or sd-turbo, or a file."),
+        NameOption(
+            metavar="RECIPE", help="A recipe's name, such as emoji or sd-turbo, or a file. Needed without --resume."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        NameOption("--set", metavar="KEY=VALUE", help="Change one setting of the recipe."),
+        NameOption("--set", metavar="KEY=VALUE", help="Change one setting of the recipe. May be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a noise prior for a frozen one-step model against a model of human preference.
+    """Train a noise prior for a frozen one-step model, so that a model of human preference likes its pictures better.
 
-    Ctrl-C, or a kill at any time, leaves a run that --resume continues. With several GPUs: accelerate launch
+    After Ctrl-C, or a kill at any time, --resume continues the run. With several GPUs: accelerate launch
     $(which pahi-rt) train ...
     """
     if recipe is None and not resume:
@@ -59,7 +63,7 @@ def train(
 
 
 def run_training(kind: str, output: Path, recipe: str | None, settings: list[str], resume: bool) -> Outcome:
-    """Train, telling on standard error how it goes. Raises PahiError."""
+    """Train, with progress on standard error. Raises PahiError."""
     from pahi_rt.cli.progress import TrainingProgress
 
     with needs("train"):
@@ -75,7 +79,7 @@ def run_training(kind: str, output: Path, recipe: str | None, settings: list[str
 
 
 def present(outcome: Outcome, as_json: bool) -> None:
-    """The run and its best prior, and what to do with them."""
+    """Print the best prior, notes on the run, and the next command."""
     run, state = outcome.run, outcome.state
     if as_json:
         messages.document(describe(outcome))
@@ -96,7 +100,7 @@ def present(outcome: Outcome, as_json: bool) -> None:
 
 
 def describe(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as one JSON document."""
+    """The outcome as data for one JSON document."""
     run, state = outcome.run, outcome.state
     return {
         "run": str(run.path),
