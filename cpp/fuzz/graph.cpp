@@ -1,4 +1,4 @@
-// Any bytes as a graph: what may be loaded, or a pahi::Error.
+// Any bytes as a graph: a graph that may be loaded, or a pahi::Error.
 #include "graph.hpp"
 
 #include "error.hpp"

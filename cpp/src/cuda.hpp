@@ -1,4 +1,4 @@
-// Memory and a stream of a GPU, freed with their objects; errors of CUDA thrown.
+// Memory and a stream of a GPU, freed with their objects. Errors of CUDA are thrown.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,12 +12,12 @@ namespace pahi {
 
 inline void check_cuda(cudaError_t result) {
   if (result == cudaSuccess) return;
-  cudaGetLastError();  // or the program would take it for one of its own calls'
+  cudaGetLastError();  // clears the error, which the program would else take for its own
   const auto status = result == cudaErrorMemoryAllocation ? PAHI_OUT_OF_MEMORY : PAHI_RUNTIME_ERROR;
   throw Error(status, std::string("CUDA: ") + cudaGetErrorString(result));
 }
 
-// The thread's current GPU, and the one from before again at the end: CUDA remembers one for each thread.
+// Makes a GPU the thread's current one, and restores the previous one at the end. CUDA remembers one for each thread.
 class OnDevice {
  public:
   explicit OnDevice(int device) noexcept {
@@ -60,7 +60,7 @@ class DeviceBuffer {
 
   void *get() const { return data_; }
 
-  // The same row everywhere.
+  // Fills every row with the same bytes.
   void upload(const void *row, const Stream &stream) const {
     for (std::size_t i = 0; i < rows_; ++i) {
       char *target = static_cast<char *>(data_) + i * size_;

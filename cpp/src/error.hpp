@@ -1,4 +1,4 @@
-// What goes wrong inside, on its way to a pahi_status.
+// Exceptions inside the library, which become a pahi_status at its border.
 #pragma once
 
 #include <stdexcept>

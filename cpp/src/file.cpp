@@ -19,7 +19,7 @@ namespace pahi {
 namespace {
 
 constexpr std::size_t kChunk = 1 << 20;
-constexpr double kTick = 0.02;  // seconds: on local disks the timestamps of files are finer
+constexpr double kTick = 0.02;  // seconds; on local disks the timestamps of files are finer
 
 [[noreturn]] void fail(const std::filesystem::path &path, const std::string &why) {
   throw Error(PAHI_BAD_BUNDLE, path.string() + " " + why);
@@ -64,7 +64,7 @@ class Sha256 {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
 
-// Not blocked by a pipe that nobody writes to.
+// Opens without blocking, even if it is a pipe that nobody writes to.
 int open_file(const std::filesystem::path &path, int flags) { return open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags); }
 
 struct stat describe(const Descriptor &file, const std::filesystem::path &path) {
@@ -94,7 +94,7 @@ std::string read_all(const Descriptor &file, std::size_t size, const std::filesy
   return bytes;
 }
 
-// Whatever its links point to, a file outside would be read.
+// Refuses links: one could lead to a file outside the bundle.
 std::filesystem::path find_inside(const std::filesystem::path &folder, const std::string &name) {
   std::filesystem::path path = folder;
   std::error_code error;
@@ -114,7 +114,7 @@ void check_hash(const std::string &sha256, const Record &record, const std::file
   if (sha256 != record.sha256) fail(path, "has been changed: its sha256 is not the manifest's");
 }
 
-// The first `size` bytes: a file may grow without end.
+// Reads only the first `size` bytes: a file may grow without end.
 std::string hash(const Descriptor &file, std::uintmax_t size, const std::filesystem::path &path) {
   std::vector<char> chunk(kChunk);
   Sha256 digest;
@@ -136,7 +136,7 @@ bool are_equal(const struct stat &one, const struct stat &other) {
          are_equal(one.st_mtim, other.st_mtim) && are_equal(one.st_ctim, other.st_ctim);
 }
 
-// Until a change shows: two within one tick of the system's clock look like one.
+// Waits until a later change would show: two changes within one tick of the system's clock look like one.
 void let_the_clock_pass(const timespec &changed) {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
@@ -194,7 +194,7 @@ WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string 
   const struct stat found = describe(file, path);
   check_size(found, record, path);
   check_hash(hash(file, record.size, path), record, path);
-  // What was hashed is the open file, which may be another than that of the path.
+  // The open file was hashed; by now the path may lead to another file.
   if (!are_equal(found, places_.back().itself())) fail(path, "has been changed while it was loaded");
 }
 

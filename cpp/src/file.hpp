@@ -1,4 +1,4 @@
-// A bundle's files: opened once, and what was hashed is what is used.
+// A bundle's files: opened once, so that the bytes that are used are the bytes that were hashed.
 #pragma once
 
 #include <sys/stat.h>
@@ -15,18 +15,18 @@ struct Record {
   std::string sha256;   // lower-case hexadecimal
 };
 
-// All bytes of a regular file of at most `most` bytes; never waits for a pipe. Throws Error(PAHI_BAD_BUNDLE).
+// Reads a regular file of at most `most` bytes; never waits for a pipe. Throws Error(PAHI_BAD_BUNDLE).
 std::string read_file(const std::filesystem::path &path, std::uintmax_t most);
 
-// The same for one that `record` describes; no part of `name`, a relative path, may be a link.
+// Reads a file that `record` describes. `name` is a relative path, and no part of it may be a link.
 std::string read_file(const std::filesystem::path &folder, const std::string &name, const Record &record,
                       std::uintmax_t most);
 
-// A file or folder that shows whether its name leads to the same one as before, unchanged. One that was moved away and
-// back has another time of change; so has a folder in which an entry was made or removed.
+// A file or folder that is watched: does its name still lead to the same one, unchanged? If it was moved away and back,
+// its time of change differs; so does a folder's if an entry was made or removed in it.
 class WatchedPlace {
  public:
-  // Throws Error(PAHI_BAD_BUNDLE) unless it is there.
+  // Throws Error(PAHI_BAD_BUNDLE) if it does not exist.
   explicit WatchedPlace(const std::filesystem::path &path);
 
   // Throws Error(PAHI_BAD_BUNDLE) if it changed.
@@ -39,10 +39,10 @@ class WatchedPlace {
   struct stat itself_, target_;  // `path_`, and where it leads if it is a link
 };
 
-// A file that a runtime opens by itself, checked before that, and the bundle's folders that lead to it.
+// A file that a runtime opens by itself, checked before that, with the bundle's folders that lead to it.
 class WatchedFile {
  public:
-  // Throws Error(PAHI_BAD_BUNDLE) unless `record` describes it.
+  // Throws Error(PAHI_BAD_BUNDLE) unless it is the file that `record` describes.
   WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record);
 
   // Throws Error(PAHI_BAD_BUNDLE) if it is another file, or was written to, since it was checked.

@@ -12,12 +12,12 @@ namespace {
 
 constexpr std::size_t kMostNodes = 100'000;
 constexpr std::size_t kMostInitializers = 100'000;
-constexpr std::uint64_t kMostFields = 4'000'000;  // protobuf's, of all messages
+constexpr std::uint64_t kMostFields = 4'000'000;  // protobuf fields of all messages
 constexpr std::size_t kMostDimensions = 16;
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 33;  // of a tensor
-constexpr std::uint64_t kMostValuesPerByte = 8;  // of what is not written as raw bytes; runtimes check it to the value
+constexpr std::uint64_t kMostValuesPerByte = 8;  // if not stored as raw bytes; runtimes check the exact number
 
-// Messages and fields as in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, without those that are refused.
+// Messages and fields of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, without those that are refused.
 const Fields kModel{{tag(1, kNumber), tag(2), tag(3), tag(4), tag(5, kNumber), tag(6), tag(7)}, {tag(8), tag(14)}};
 constexpr std::uint32_t kGraphOfModel = tag(7), kOpsetOfModel = tag(8);
 const Fields kOpset{{tag(1), tag(2, kNumber)}, {}};
@@ -42,7 +42,7 @@ const Fields kDimension{{tag(1, kNumber), tag(2), tag(3)}, {}};
 
 using Sizes = std::map<std::string, std::uint64_t, std::less<>>;  // bytes of the files that values may come from
 
-// Bytes of a value; 0 for what is refused: text, complex numbers, and what is smaller than a byte.
+// Bytes of a value; 0 for types that are refused: text, complex numbers, and types of less than a byte.
 std::uint64_t width(std::uint64_t data_type) {
   constexpr std::uint64_t kWidths[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2};
   return data_type < std::size(kWidths) ? kWidths[data_type] : 0;
@@ -73,7 +73,7 @@ std::uint64_t read_decimal(std::string_view text) {
   return value;
 }
 
-// A tensor's message, and what it says of where its values are.
+// A tensor's message, and where it says that its values are.
 struct Tensor {
   std::vector<std::uint64_t> dims;
   std::uint64_t data_type = 0, location = 0;
@@ -82,7 +82,7 @@ struct Tensor {
   std::vector<std::string_view> entries;
 };
 
-// All methods throw Malformed for what may not be there.
+// All methods throw Malformed for anything that is not allowed.
 class GraphReader {
  public:
   explicit GraphReader(Sizes sizes) : wire_(kMostFields), sizes_(std::move(sizes)) {}
@@ -166,7 +166,7 @@ class GraphReader {
     }
   }
 
-  // That values of `size` bytes lie inside one of the files.
+  // Checks that values of `size` bytes lie inside one of the files.
   void check_place(const std::vector<std::string_view> &entries, std::uint64_t size, const Sizes &sizes) {
     std::map<std::string_view, std::string_view> place;
     for (const std::string_view entry : entries) {
@@ -186,7 +186,7 @@ class GraphReader {
     if (length != size || offset + size > file->second) throw Malformed("a tensor reaches past the end of " + file->first);
   }
 
-  // Names, types and sizes are compared when the runtime has loaded it.
+  // Names, types and sizes are compared after the runtime has loaded the graph.
   void check_value(std::string_view value) {
     wire_.each(value, kValue, [&](const Field &field) {
       if (field.tag != tag(2)) return;
@@ -207,7 +207,7 @@ class GraphReader {
   Sizes sizes_;
 };
 
-// As the graph calls them: relative to its own folder.
+// The sizes of files by the names that the graph uses, relative to its own folder.
 Sizes sizes_of(const Graph &graph, const Manifest &manifest) {
   const std::string folder = graph.file.substr(0, graph.file.rfind('/') + 1);
   Sizes sizes;

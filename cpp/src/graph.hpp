@@ -1,4 +1,4 @@
-// An ONNX graph, read before a runtime sees it: what it may ask for is bounded, and no file but its weights is opened.
+// Checks of an ONNX graph before a runtime sees it: its demands are bounded, and it opens no file except its weights.
 #pragma once
 
 #include <string_view>
@@ -7,7 +7,7 @@
 
 namespace pahi {
 
-// `model` is the whole file of `graph`. The rules are those of docs/bundle.md, "What a bundle may do". Throws
+// Checks `model`, the whole file of `graph`, by the rules of docs/bundle.md, "What a bundle may do". Throws
 // Error(PAHI_BAD_BUNDLE) that says what is not allowed.
 void check_graph(std::string_view model, const Graph &graph, const Manifest &manifest);
 

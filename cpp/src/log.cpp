@@ -5,8 +5,8 @@
 namespace pahi {
 namespace {
 
-// The code point of two or three bytes that a terminal would obey: C1, and what turns the direction or ends a line.
-// 0 for all others.
+// The code point of two or three bytes that controls a terminal: C1, and characters that turn the direction or end a
+// line. 0 for all others.
 unsigned find_unfit(std::string_view text) {
   const auto byte = [&](std::size_t i) -> unsigned { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0; };
   if (byte(0) == 0xC2 && byte(1) >= 0x80 && byte(1) <= 0x9F) return byte(1);

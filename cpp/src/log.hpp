@@ -1,4 +1,4 @@
-// What the library has to say, to the program's callback and by pahi_last_error.
+// Messages of the library, for the program's callback and for pahi_last_error.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace pahi {
 
-// The text on one line: what a terminal would obey, as names from a bundle may hold it, is shown as an escape (\x1b).
+// The text on one line. Characters that control a terminal, which names from a bundle may hold, become escapes (\x1b).
 std::string printable(std::string_view text);
 
-// To the program's callback, printable.
+// Passes a message to the program's callback, in printable form.
 void say(const pahi_options &options, pahi_log_level level, const char *text);
 
 }  // namespace pahi

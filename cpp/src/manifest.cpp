@@ -16,9 +16,9 @@ using Json = nlohmann::json;
 using namespace std::string_literals;
 
 constexpr int kFormat = 3;
-// What a bundle may ask for, as in docs/bundle.md.
+// The limits of docs/bundle.md.
 constexpr std::size_t kMostFiles = 1000, kMostGraphs = 100;
-constexpr std::int64_t kMostPixels = 8192;              // of an edge
+constexpr std::int64_t kMostPixels = 8192;              // of a side
 constexpr std::uint64_t kMostPicture = 1 << 26;         // pixels
 constexpr std::uint64_t kMostLatents = 1 << 24;         // values of a picture's noise
 constexpr std::int64_t kMostTokens = 1024, kMostSteps = 4, kMostBatch = 256;
@@ -48,10 +48,10 @@ bool ends(const std::string &text, const std::string &end) {
 Graph read_graph(const Json &graph) {
   const std::uint32_t steps = read_size(graph.at("steps"), kMostSteps);
   Graph read{graph.at("file"), steps, graph.at("prior"), graph.at("precision"), false, {}};
-  // By another ending, ONNX Runtime would read it as a format of its own.
+  // With another ending, ONNX Runtime might read it as a format of its own.
   if (!ends(read.file, ".onnx")) fail("pahi.json: the graph " + read.file + " has another ending than .onnx");
   for (const Json &name : graph.at("weights")) read.weights.push_back(name);
-  // Each is hashed as often as it is named.
+  // A file is hashed once for each time that it is named.
   const std::set<std::string> once(read.weights.begin(), read.weights.end());
   if (once.size() < read.weights.size()) fail("pahi.json: " + read.file + " names its weights twice");
   for (const Json &input : graph.at("inputs")) read.takes_strength |= input.at("name") == kStrength;
@@ -68,13 +68,13 @@ Engine read_engine(const Json &engine) {
 
 bool begins(const std::string &text, const std::string &start) { return text.compare(0, start.size(), start) == 0; }
 
-// What a Python package is called may say less than the library, or more: of 10.14.1.48, 10.14.1 or 10.14.1.48.post1.
+// A Python package's version may be shorter or longer than the library's: 10.14.1 or 10.14.1.48.post1 for 10.14.1.48.
 bool is_version(const std::string &written, const std::string &version) {
   const bool is_short = std::count(written.begin(), written.end(), '.') >= 2 && begins(version, written + ".");
   return written == version || is_short || begins(written, version + ".");
 }
 
-// Why a plan of the right graph cannot be used; empty if it can.
+// The reason why a plan of the right graph cannot be used; empty if it can.
 std::string object(const Engine &engine, const std::string &sha256, const std::string &version,
                    const std::string &capability) {
   const auto &known = engine.capabilities;

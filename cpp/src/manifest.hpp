@@ -1,4 +1,4 @@
-// pahi.json: what a bundle is; what is not needed to draw is not read.
+// pahi.json, the manifest of a bundle. Only what is needed to draw is read.
 #pragma once
 
 #include <array>
@@ -29,17 +29,17 @@ struct Engine {
 
 class Manifest {
  public:
-  // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) for what is no bundle of a version that is known here.
+  // `json` is the file's text. Throws Error(PAHI_BAD_BUNDLE) if it is not a bundle of a known version.
   explicit Manifest(std::string_view json);
 
-  // For "gaussian" a prior's graph stands in where there is none without: it must be run at strength 0.
+  // For "gaussian", where there is no graph without a prior, a prior's graph stands in: it must be run at strength 0.
   const Graph &choose(std::uint32_t steps, const std::string &prior, const std::string &precision) const;
   std::string best_prior() const;
-  // The plan of `graph` that a runtime of that version can run on that GPU; throws Error(PAHI_BAD_BUNDLE) with the reason
-  // why there is none.
+  // The plan of `graph` that a runtime of that version can run on that GPU. Throws Error(PAHI_BAD_BUNDLE) with the
+  // reason if there is none.
   const Engine &choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
                               const std::string &capability) const;
-  // What is listed of a file. Throws Error(PAHI_BAD_BUNDLE) if nothing is.
+  // The record of a listed file. Throws Error(PAHI_BAD_BUNDLE) if it is not listed.
   const Record &file(const std::string &name) const;
   const std::string &first_precision() const { return graphs.front().precision; }
 

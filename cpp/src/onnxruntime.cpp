@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint32_t kMostThreads = 1024;
 constexpr std::uintmax_t kLargestGraph = std::uintmax_t{1} << 28;  // bytes
-constexpr int kOldest[] = {1, 24, 1};  // the first that opens no file outside a model's folder
+constexpr int kOldest[] = {1, 24, 1};  // the first version that opens no file outside a model's folder
 
 void ORT_API_CALL tell(void *options, OrtLoggingLevel level, const char *, const char *, const char *,
                        const char *message) {
@@ -30,8 +30,8 @@ bool is_older(const std::string &version, const int (&oldest)[3]) {
   return std::lexicographical_compare(found, found + 3, oldest, oldest + 3);
 }
 
-// There is one environment in a process, whose log is that of whoever makes it first: each session has its own instead.
-// Of an ONNX Runtime that is older than the headers there is no interface at all.
+// A process has one environment, and its log belongs to whoever makes it first, so each session has a log of its own.
+// An ONNX Runtime that is older than the headers offers no interface at all.
 Ort::Env make_environment() {
   const std::string version = OrtGetApiBase()->GetVersionString();
   if (is_older(version, kOldest) || OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
@@ -46,10 +46,10 @@ Ort::SessionOptions make_options(const std::filesystem::path &folder, const pahi
   if (given.threads > 0) options.SetIntraOpNumThreads(static_cast<int>(given.threads));
   options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_WARNING);
   Ort::ThrowOnError(Ort::GetApi().SetUserLoggingFunction(options, tell, const_cast<pahi_options *>(&given)));
-  // The graph comes from memory, as it was checked: its weights lie here, and it is of no other format.
+  // The graph is loaded from the memory that was checked. These say where its weights are, and that it is ONNX.
   options.AddConfigEntry("session.model_external_initializers_file_folder_path", folder.c_str());
   options.AddConfigEntry("session.load_model_format", "ONNX");
-  // Else its threads keep the cores busy after a picture.
+  // Otherwise its threads keep the cores busy after a picture.
   options.AddConfigEntry("session.force_spinning_stop", "1");
   return options;
 }
@@ -57,7 +57,7 @@ Ort::SessionOptions make_options(const std::filesystem::path &folder, const pahi
 struct Port {
   std::string name;
   ONNXTensorElementDataType type;
-  std::vector<std::int64_t> shape;  // without the batch; -1 is not compared
+  std::vector<std::int64_t> shape;  // without the batch; -1 for sizes that are not compared
 };
 
 void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &info) {
@@ -70,7 +70,7 @@ void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &
 
 class OnnxSession : public Session {
  public:
-  // `model` is what the graph's file holds; its weights lie in `folder`.
+  // `model` is the content of the graph's file; its weights are in `folder`.
   OnnxSession(const std::string &model, const std::filesystem::path &folder, const Manifest &manifest,
               const Graph &graph, const pahi_options &options);
 
@@ -131,7 +131,7 @@ std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, c
                                           const Graph &graph, const pahi_options &options) {
   const std::string model = read_file(folder, graph.file, manifest.file(graph.file), kLargestGraph);
   check_graph(model, graph, manifest);
-  // ONNX Runtime opens these by itself; afterwards they must still be what they were when they were hashed.
+  // ONNX Runtime opens these by itself; afterwards they must be unchanged since they were hashed.
   std::vector<WatchedFile> weights;
   for (const std::string &name : graph.weights) weights.emplace_back(folder, name, manifest.file(name));
   const auto place = std::filesystem::absolute(folder / graph.file).parent_path();
@@ -142,7 +142,7 @@ std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, c
   try {
     session = std::make_unique<OnnxSession>(model, place, manifest, graph, options);
   } catch (...) {
-    confirm();  // what has been put in a file's place may be the reason
+    confirm();  // a file that was replaced may be the reason
     throw;
   }
   confirm();

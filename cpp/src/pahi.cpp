@@ -35,7 +35,7 @@ constexpr std::uintmax_t kLargestTokenizer = 64 << 20;  // bytes
 
 thread_local std::string last_error;
 
-// As a program gives it. There is one size so far; what later versions add gets the usual values for this one.
+// A struct as a program gives it. There is one size so far; fields of later versions will get their defaults.
 template <typename Struct>
 Struct read_struct(const Struct &given) {
   if (given.struct_size != sizeof(Struct)) {
@@ -66,13 +66,13 @@ void check(bool holds, const char *what) {
 pahi_status fail(pahi_status status, const char *what) noexcept {
   try {
     last_error = pahi::printable(what);
-  } catch (...) {  // no room for the text
+  } catch (...) {  // no memory for the text
     last_error.clear();
   }
   return status;
 }
 
-// Nothing that is thrown may leave the library.
+// No exception may leave the library.
 template <typename Work>
 pahi_status guard(const Work &work) noexcept {
   try {

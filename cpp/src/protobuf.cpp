@@ -6,7 +6,7 @@
 namespace pahi {
 namespace {
 
-constexpr std::size_t kLongest = 10;  // bytes of a number of 64 bits
+constexpr std::size_t kLongest = 10;  // bytes of an encoded 64-bit number
 
 }  // namespace
 

@@ -1,8 +1,8 @@
-// Protobuf's wire format, https://protobuf.dev/programming-guides/encoding: a message is a row of numbered fields, each
-// a number or a run of bytes.
+// Protobuf's wire format, https://protobuf.dev/programming-guides/encoding: a message is a sequence of numbered fields,
+// each a number or a run of bytes.
 //
-// Stricter than protobuf, so that no other reader understands the same bytes otherwise: a field that the message is not
-// known to have, a group, and a second value where one belongs are errors. (Protobuf would skip, skip, and merge.)
+// This reader is stricter than protobuf, so that no other reader can read the same bytes differently. Unknown fields,
+// groups, and a second value of a field that takes one are errors. (Protobuf would skip, skip, and merge.)
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,10 @@ struct Malformed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// How the value of a field is written.
+// How the value of a field is encoded.
 enum Wire : std::uint32_t { kNumber = 0, kEightBytes = 1, kBytes = 2, kFourBytes = 5 };
 
-// What is written before the value of a field.
+// The tag of a field: its number and its wire type, as encoded before its value.
 constexpr std::uint32_t tag(std::uint32_t field, Wire wire = kBytes) { return field << 3 | wire; }
 
 // The tags that a message may have.
@@ -30,11 +30,11 @@ struct Fields {
 
 struct Field {
   std::uint32_t tag;
-  std::uint64_t number;    // of a kNumber
-  std::string_view bytes;  // of all others
+  std::uint64_t number;    // the value of a kNumber
+  std::string_view bytes;  // the value of all other types
 };
 
-// Reads messages of at most `most` fields altogether, which bounds the time that it takes. All methods throw Malformed.
+// Reads messages with at most `most` fields in all, which bounds the time that it takes. All methods throw Malformed.
 class WireReader {
  public:
   explicit WireReader(std::uint64_t most) : left_(most) {}
@@ -49,7 +49,7 @@ class WireReader {
     }
   }
 
-  // Numbers that lie one after the other.
+  // The numbers of a packed field.
   template <typename Use>
   void each_number(std::string_view packed, const Use &use) {
     while (!packed.empty()) {
@@ -61,7 +61,7 @@ class WireReader {
  private:
   void spend();
   static void check_known(std::uint64_t found, const Fields &known, std::vector<bool> &seen);
-  // Takes what it reads off the front of `rest`.
+  // Removes what it reads from the front of `rest`.
   Field read_value(std::uint32_t found, std::string_view &rest);
   static std::uint64_t read_number(std::string_view &rest);
 

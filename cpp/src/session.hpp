@@ -1,4 +1,4 @@
-// What runs a fused graph.
+// A session: a fused graph, loaded by a runtime.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,16 @@ class Session {
                     std::uint8_t *rgb) const = 0;
 };
 
-// By the name of its runtime in the options. The manifest and the options must outlive it. Throws Error, and what a
-// runtime throws by itself.
+// Loads a session of the runtime that the options name. The manifest and the options must outlive it. Throws Error, and
+// the runtime's own exceptions.
 std::unique_ptr<Session> open_session(const std::filesystem::path &folder, const Manifest &manifest,
                                       const Graph &graph, const pahi_options &options);
 
 std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, const Manifest &manifest,
                                           const Graph &graph, const pahi_options &options);
 
-// A plan of TensorRT or TensorRT for RTX, whichever this library was built with. Throws Error(PAHI_BAD_BUNDLE) if none
-// was built of that graph for the GPU at hand.
+// Loads a plan of TensorRT or TensorRT for RTX, whichever this library was built with. Throws Error(PAHI_BAD_BUNDLE) if
+// there is no plan of that graph for the current GPU.
 std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, const Manifest &manifest,
                                        const Graph &graph, const pahi_options &options);
 

@@ -20,7 +20,7 @@ using nvinfer1::DataType;
 
 thread_local const pahi_options *listener = nullptr;
 
-// While a pipeline calls TensorRT in this thread, its program hears what TensorRT says.
+// While a pipeline calls TensorRT in this thread, TensorRT's messages go to the callback of its program.
 class Listening {
  public:
   explicit Listening(const pahi_options &options) { listener = &options; }
@@ -37,7 +37,7 @@ class Logger : public nvinfer1::ILogger {
   }
 };
 
-// TensorRT keeps the first logger of a process, and warns of any other: this one is never destroyed.
+// TensorRT keeps the first logger of a process, and warns about any other, so this one is never destroyed.
 Logger &logger() {
   static Logger *const only = new Logger;
   return *only;
@@ -55,7 +55,7 @@ int current_device() {
   return device;
 }
 
-// As "86".
+// The compute capability of a GPU, such as "86".
 std::string compute_capability(int device) {
   int major = 0, minor = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
@@ -81,10 +81,10 @@ bool are_equal(const nvinfer1::Dims &one, const nvinfer1::Dims &other) {
   return one.nbDims == other.nbDims && std::equal(one.d, one.d + one.nbDims, other.d);
 }
 
-// Draws in the smallest batch that the plan takes, and throws away all but the first picture.
+// Draws in the smallest batch that the plan takes, and discards all pictures but the first.
 class TensorRtSession : public Session {
  public:
-  // `plan` is what the file `name` holds.
+  // `plan` is the content of the file `name`.
   TensorRtSession(const std::string &plan, const std::string &name, const Manifest &manifest, const Graph &graph,
                   std::size_t rows, const pahi_options &options);
   ~TensorRtSession() override;
@@ -129,7 +129,7 @@ TensorRtSession::TensorRtSession(const std::string &plan, const std::string &nam
   bind("image", DataType::kUINT8, make_dims({rows, manifest.height, manifest.width, 3}), image_);
 }
 
-// TensorRT's objects go where they were made.
+// TensorRT's objects must be destroyed on the GPU where they were made.
 TensorRtSession::~TensorRtSession() {
   const Listening heard(options_);
   const OnDevice device(device_);
@@ -138,7 +138,7 @@ TensorRtSession::~TensorRtSession() {
   runtime_.reset();
 }
 
-// What TensorRT takes as given: of another shape, type, place or layout, it would read or write past the buffer.
+// Checks what TensorRT assumes: with another shape, type, place or layout, it would read or write past the buffer.
 void TensorRtSession::bind(const char *name, DataType type, const nvinfer1::Dims &shape,
                            const DeviceBuffer &buffer) const {
   const auto mode = engine_->getTensorIOMode(name);

@@ -17,7 +17,7 @@ constexpr const char *kEndOfWord = "</w>";
 constexpr std::size_t kLongest = 1'000'000;
 constexpr std::int64_t kMostTokens = 1 << 30;
 
-// What a tokenizer must be for the rules below to be its own.
+// The settings that a tokenizer must have; the rules below implement them.
 constexpr const char *kNormalizer = R"json({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}, {"type": "Lowercase"}]})json";
 constexpr const char *kPreTokenizer = R"json({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"}, 
   "behavior": "Removed", "invert": true},
@@ -34,7 +34,7 @@ void check_kind(const Json &file) {
   if (!is_clip) throw Error(PAHI_BAD_BUNDLE, "the tokenizer is not CLIP's, which is the only one known here");
 }
 
-// GPT-2's table: printable bytes stand for themselves, the others for what follows U+0100.
+// GPT-2's table: printable bytes stand for themselves, the others for code points from U+0100 on.
 std::array<std::string, 256> byte_table() {
   std::array<std::string, 256> table;
   char32_t next = 256;
@@ -48,8 +48,8 @@ std::array<std::string, 256> byte_table() {
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
-// How many code points from `at` on the expression of CLIP's tokenizer takes; 0 for a space.
-// <|startoftext|> and <|endoftext|>, which it takes whole, are cut into words again by the byte-level step.
+// The number of code points that the regular expression of CLIP's tokenizer matches at `at`; 0 for a space. It matches
+// <|startoftext|> and <|endoftext|> whole, but the byte-level step cuts them into words again.
 std::size_t match(const CodePoints &text, std::size_t at) {
   static constexpr std::u32string_view kContractions[] = {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"};
   const std::u32string_view rest(text.data() + at, text.size() - at);
@@ -66,7 +66,7 @@ std::size_t match(const CodePoints &text, std::size_t at) {
   return end - at;
 }
 
-// How long a mark is that begins at `at`; 0 if none does. Its name lies between "<|" and "|>".
+// The length of a mark, a name between "<|" and "|>", that begins at `at`; 0 if there is none.
 std::size_t match_mark(const CodePoints &text, std::size_t at) {
   const std::u32string_view rest(text.data() + at, text.size() - at);
   for (const std::u32string_view mark : {U"<|startoftext|>", U"<|endoftext|>"}) {
@@ -144,7 +144,7 @@ const std::pair<std::string, std::int64_t> *Tokenizer::find_added(std::string_vi
   return nullptr;
 }
 
-// Text between added tokens: NFC, lower case, and then the words of CLIP's expression.
+// Text between added tokens: NFC, lower case, then split into words by CLIP's regular expression.
 void Tokenizer::add_text(std::string_view raw, std::vector<std::int64_t> &ids) const {
   CodePoints text;
   for (const char32_t point : compose(raw)) append_lower(point, text);
@@ -166,7 +166,7 @@ void Tokenizer::add_text(std::string_view raw, std::vector<std::int64_t> &ids) c
   }
 }
 
-// Byte pairs: the best-ranked pair is merged, the first of them, until none is left.
+// Byte-pair encoding: merges the first of the best-ranked pairs until no pair is left.
 void Tokenizer::add_word(std::string_view word, std::vector<std::int64_t> &ids) const {
   struct Symbol {
     std::int64_t id;

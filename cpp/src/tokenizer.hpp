@@ -1,4 +1,4 @@
-// CLIP's byte-pair encoding from a tokenizer.json of Hugging Face tokenizers, as pahi-rt's exports write it.
+// CLIP's byte-pair encoding, read from a tokenizer.json of Hugging Face tokenizers as pahi-rt's exports write it.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@ class Tokenizer {
   // `json` is the file's text; `length` counts the start and the end token. Throws Error(PAHI_BAD_BUNDLE).
   Tokenizer(std::string_view json, std::size_t length, std::int64_t pad);
 
-  // `length` ids: start, the prompt, end, padding; a longer prompt is cut, the end token last.
-  // Throws Error(PAHI_BAD_PROMPT) for what is blank, no UTF-8, or holds nothing that can be read.
+  // Returns `length` ids: start, the prompt, end, padding. A longer prompt is cut, with the end token last.
+  // Throws Error(PAHI_BAD_PROMPT) for a prompt that is blank, not UTF-8, or without anything that can be read.
   std::vector<std::int64_t> encode(std::string_view prompt) const;
 
  private:

@@ -14,7 +14,7 @@ struct Range {
   char32_t first, last;
 };
 
-// `tokenizers` normalises by Unicode 9: what later versions made a mark or composed is a letter like any other there.
+// `tokenizers` normalises by Unicode 9: marks and compositions of later versions are plain letters there.
 constexpr Range kLater[] = {
     {0x7FD, 0x7FD}, {0x898, 0x89F}, {0x8CA, 0x8D3}, {0x9FE, 0x9FE}, {0xC3C, 0xC3C}, {0xD3B, 0xD3C}, {0xEBA, 0xEBA},
     {0x1715, 0x1715}, {0x1ABF, 0x1ACE}, {0x1DF6, 0x1DFA}, {0xA82C, 0xA82C}, {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC},
@@ -26,7 +26,7 @@ constexpr Range kLater[] = {
 };
 
 bool stands_apart(char32_t point) {
-  // utf8proc before 2.11 deletes this jamo after a syllable, with which it does not compose.
+  // utf8proc before 2.11 deletes this jamo after a syllable, although the two do not compose.
   if (point == 0x11A7) return true;
   const auto *range = std::lower_bound(std::begin(kLater), std::end(kLater), point,
                                        [](const Range &range, char32_t value) { return range.last < value; });
@@ -35,7 +35,7 @@ bool stands_apart(char32_t point) {
 
 int combining_class(utf8proc_int32_t point) { return utf8proc_get_property(point)->combining_class; }
 
-// Decomposed text in canonical order, composed; utf8proc's own order takes the square of the number of marks.
+// Composes decomposed text in canonical order. utf8proc's own ordering is quadratic in the number of marks.
 void append_composed(std::vector<utf8proc_int32_t> &run, CodePoints &text) {
   const auto is_mark = [](utf8proc_int32_t point) { return combining_class(point) != 0; };
   for (auto at = run.begin(); at != run.end();) {
@@ -98,7 +98,7 @@ CodePoints compose(std::string_view text) {
 }
 
 void append_lower(char32_t point, CodePoints &text) {
-  if (point == 0x130) {  // the only letter whose small form is two
+  if (point == 0x130) {  // the only letter whose lower case is two code points
     text.insert(text.end(), {U'i', char32_t{0x307}});
   } else {
     text.push_back(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(point))));

@@ -1,4 +1,4 @@
-// The little of Unicode that the tokenizer needs, on utf8proc's tables.
+// The part of Unicode that the tokenizer needs, with utf8proc's tables.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@ namespace pahi {
 
 using CodePoints = std::vector<char32_t>;
 
-// Throws Error(PAHI_BAD_PROMPT) for what is no UTF-8.
+// Throws Error(PAHI_BAD_PROMPT) for text that is not UTF-8.
 CodePoints decode_utf8(std::string_view text);
 std::string encode_utf8(const char32_t *begin, const char32_t *end);
 
