@@ -1,7 +1,8 @@
-"""Where pahi-rt keeps what it can fetch or make again: downloads, unpacked bundles, compiled engines.
+"""The cache: where pahi-rt keeps what it can download or make again, that is
+downloads, unpacked bundles, compiled plans and kernels.
 
 A container may have neither a home nor an entry in passwd, or a home that cannot be written. The cache is then a
-folder among the temporary files, which is the user's own and nobody else's to read.
+private folder among the temporary files, which nobody else can read.
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ _logger = logging.getLogger(__name__)
 
 
 def cache_folder(*names: str) -> Path:
-    """Where things of that kind are kept, as in ("bundles"): below $XDG_CACHE_HOME, else ~/.cache, else a private
-    temporary folder, which is logged. The folder need not be there. Raises OutputError.
+    """The folder for one kind of things, such as cache_folder("bundles"). It need not be there yet.
+
+    It is below $XDG_CACHE_HOME, else ~/.cache, else a private temporary folder, which is logged. Raises OutputError.
     """
     return _cache_home().joinpath("pahi-rt", *names)
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder`, and the folders above it that are missing, for the user alone (0700). Raises OSError."""
+    """Make `folder`, and the missing folders above it, accessible to the user only (0700). Raises OSError."""
     for place in (*reversed(folder.parents), folder):
         if not place.is_dir():
             place.mkdir(mode=0o700, exist_ok=True)
 
 
 def lend_cache() -> None:
-    """Where there is no cache in a home, have other libraries of this process use ours, and as their home if there is
-    none at all: some cannot be imported without. Raises OutputError.
+    """Let other libraries in this process use our cache, if there is none in a home. Raises OutputError.
+
+    If there is no home at all, it also becomes $HOME: some libraries cannot be imported without one.
     """
     if not os.environ.get(_CACHE) and _home_cache() is None:
         os.environ[_CACHE] = str(_cache_home())
@@ -77,7 +80,7 @@ def _private_folder() -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Neither a link nor another user's, and closed to others."""
+    """Whether it is a real folder, belongs to the user, and is closed to others."""
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
 

@@ -1,4 +1,4 @@
-"""What can go wrong, and what the user can do about it.
+"""The errors that a user can fix. Each says what is wrong and how to fix it.
 
     PahiError                what + fix; the CLI prints both and exits 1
     |- BundleError           missing, corrupt, tampered or too new
@@ -14,14 +14,14 @@
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
 
-Anything else that leaves this library is a bug of ours and keeps its traceback.
+Any other exception that leaves this library is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 
 class PahiError(Exception):
-    """A problem the user can mend.
+    """A problem that the user can fix: `what` is wrong, and the `fix` for it.
 
     try:
         picture = Pipeline.load("emoji")("a red apple")

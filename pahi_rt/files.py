@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; and what the system refuses is said with the fix that fits."""
+"""Write files whole or not at all, and turn errors of the operating system into errors with a fix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pahi_rt.terminal import command
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file; text is UTF-8. A kill leaves the old file or the new one. Raises OSError."""
+    """Write a file; text is encoded as UTF-8. A kill leaves the old file or the new one. Raises OSError."""
     with writing_whole(path) as new:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
-    """For libraries that write to a path: give them this one, and it takes the place of `path` at the end."""
+    """A path for a library to write to. At the end, the new file takes the place of `path`. Raises OSError."""
     path = path.absolute()
     sweep(path.parent)
     with scratch(path, "write") as folder:
@@ -31,9 +31,10 @@ def writing_whole(path: Path) -> Iterator[Path]:
 
 
 def explain(error: Exception, place: Path, otherwise: str = "or choose another output") -> OutputError:
-    """What the system refused while `place` was written, with the fix that fits; `otherwise` ends the fix.
+    """Explain why `place` could not be written: an OutputError with a fix, which ends with `otherwise`.
 
-    Libraries that tell the system's number in their text alone ("... (os error 28)", as safetensors) are read too.
+    The error number is also found in the text of libraries that have it nowhere else ("... (os error 28)", as
+    safetensors).
     """
     number = _number(error)
     reason = os.strerror(number) if number else str(error)
@@ -78,4 +79,4 @@ _REASONS = {
     errno.EEXIST: ("{place} exists already", "move it away"),
     errno.ELOOP: ("{place} is behind a loop of symbolic links", "check the path"),
 }
-"""Number of the system -> what it means for a file or folder that is written, and what mends it."""
+"""Error number -> what it means for a file or folder that is written, and how to fix it."""

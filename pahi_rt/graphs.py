@@ -1,8 +1,9 @@
-"""What the ONNX graph of a bundle may hold: it comes from a stranger, so it is read here before any runtime sees it.
+"""Checks of a bundle's ONNX graph. A graph may come from a stranger, so it is checked before any runtime sees it.
 
-A runtime follows more than a graph needs: paths to any file, addresses in memory, functions that call themselves,
-loops without end, formats of its own. Our exports hold none of these, so what they do not hold is refused: every other
-field, operators of other domains, graphs inside nodes, and data outside the files that the manifest lists.
+Runtimes do much that a graph may ask for: open any file, read memory addresses, call functions that call themselves,
+run loops without end, read formats of their own. Our exports need none of these. Everything that they do not contain is
+refused: other fields, operators of other domains, graphs inside nodes, and data outside the files that the manifest
+lists.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from pahi_rt.record import FIX
 from pahi_rt.wire import EIGHT_BYTES, FOUR_BYTES, NUMBER, Malformed, Message, Wire, message, tag
 
 MAX_NODES = 100_000
-"""Full SDXL in four steps has some 20,000."""
+"""Full SDXL in four steps has about 20,000."""
 MAX_INITIALIZERS = 100_000
 MAX_FIELDS = 4_000_000
-"""Protobuf's, of all messages: a hundred times as many as in the graphs of the built-in bundle."""
+"""Protobuf fields of all messages: a hundred times as many as in the graphs of the built-in bundle."""
 MAX_DIMENSIONS = 16
 MAX_TENSOR = 1 << 33
-"""Bytes."""
+"""Bytes of a tensor."""
 
-# Messages and fields as in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, without those that we refuse.
+# Messages and fields of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, without those that are refused.
 _GRAPH_OF_MODEL, _OPSET_OF_MODEL = tag(7), tag(8)
 _MODEL = message(  # ir_version, producer_name, producer_version, domain, model_version, doc_string, graph
     "the model",
@@ -80,23 +81,23 @@ _SIZE = tag(1, NUMBER)
 _DIMENSION = message("a dimension", once=[_SIZE, tag(2), tag(3)])  # dim_value, dim_param, denotation
 
 _ATTRIBUTE_TYPES = (1, 2, 3, 4, 6, 7, 8)
-"""Numbers, text, tensors, and lists of the first two: no graphs."""
+"""float, int, string, tensor, and lists of the first three: no graphs."""
 _EXTERNAL = 1
 _PLACE = (b"location", b"offset", b"length")
 _DECIMAL = re.compile(rb"[0-9]{1,15}")
 _OWN_DOMAINS = (b"", b"ai.onnx")
 _BYTES_OF_A_VALUE = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
-"""Data type -> bytes: neither text nor complex numbers, and nothing of less than a byte."""
+"""Data type -> bytes of a value. Refused are text, complex numbers, and types of less than a byte."""
 _NUMPY_NAMES = {1: "float32", 2: "uint8", 7: "int64"}
 _MOST_VALUES_PER_BYTE = 8
-"""Of what is not written as raw bytes; a rough bound, which runtimes check to the value."""
+"""A rough bound for values that are not stored as raw bytes. Runtimes check the exact number."""
 
 
 def check_onnx(content: bytes, graph: Graph, sizes: Mapping[str, int], where: str) -> None:
-    """Raises BundleError, which names `where`, unless `content` is a graph of the kind that our exports write.
+    """Check that `content` is a graph as our exports write it. Raises BundleError, which names `where`.
 
-    Its inputs and outputs are those of `graph`, and it takes values from the files `graph.weights` alone, each from
-    within the bytes that `sizes` says the file has.
+    Its inputs and outputs must be those of `graph`. It may take values only from the files in `graph.weights`, within
+    the size in bytes that `sizes` gives for each file.
     """
     try:
         _Reader(content, graph, sizes).check_model()
@@ -105,7 +106,7 @@ def check_onnx(content: bytes, graph: Graph, sizes: Mapping[str, int], where: st
 
 
 class _Reader:
-    """One graph and what its manifest says of it. Every method raises Malformed for what may not be there."""
+    """Checks one graph against its manifest. Every method raises Malformed for anything that is not allowed."""
 
     def __init__(self, content: bytes, graph: Graph, sizes: Mapping[str, int]) -> None:
         self._content, self._graph = content, graph
@@ -150,7 +151,7 @@ class _Reader:
 
     def _check_attribute(self, start: int, end: int) -> None:
         content = self._content[start:end]
-        # Most are like those of other nodes.
+        # Most attributes occur in many nodes, so each is checked once.
         if content not in self._known_attributes:
             for found, first, last in self._wire.fields(start, end, _ATTRIBUTE):
                 if found == _TENSOR_OF_ATTRIBUTE:
@@ -164,7 +165,7 @@ class _Reader:
             raise Malformed(f"it has operators of the domain {_text(domain)}")
 
     def _check_tensor(self, start: int, end: int, sizes: Mapping[bytes, int]) -> None:
-        """`sizes`: name -> bytes of the files that its values may come from."""
+        """Check a tensor. `sizes` are the files that its values may come from: name -> bytes."""
         dims: list[int] = []
         data_type = location = typed = 0
         raw, entries = None, []
@@ -194,7 +195,7 @@ class _Reader:
             raise Malformed("a tensor has fewer values than its shape says")
 
     def _check_place(self, entries: Iterable[tuple[int, int]], size: int, sizes: Mapping[bytes, int]) -> None:
-        """That values of `size` bytes lie inside one of the files."""
+        """Check that a tensor's `size` bytes lie inside one of the files."""
         read = [self._texts(start, end, _ENTRY) for start, end in entries]
         place = {entry.get(tag(1), b""): entry.get(tag(2), b"") for entry in read}
         if sorted(place) != sorted(_PLACE) or len(read) != len(place):
@@ -209,7 +210,7 @@ class _Reader:
             raise Malformed(f"{what}; the file has {sizes[location]}")
 
     def _check_values(self, kind: str, values: Iterable[tuple[int, int]], specs: Sequence[TensorSpec]) -> None:
-        """That the graph has the inputs or outputs of its manifest."""
+        """Check that the graph has the inputs or outputs of its manifest."""
         found = [self._read_value(start, end) for start, end in values]
         declared = {spec.name: spec.dtype for spec in specs}
         actual = {name: dtype for name, dtype, _ in found}
@@ -221,7 +222,7 @@ class _Reader:
                 raise Malformed(f"{name} has the shape {sizes}, its manifest says {list(shapes[name])}")
 
     def _read_value(self, start: int, end: int) -> tuple[str, str, list[int | None] | None]:
-        """Name, dtype and sizes of an input or output; None for a size, or for the shape, that it does not say."""
+        """Name, dtype and shape of an input or output; None for a size, or a whole shape, that is not given."""
         name, kind, shape = "", 0, None
         for found, first, last in self._wire.fields(start, end, _VALUE):
             if found == _NAME:
@@ -245,7 +246,7 @@ class _Reader:
         return sizes[0] if sizes else None
 
     def _texts(self, start: int, end: int, kind: Message) -> dict[int, bytes]:
-        """Tag -> content of a message that holds bytes."""
+        """Tag -> content of a message whose fields are bytes."""
         return {found: self._content[first:last] for found, first, last in self._wire.fields(start, end, kind)}
 
 

@@ -1,6 +1,6 @@
-"""Repositories of the Hugging Face hub: how their ids are written, and how files come from them.
+"""Repositories of the Hugging Face hub: how their ids are written, and how files are downloaded.
 
-owner/name                 what its main branch holds today
+owner/name                 the main branch as it is today
 owner/name@revision        a commit, a tag or a branch
 hub:owner/name@revision    the same, even where there is a folder of that name
 """
@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository at one of its revisions; `str` writes it so that `parse` reads it."""
+    """A repository at one of its revisions. `parse` reads what `str` writes."""
 
     repository: str
     """"owner/name"."""
@@ -40,22 +40,22 @@ class HubId:
 
     @property
     def is_pinned(self) -> bool:
-        """The revision is a commit, which nobody can move."""
+        """Whether the revision is a commit, which nobody can move."""
         return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
 
 
 def parse(text: str) -> HubId | None:
-    """The id that `text` spells, or None. Whether there is such a repository, the hub knows."""
+    """Read an id; None if `text` is not one. Does not ask the hub whether there is such a repository."""
     match = _ID.fullmatch(text.removeprefix(PREFIX))
     return HubId(match[1], match[2]) if match else None
 
 
 def download(hub_id: HubId, files: Sequence[str], *, without: Sequence[str] = (), folder: Path | None = None) -> Path:
-    """Fetch the files that match one of the patterns `files`, and none of `without`; those at hand are not fetched.
+    """Download the files that match one of the patterns `files` and none of `without`. Returns their folder.
 
-    They come into a folder of the hub's own cache whose name is the commit, as links into that cache; or into `folder`,
-    as real files. Without a network they are what was fetched before. For an id that is not a commit, the commit is
-    logged. Raises HubError.
+    Files that are there already are not downloaded again. By default they go into the hub's own cache, and the folder,
+    named by the commit, holds links into it. With `folder` they go there, as real files. Without a network, the files
+    are those of an earlier download. For an id that is not a commit, the commit is logged. Raises HubError.
     """
     lend_cache()
     from huggingface_hub import snapshot_download
@@ -81,7 +81,7 @@ def _tell(hub_id: HubId, commit: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """One line. The hub's own exceptions begin with what the server answered, so the common ones are put in words."""
+    """The reason in one line. Common exceptions of the hub are put in words: theirs begin with the server's answer."""
     known = {
         "RepositoryNotFoundError": "there is no such repository, or it is private",
         "RevisionNotFoundError": "the repository has no such revision",

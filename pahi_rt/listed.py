@@ -1,7 +1,7 @@
-"""A file that a manifest lists, opened once: what was checked is what is used.
+"""A file that a manifest lists, opened once: the bytes that are used are the bytes that were checked.
 
-What is small is read into memory, and the bytes that were hashed are those that are handed on. Weights take gigabytes,
-and runtimes map them by their path: they are hashed here, and looked at again when the runtime has loaded them.
+Small files are read into memory, and the bytes that were hashed are handed on. Weights take gigabytes, and runtimes map
+them by their path: they are hashed here, and must be unchanged after the runtime has loaded them.
 """
 
 from __future__ import annotations
@@ -20,45 +20,47 @@ from pahi_rt.errors import BundleError
 from pahi_rt.manifest import FileRecord, is_pickle_name
 
 _PART = 1 << 20
+"""Bytes that are read at once."""
 _HEAD = 4096
+"""Bytes at the beginning of a file in which a pickle is recognised."""
 _TICK = 0.02
-"""Seconds: on local disks the timestamps of files are finer than this."""
+"""Seconds. On local disks the timestamps of files are finer than this."""
 
 
 class ListedFile:
-    """An open file of a bundle; `fix` says how the bundle is mended. All that it does may raise BundleError."""
+    """An open file of a bundle. Every method may raise BundleError; `fix` says how to repair the bundle."""
 
     def __init__(self, path: Path, descriptor: int, record: FileRecord, fix: str) -> None:
         self.path = path
         self._descriptor, self._record, self._fix = descriptor, record, fix
-        # Before a byte is read: whatever is changed from here on shows in `confirm`.
+        # Taken before a byte is read, so that `confirm` notices every later change.
         self._identity = _identify(path)
         self.status = os.fstat(descriptor)
 
     def check(self) -> None:
-        """That it has the listed size and sha256, and is no pickle."""
+        """Check that it has the listed size and sha256, and is not a pickle."""
         self._hash(lambda part: None)
 
     def read(self) -> bytes:
-        """What it holds, checked."""
+        """Read it, checked."""
         parts: list[bytes] = []
         self._hash(parts.append)
         return b"".join(parts)
 
     def copy(self, target: Path) -> None:
-        """Write what it holds to `target`, which is of no use if this raises. Raises OSError too."""
+        """Copy it, checked, to `target`. If this raises, `target` is not usable. Raises OSError too."""
         with target.open("wb") as file:
             self._hash(file.write)
 
     def confirm(self) -> None:
-        """That its path leads to the same file as when it was opened, and that nobody has written to it."""
+        """Check that its path still leads to the file that was opened, and that nobody has written to it."""
         found = _identity(self.path)
-        # The path may have led elsewhere by the time that it was first looked at, so the open file is compared too.
+        # The path may have changed between opening the file and looking at the path, so compare the open file too.
         if found is None or found != self._identity or not os.path.samestat(self.path.stat(), self.status):
             raise _changed(self.path)
 
     def _hash(self, take: Callable[[bytes], object]) -> None:
-        """Hand each part of what it holds to `take`, and raise unless all of it is what the manifest says."""
+        """Read it part by part into `take`. Raises unless the whole file is what the manifest says."""
         size, expected = self.status.st_size, self._record
         if size != expected.size:
             raise BundleError(f"{self.path} has {size} bytes instead of {expected.size}", fix=self._fix)
@@ -86,7 +88,7 @@ class ListedFile:
 
 
 class ListedFolders:
-    """The folders of a bundle that lead to some of its files, as they are named and where links lead."""
+    """The folders on the way to some files of a bundle, by their names and by where links lead."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         ends = [(top, path) for name in names for top, path in ((folder, folder / name), _real(folder, name))]
@@ -94,7 +96,7 @@ class ListedFolders:
         self._identities = {place: _identify(place) for place in sorted(places)}
 
     def confirm(self) -> None:
-        """That they stayed in their places, there and back included, and that no entry was made or removed in them."""
+        """Check that no folder was moved (not even there and back), and that no entry was made or removed in one."""
         for place, identity in self._identities.items():
             if identity is None or _identity(place) != identity:
                 raise _changed(place)
@@ -102,13 +104,13 @@ class ListedFolders:
 
 @contextmanager
 def open_listed(path: Path, record: FileRecord, fix: str) -> Iterator[ListedFile]:
-    """A file that is closed at the end. Raises BundleError."""
+    """Open a listed file; it is closed at the end. Raises BundleError."""
     with _opened(path, fix) as descriptor:
         yield ListedFile(path, descriptor, record, fix)
 
 
 def read_bounded(path: Path, most: int, fix: str) -> bytes:
-    """A file of at most `most` bytes that no manifest lists. Raises BundleError."""
+    """Read a file that no manifest lists. Raises BundleError, also if it has more than `most` bytes."""
     with _opened(path, fix) as descriptor, open(descriptor, "rb", closefd=False) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -117,7 +119,7 @@ def read_bounded(path: Path, most: int, fix: str) -> bytes:
 
 
 def is_pickle(name: str, head: bytes) -> bool:
-    """By name, or by the first bytes: a bare pickle, or the zip of one that PyTorch writes."""
+    """Whether a file is a pickle by its name or its first bytes: a bare pickle, or a zip of one as PyTorch writes."""
     if is_pickle_name(name):
         return True
     if head.startswith(b"PK\x03\x04"):
@@ -126,7 +128,7 @@ def is_pickle(name: str, head: bytes) -> bool:
 
 
 def _has_opcodes(head: bytes) -> bool:
-    # Weights may begin with the same two bytes by chance, but hardly go on as a valid program.
+    # Weights may begin with the same two bytes by chance, but are hardly a valid pickle program after them.
     try:
         return len(list(islice(pickletools.genops(head), 6))) > 1
     except ValueError:
@@ -135,7 +137,7 @@ def _has_opcodes(head: bytes) -> bool:
 
 @contextmanager
 def _opened(path: Path, fix: str) -> Iterator[int]:
-    """The descriptor of a regular file. Whatever else it is, nobody is waited for."""
+    """The descriptor of a regular file. Opening never blocks, as it would for a pipe. Raises BundleError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -159,12 +161,15 @@ def _changed(path: Path) -> BundleError:
 
 
 def _real(folder: Path, name: str) -> tuple[Path, Path]:
-    """A folder and a file in it, as links lead to them."""
+    """A folder and a file in it, with all symbolic links resolved."""
     return Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name))
 
 
 def _identify(path: Path) -> tuple[int, ...] | None:
-    """Its identity, which every later change shows in: two changes within one tick of the clock look like one."""
+    """The identity of a file, taken so that it differs after every later change; None if it is not there.
+
+    Two changes within one tick of the clock look like one, so this waits for the next tick after a recent change.
+    """
     found = _identity(path)
     if found is not None and time.time_ns() - max(found[4::5]) < _TICK * 1e9:  # its times of change
         time.sleep(_TICK)
@@ -172,7 +177,10 @@ def _identify(path: Path) -> tuple[int, ...] | None:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """What another file, a write, and a rename there and back change, of the path itself and of where a link leads."""
+    """Status fields that a replacement, a write, and a rename there and back change; None if the file is not there.
+
+    They are those of the path itself, then those of the file that it leads to if it is a link.
+    """
     try:
         found = path.lstat(), path.stat()
     except OSError:

@@ -1,10 +1,10 @@
-"""Seeded Gaussian noise: the same numbers in every language and on every machine.
+"""Seeded Gaussian noise: the same numbers in Python and C++, on every machine.
 
-Recipe `philox-boxmuller-1`: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
-with the seed as key and the block's index as counter; each block's four words make two Box-Muller pairs in
-float64, rounded to float32. (Mathematical libraries differ in a float64's last bit. The rounding hides it in all
-but about one value in 10^8, which then differs by one float32 step.) tests/data/noise.json holds numbers that
-every implementation must reproduce.
+Noise recipe `philox-boxmuller-1`: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
+with the seed as key and the block's index as counter. Each block's four words make two Box-Muller pairs in float64,
+which are rounded to float32. (Mathematical libraries differ in a float64's last bit. The rounding hides it in all but
+about one value in 10^8, which then differs by one float32 step.) tests/data/noise.json holds numbers that every
+implementation must reproduce; docs/noise.md describes every step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pahi_rt.errors import NoiseError
 
 RECIPE = "philox-boxmuller-1"
+"""The name of the noise recipe, as bundles have it."""
 
 _LIMIT = 2**64
 _ROUNDS = 10
@@ -28,9 +29,9 @@ _FIX = "use a seed from 0 to 18446744073709551615"
 
 
 def draw_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Standard Gaussian noise [B, C, h, w], row j from seeds[j] alone; `shape` is (C, h, w).
+    """Standard Gaussian noise [B, C, h, w], with row j from seeds[j] alone. `shape` is (C, h, w).
 
-    Raises NoiseError for a seed outside 0 .. 2**64 - 1.
+    Raises NoiseError for a seed outside 0 .. 2**64 - 1, and for a size below 1.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise NoiseError(f"no noise has the shape {shape}", fix="use three positive sizes: channels, height, width")
@@ -42,7 +43,7 @@ def draw_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.
 
 
 def check_seed(seed: object) -> int:
-    """`seed` as an int. Raises NoiseError for a negative one, 2**64 and more, or what is no integer."""
+    """`seed` as an int. Raises NoiseError if it is not an integer from 0 to 2**64 - 1."""
     number = _whole_number(seed)
     if not 0 <= number < _LIMIT:
         raise NoiseError(f"{str(seed)[:40]} is not a seed", fix=_FIX)
@@ -50,7 +51,7 @@ def check_seed(seed: object) -> int:
 
 
 def request_seeds(seed: int, count: int) -> range:
-    """seed, seed + 1, ... for `count` pictures of one prompt. Raises NoiseError rather than wrap around."""
+    """The seeds of `count` pictures of one prompt: seed, seed + 1, ... Raises NoiseError: they never wrap around."""
     how_many = _whole_number(count)
     if how_many < 1:
         raise NoiseError(f"cannot draw {str(count)[:40]} pictures", fix="ask for one picture or more")
@@ -61,7 +62,7 @@ def request_seeds(seed: int, count: int) -> range:
 
 
 def _whole_number(value: object) -> int:
-    """-1 for what is none, True and False included."""
+    """`value` as an int; -1 if it is not an integer. Bools do not count as integers."""
     try:
         return -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -69,7 +70,7 @@ def _whole_number(value: object) -> int:
 
 
 def philox4x32_10(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Philox4x32 with ten rounds: counter [N, 4], key [2] -> four random words for each counter [N, 4]."""
+    """Philox4x32 with ten rounds: counters [N, 4] and key [2] -> four random words for each counter [N, 4]."""
     c0, c1, c2, c3 = np.asarray(counter, np.uint32).T
     for turn in range(_ROUNDS):
         k0, k1 = (int(k) + turn * int(w) & 0xFFFFFFFF for k, w in zip(key, _WEYL, strict=True))

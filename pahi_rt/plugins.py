@@ -1,4 +1,4 @@
-"""What other installed packages add to pahi-rt: scorers, prompts and recipes, each an entry point of their metadata.
+"""Plugins: scorers, prompts and recipes that other installed packages add, each as an entry point of their metadata.
 
 [project.entry-points."pahi_rt.scorers"]     # loads a Scorer: loader(path_or_hub_id | None)
 my-scorer = "my_package.scorer:load"
@@ -14,20 +14,22 @@ from importlib.metadata import EntryPoint, entry_points  # noqa: TID251 - entry 
 from typing import Any
 
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import command
 
 SCORERS, PROMPTS, RECIPES = "pahi_rt.scorers", "pahi_rt.prompts", "pahi_rt.recipes"
 
 
 def find_plugins(group: str) -> dict[str, EntryPoint]:
-    """The entry points of SCORERS, PROMPTS or RECIPES by their names. Nothing is imported yet."""
+    """Name -> entry point of a group: SCORERS, PROMPTS or RECIPES. Imports nothing yet."""
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
 def load_plugin(entry: EntryPoint) -> Any:
-    """Import what an entry point names. Raises PahiError with the reason where its package cannot be imported."""
+    """Import the object that an entry point names. Raises PahiError with the reason if that fails."""
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
         package = entry.dist.name if entry.dist else entry.module
         what = f"{entry.name} of the package {package} cannot be loaded: {error}"
-        raise PahiError(what, fix=f"install it again: pip install --force-reinstall --no-deps {package}") from error
+        fix = f"install it again: {command('pip', 'install', '--force-reinstall', '--no-deps', package)}"
+        raise PahiError(what, fix=fix) from error

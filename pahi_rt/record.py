@@ -1,4 +1,4 @@
-"""Dataclasses <-> JSON, read strictly by schema.py."""
+"""Dataclasses <-> JSON. schema.py reads them strictly."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pahi_rt.schema import Place, read_value
 
 FIX = "export the bundle again, or get a fresh copy of it"
 MAX_DEPTH = 32
-"""Levels of objects and lists inside one another that a JSON document may have."""
+"""Levels of nested objects and lists that a JSON document may have."""
 MAX_DIGITS = 16
-"""Characters of a whole number in JSON, its sign included."""
+"""Characters that a whole number in JSON may have, its sign included."""
 
 R = TypeVar("R", bound="Record")
 
@@ -55,23 +55,24 @@ class JsonPlace(Place):
 
 
 class Record:
-    """Base of dataclasses that are JSON objects: strict `from_dict`, plain `to_dict`."""
+    """Base of dataclasses that are JSON objects: `from_dict` reads strictly, `to_dict` writes plain values."""
 
     @classmethod
     def from_dict(cls: type[R], data: object, where: str = "JSON") -> R:
-        """Read `data`, which stands at `where`. Raises BundleError that names the first key that does not fit."""
+        """Read `data`, which is at the place `where`. Raises BundleError that names the first key that does not fit."""
         record: R = read_value(cls, data, JsonPlace(where))
         return record
 
     def to_dict(self) -> dict[str, Any]:
-        """Only what JSON has: objects with string keys, lists, strings, numbers, null."""
+        """The record in values of JSON: dicts with string keys, lists, strings, numbers, booleans and None."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def parse_json(raw: bytes, where: str) -> Any:
-    """What `raw` holds. Raises BundleError for what readers of JSON understand in more than one way.
+    """Parse the JSON document `raw`. Raises BundleError for anything that other readers of JSON may read differently.
 
-    That is: another encoding than UTF-8, a key twice, halves of surrogate pairs, numbers that are none or too large.
+    That is: another encoding than UTF-8, a key twice, half of a surrogate pair, NaN and infinity, numbers that are too
+    long, and more than MAX_DEPTH levels.
     """
     try:
         data = json.loads(

@@ -1,8 +1,8 @@
 """The one strict reader of records: values of JSON or TOML -> dataclasses, by the annotations of their fields.
 
-A field takes int, float, bool, str, Literal, Annotated with a Range, a tuple or a dict of these, another dataclass, or
-one of several of these. What does not fit, is missing or is unknown is an error that names its place. The format
-decides how: record.py reads JSON, train/settings.py reads TOML.
+A field may be an int, float, bool, str, Literal, Annotated with a Range, a tuple or a dict of these, another dataclass,
+or a union of these. A value that does not fit, a missing key and an unknown key are errors that name the place. Each
+format has its own names and errors: record.py for JSON, train/settings.py for TOML.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 from pahi_rt.errors import PahiError
 
 LARGEST_INTEGER = 2**63
-"""Whole numbers from here on are not read as floats."""
+"""Whole numbers of this size and more are not accepted where a float is expected."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a field may have."""
+    """The numbers that a field may have: from `low` to `high`."""
 
     low: float
     high: float = math.inf
@@ -41,25 +41,26 @@ class Range:
 
 
 class Place(ABC):
-    """Where a value stands in a file, and how its format names kinds of values and says what is wrong."""
+    """The place of a value in a file. It makes the errors, in the words of the file's format."""
 
     names: ClassVar[Mapping[type, str]]
-    """What the format calls dict, list, int, float, bool and str."""
+    """dict, list, int, float, bool and str -> the format's name for it."""
     none: ClassVar[str | None]
     """The value that stands for None."""
     takes_empty_text: ClassVar[bool]
+    """Whether "" is a valid text."""
 
     @abstractmethod
     def at(self, key: str) -> Place:
-        """The place of one key of the value here."""
+        """The place of a key in the record at this place."""
 
     @abstractmethod
     def item(self, index: int) -> Place:
-        """The place of one item of the list here."""
+        """The place of an item in the list at this place."""
 
     @abstractmethod
     def mismatch(self, expected: str, value: object) -> PahiError:
-        """The error for a value of another kind."""
+        """The error for a value of the wrong kind."""
 
     @abstractmethod
     def refuse(self, value: object, allowed: str) -> PahiError:
@@ -67,15 +68,15 @@ class Place(ABC):
 
     @abstractmethod
     def unknown(self, key: str, known: Iterable[str]) -> PahiError:
-        """The error for a key that the record here does not have."""
+        """The error for a key that the record at this place does not know."""
 
     @abstractmethod
     def missing(self, key: str) -> PahiError:
-        """The error for a key that the record here lacks."""
+        """The error for a key that the record at this place lacks."""
 
 
 def read_value(kind: Any, value: Any, place: Place) -> Any:
-    """Read a value of JSON or TOML as the annotation `kind` of a field. Raises what `place` makes of a misfit."""
+    """Read a value of JSON or TOML as a field with the annotation `kind`. Raises the errors of `place`."""
     if is_dataclass(kind):
         return _read_record(kind, value, place)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -107,7 +108,7 @@ def _read_record(kind: Any, value: Any, place: Place) -> Any:
 
 
 def _read_either(kinds: tuple[Any, ...], value: Any, place: Place) -> Any:
-    """A value of one of the kinds: None, a Literal's words, or what has the type that the value has."""
+    """Read a value of a union: None, a word of a Literal, or the kind whose type the value has."""
     if value == place.none and NoneType in kinds:
         return None
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
@@ -148,7 +149,7 @@ def _read_tuple(kinds: tuple[Any, ...], value: Any, place: Place) -> tuple[Any, 
 
 
 def _read_scalar(kind: type, value: Any, place: Place) -> Any:
-    # In Python true is a whole number, and a whole number is not a float; here it is the other way round.
+    # Unlike in Python, True is not a whole number here, and a whole number is accepted as a float.
     fits = type(value) is kind or (kind is float and type(value) is int and abs(value) < LARGEST_INTEGER)
     if fits and kind is float:
         fits = math.isfinite(value)

@@ -1,7 +1,7 @@
-"""What comes from outside, such as a file's name or a prompt in a picture, made fit for a terminal and for a shell.
+"""Make text from outside, such as a file's name or a prompt in a picture, safe for a terminal and for a shell.
 
-A control character can move the cursor, hide or rewrite what was printed before, or put words on the user's command
-line; one that turns the direction of writing can make a name look like another.
+A control character can move the cursor, hide or rewrite what was printed before, or type words on the user's command
+line. A character that turns the direction of writing can make one name look like another.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 import re
 import shlex
 
-# C0, DEL and C1; marks, embeddings and isolates of direction; separators of lines and paragraphs; surrogates, but for
-# those that stand for a byte which is not UTF-8.
+# C0, DEL and C1; marks, embeddings and isolates of direction; separators of lines and paragraphs; surrogates, except
+# those that stand for a byte that is not UTF-8.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 _BYTE, _NO_BYTE = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def printable(text: str) -> str:
-    r"""The text on one line; what a terminal would obey is shown as an escape, such as \x1b or \u202e.
+    r"""The text on one line. Characters that control a terminal become escapes, such as \x1b or \u202e.
 
-    Bytes of file names that are not UTF-8 stay what they are, the surrogates U+DC80 to U+DCFF.
+    Bytes of file names that are not UTF-8 stay as they are: the surrogates U+DC80 to U+DCFF.
     """
     text = _UNFIT.sub(_escape, text)
-    # Forged names spell a control character in such bytes.
+    # A forged name may spell a control character in such bytes.
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return _UNFIT.sub(_escape, text)
 
 
 def command(*words: object) -> str:
-    """A command as it can be typed: each word quoted where the shell would take it for something else."""
+    """A command as it can be typed. Words are quoted where the shell would read them differently."""
     return " ".join(_quote(str(word)) for word in words)
 
 
@@ -40,7 +40,7 @@ def _escape(found: re.Match[str]) -> str:
 def _quote(word: str) -> str:
     if not (_UNFIT.search(word) or _BYTE.search(word)):
         return shlex.quote(word)
-    # $'...' is bash's, zsh's and that of POSIX since 2024. No argument holds other surrogates.
+    # $'...' works in bash, zsh and POSIX shells since 2024. No argument can hold other surrogates.
     content = _NO_BYTE.sub("?", word).encode("utf-8", "surrogateescape")
     return "$'" + "".join(_quote_byte(byte) for byte in content) + "'"
 

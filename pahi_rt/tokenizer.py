@@ -1,4 +1,4 @@
-"""Prompts to token ids, with the tokenizer that the bundle brings (CLIP's byte-pair encoding)."""
+"""Prompts -> token ids, with the bundle's own tokenizer (CLIP's byte-pair encoding)."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from numpy.typing import NDArray
 from pahi_rt.errors import BundleError, PromptError
 
 _LONGEST = 1_000_000
+"""Characters that a prompt may have."""
 
 
 @dataclass(frozen=True)
 class Encoded:
+    """Prompts as token ids."""
+
     input_ids: NDArray[np.int64]
     """[B, T]: start token, the prompt's tokens, end token, padding."""
     truncated: list[bool]
-    """[B]: whether the prompt was longer than T."""
+    """[B]: whether the prompt was longer than T, and was cut."""
 
 
 class Tokenizer:
-    """A tokenizer.json together with the length and the padding that the model was trained with.
+    """A tokenizer.json, with the length and the padding that the model was trained with.
 
-    `file` is its path, or what it holds; `max_length` (T) counts the start and the end token. Raises BundleError for a
-    file it cannot read.
+    `file` is its path or its content. `max_length` (T) counts the start and the end token. Raises BundleError if the
+    file is not a usable tokenizer.
     """
 
     def __init__(self, file: Path | bytes, max_length: int, pad_id: int) -> None:
-        from tokenizers import Tokenizer as Rust
+        from tokenizers import Tokenizer as Encoder
 
         name = "the bundle's tokenizer.json" if isinstance(file, bytes) else file
         try:
-            self._rust = Rust.from_buffer(file if isinstance(file, bytes) else file.read_bytes())
-        except Exception as error:  # what tokenizers raises for every reason
+            self._encoder = Encoder.from_buffer(file if isinstance(file, bytes) else file.read_bytes())
+        except Exception as error:  # tokenizers raises a plain Exception for every reason
             fix = "pip install --upgrade tokenizers, or export the bundle again"
-            raise BundleError(f"{name} is no tokenizer: {error}", fix=fix) from error
-        self._rust.no_truncation()
-        self._rust.no_padding()
-        self._special = self._rust.num_special_tokens_to_add(False)
+            raise BundleError(f"{name} is not a tokenizer: {error}", fix=fix) from error
+        self._encoder.no_truncation()
+        self._encoder.no_padding()
+        self._special = self._encoder.num_special_tokens_to_add(False)
         self._max_length = max_length
         self._pad_id = pad_id
         if not 1 <= self._special < max_length:
             raise BundleError(f"{name} adds no end token to a prompt", fix="export the bundle again")
 
     def encode(self, prompts: Sequence[str]) -> Encoded:
-        """Token ids [B, T]; a longer prompt is cut to T with the end token last. Raises PromptError."""
+        """Token ids [B, T]. A longer prompt is cut to T, with the end token last. Raises PromptError."""
         check_prompts(prompts)
-        rows = [encoding.ids for encoding in map(self._rust.encode, prompts)]
+        rows = [encoding.ids for encoding in map(self._encoder.encode, prompts)]
         for index, row in enumerate(rows):
             if len(row) <= self._special:
                 raise PromptError(f"{_name(index, prompts)} holds nothing that can be read", fix="write some words")
@@ -64,12 +67,12 @@ class Tokenizer:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of any system, which end with \\n, \\r\\n or \\r; other characters, such as form feeds, end none."""
+    """Split text at \\n, \\r\\n and \\r, the line ends of all systems. Form feeds and the like do not end a line."""
     return re.split("\r\n|\r|\n", text)
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
-    """Raises PromptError for an empty list, or a prompt that is no text, blank, or not valid Unicode."""
+    """Raises PromptError for an empty list, and for a prompt that is not text, blank, too long or not Unicode."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError("prompts must be a list of strings", fix='pass ["a red apple"]')
     if not prompts:
@@ -80,7 +83,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
 
 def _check_prompt(prompt: object, name: str) -> None:
     if not isinstance(prompt, str):
-        raise PromptError(f"{name} is no text but {type(prompt).__name__}", fix="pass strings")
+        raise PromptError(f"{name} is not text but {type(prompt).__name__}", fix="pass strings")
     if not prompt.strip():
         raise PromptError(f"{name} is empty", fix="describe a picture, such as 'a red apple'")
     if len(prompt) > _LONGEST:

@@ -1,4 +1,4 @@
-"""The words that a small model was trained on, so that a user learns what it cannot draw.
+"""The vocabulary: the words that a small model was trained on, so that a user learns what it cannot draw.
 
 The file: {"words": ["apple", ...], "styles": ["noto", ...], "concepts": [{"label": "red apple", "emoji": "...",
 "category": "food", "synonyms": [...]}, ...]}. The synonyms are not read here.
@@ -19,10 +19,13 @@ from pahi_rt.record import parse_json
 _WORD_OR_SIGNS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]+")
 _VARIATION_SELECTOR = "\ufe0f"
 _MOST = 10
+"""Unknown words of a prompt that are reported."""
 
 
 @dataclass(frozen=True)
 class Concept:
+    """A thing that the model can draw."""
+
     label: str
     emoji: str
     category: str
@@ -30,15 +33,17 @@ class Concept:
 
 @dataclass(frozen=True)
 class Vocabulary:
+    """What a model knows."""
+
     words: frozenset[str]
-    """Lower case."""
+    """The words of its training prompts, in lower case."""
     concepts: tuple[Concept, ...]
-    """What the model can draw."""
+    """The things that it can draw."""
     styles: tuple[str, ...]
 
     @classmethod
     def load(cls, bundle: Bundle) -> Vocabulary | None:
-        """The vocabulary of a bundle, None if it has none. Raises BundleError."""
+        """Load the vocabulary of a bundle; None if it has none. Raises BundleError."""
         name = bundle.manifest.vocabulary
         if name is None:
             return None
@@ -46,10 +51,10 @@ class Vocabulary:
         try:
             return _parse(parse_json(content, str(path)))
         except (TypeError, KeyError) as error:
-            raise BundleError(f"{path} is no vocabulary: {error}", fix="export the bundle again") from error
+            raise BundleError(f"{path} is not a vocabulary: {error}", fix="export the bundle again") from error
 
     def unknown(self, prompt: str) -> dict[str, list[str]]:
-        """The prompt's unknown words, in order (ten at most) -> up to three known ones that come nearest."""
+        """The prompt's unknown words, in order, at most ten -> up to three known words that are most similar."""
         found: dict[str, list[str]] = {}
         for word in _WORD_OR_SIGNS.findall(prompt.lower()):
             if len(found) < _MOST and not self._knows(word):

@@ -1,7 +1,8 @@
-"""Protobuf's wire format: a message is a row of numbered fields, each a number or a run of bytes.
+"""Protobuf's wire format: a message is a sequence of numbered fields, each a number or a run of bytes.
 
-Stricter than protobuf, so that no other reader understands the same bytes otherwise: a field that the message is not
-known to have, a group, and a second value where one belongs are errors. (Protobuf would skip, skip, and merge.)
+This reader of https://protobuf.dev/programming-guides/encoding is stricter than protobuf, so that no other reader can
+read the same bytes differently. Unknown fields, groups, and a second value of a field that takes one are errors.
+(Protobuf would skip, skip, and merge.)
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 NUMBER, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
-"""Wire types: how the value of a field is written."""
+"""Wire types: how the value of a field is encoded."""
 Field = tuple[int, int, int]
-"""Tag, then where its bytes begin and end; of a NUMBER its value, and where it ends."""
+"""(tag, begin, end) of the field's bytes. A NUMBER has its value in place of the begin."""
 _LONGEST = 10
-"""Bytes of a number of 64 bits."""
+"""The most bytes of an encoded number of 64 bits."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a message may hold."""
+    """A kind of message: the fields that it may hold."""
 
     name: str
-    """For errors."""
+    """Its name in errors."""
     tags: dict[int, int]
-    """Of each field -> a bit of its own, or 0 if it may be there more than once."""
+    """Tag of each field -> a bit of its own, or 0 if the field may be repeated."""
 
 
 class Malformed(ValueError):
@@ -32,24 +33,27 @@ class Malformed(ValueError):
 
 
 def tag(field: int, wire_type: int = BYTES) -> int:
-    """What is written before the value of a field."""
+    """The tag of a field: its number and its wire type, as encoded before its value."""
     return field << 3 | wire_type
 
 
 def message(name: str, once: Iterable[int], repeated: Iterable[int] = ()) -> Message:
-    """A message with the fields of these tags."""
+    """A kind of message: the tags of fields that occur at most once, and of fields that may be repeated."""
     return Message(name, dict.fromkeys(repeated, 0) | {known: 1 << place for place, known in enumerate(once)})
 
 
 class Wire:
-    """Bytes to read messages from: each of at most `most` fields less those read before, which bounds the time."""
+    """Reads messages from `content`.
+
+    A message may have `most` fields, less those of the messages that were read before it. This bounds the time.
+    """
 
     def __init__(self, content: bytes, most: int) -> None:
         self._content = content
         self._left = most
 
     def fields(self, start: int, end: int, kind: Message) -> Iterator[Field]:
-        """The fields of the message that lies at start..end. Raises Malformed."""
+        """The fields of the message in the bytes start..end. Raises Malformed."""
         content, known, at, seen, left = self._content, kind.tags, start, 0, self._left
         while at < end:
             found, at = (content[at], at + 1) if content[at] < 0x80 else self._number(at, end)
@@ -58,7 +62,7 @@ class Wire:
                 raise Malformed(f"{kind.name} has a field {found >> 3} at byte {at} that it may not have, or not twice")
             seen |= bit
             left -= 1
-            # What is short is read here, for speed: nearly all numbers are below 128.
+            # The short case is inlined for speed: nearly all numbers are below 128.
             if found & 7 == BYTES and at < end and content[at] < 0x80:
                 value, at = at + 1, at + 1 + content[at]
             else:
@@ -69,13 +73,13 @@ class Wire:
         self._left = min(left, self._left)
 
     def numbers(self, start: int, end: int) -> Iterator[int]:
-        """Numbers that lie one after the other. Raises Malformed."""
+        """The numbers of a packed field, in the bytes start..end. Raises Malformed."""
         while start < end:
             value, start = self._number(start, end)
             yield value
 
     def _value(self, wire_type: int, at: int, end: int) -> tuple[int, int]:
-        """A number, or where the bytes begin; and where the value ends."""
+        """The value of a number, or the begin of a run of bytes; then the end of the value."""
         if wire_type == NUMBER:
             return self._number(at, end)
         if wire_type == BYTES:
@@ -85,7 +89,7 @@ class Wire:
         return at, at + size
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
-        """The number that begins at `at`, and where it ends."""
+        """The number that begins at `at`, and its end."""
         if at < end and self._content[at] < 0x80:
             return self._content[at], at + 1
         value = 0

@@ -70,8 +70,8 @@ def test_unusual_prompts_are_read(tokenizer: Tokenizer, prompt: str) -> None:
         (None, "list of strings"),
         ([""], "the prompt is empty"),
         (["cat", " \t\n"], "prompt 2 is empty"),
-        (["cat", 3], "prompt 2 is no text but int"),
-        ([b"cat"], "no text but bytes"),
+        (["cat", 3], "prompt 2 is not text but int"),
+        ([b"cat"], "not text but bytes"),
         (["a\0cat"], "NUL"),
         (["a \udcff cat"], "not valid UTF-8"),
         (["a" * 1_000_001], "1000001 characters"),
@@ -88,7 +88,7 @@ def test_bad_prompts(tokenizer: Tokenizer, prompts: list[str], what: str) -> Non
 def test_not_a_tokenizer(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="no tokenizer"):
+    with pytest.raises(BundleError, match="not a tokenizer"):
         Tokenizer(path, LENGTH, 0)
 
 

@@ -68,5 +68,5 @@ def test_not_a_vocabulary(folder: Path, edit: Callable[..., Path], content: byte
     (folder / "vocabulary.json").write_bytes(content)
     record = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     edit(lambda data: data["files"].update({"vocabulary.json": record}))
-    with pytest.raises(BundleError, match="is no vocabulary|is not valid JSON"):
+    with pytest.raises(BundleError, match="is not a vocabulary|is not valid JSON"):
         Vocabulary.load(open_bundle(folder))

@@ -88,7 +88,7 @@ def test_the_same_prompt_is_told_from_another_one() -> None:
         ),
         ("other.jsonl", b'{"label": "a fox"}\n', "line 1 of .*no column of prompts, only 'label'", "prompt or caption"),
         ("broken.jsonl", b'"a fox"\n{"prompt": \n', "line 2 of .* is not JSON", "one JSON object"),
-        ("number.jsonl", b'"a fox"\n{"prompt": 7}\n', "prompt 2 of .* is no text but int", "strings"),
+        ("number.jsonl", b'"a fox"\n{"prompt": 7}\n', "prompt 2 of .* is not text but int", "strings"),
         ("half.jsonl", b'"a fox"\n"\\ud800"\n', "prompt 2 of .* not valid UTF-8", "UTF-8"),
         ("binary.txt", b"a fox\n\0\0\n", "prompt 2 of .*NUL byte", "binary"),
         ("broken.parquet", b"PAR1 and then nothing", "is not a Parquet file", "again"),
