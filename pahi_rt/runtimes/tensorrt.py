@@ -170,7 +170,8 @@ class RuntimeCache:
 def check_plan(runtime: str, bundle: Bundle) -> None:
     """Raises RuntimeUnavailable if the bundle has no plan for the runtime. It does not look for a GPU."""
     if not any(engine.runtime == runtime for engine in bundle.manifest.engines):
-        raise RuntimeUnavailable("the bundle has no plan for it", fix=f"pahi-rt build BUNDLE --engine {runtime}")
+        fix = command("pahi-rt", "build", "BUNDLE", "--engine", runtime)
+        raise RuntimeUnavailable("the bundle has no plan for it", fix=fix)
 
 
 def require_tensorrt(flavour: str) -> Any:
