@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable, Sequence
 
 # C0, DEL and C1; marks, embeddings and isolates of direction; separators of lines and paragraphs; surrogates, except
 # those that stand for a byte that is not UTF-8.
@@ -30,6 +31,14 @@ def printable(text: str) -> str:
 def command(*words: object) -> str:
     """A command as it can be typed. Words are quoted where the shell would read them differently."""
     return " ".join(_quote(str(word)) for word in words)
+
+
+def table(rows: Iterable[Sequence[object]], indent: str = "") -> list[str]:
+    """Rows of cells in aligned columns, two spaces apart, as lines."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return [(indent + line).rstrip() for line in lines]
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
+from pahi_rt.terminal import table
 
 app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
 
@@ -92,7 +93,7 @@ def format_report(report: dict[str, Any]) -> list[str]:
 def _format_runtime(runtime: dict[str, Any]) -> list[str]:
     if "reason" in runtime:
         return [f"{runtime['runtime']}: {runtime['reason']}", f"  to have it: {runtime['fix']}"]
-    lines = [runtime["runtime"], *messages.table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
+    lines = [runtime["runtime"], *table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
     rates = ", ".join(f"{rate} at {size}" for size, rate in runtime["images_per_s"].items())
     lines.append(f"  pictures/s by batch: {rates}")
     if parts := runtime.get("components_ms"):

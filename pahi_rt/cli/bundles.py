@@ -10,6 +10,7 @@ import typer
 from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json
+from pahi_rt.terminal import table
 
 if TYPE_CHECKING:
     from pahi_rt.bundle import Bundle
@@ -32,7 +33,7 @@ def list_bundles(context: typer.Context, as_json: Json = False, debug: Debug = F
     if as_json:
         messages.document([summarise(bundle) for bundle in opened])
     elif opened:
-        messages.result(*messages.table([("name", "picture", "steps", "size", "summary"), *map(_row, opened)]))
+        messages.result(*table([("name", "picture", "steps", "size", "summary"), *map(_row, opened)]))
     if opened:
         messages.next_command("bundles", "show", opened[0].manifest.name)
     else:
@@ -93,7 +94,7 @@ def card_lines(bundle: Bundle) -> list[str]:
         *_items("trained on", card.trained_on),
         *messages.paragraph("licence", card.licence),
         *_items("limits", card.limits),
-        *(["measured", *messages.table(measured, indent="  ")] if measured else []),
+        *(["measured", *table(measured, indent="  ")] if measured else []),
     ]
 
 

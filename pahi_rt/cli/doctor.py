@@ -13,6 +13,7 @@ from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import ends_at_once
 from pahi_rt.cli.options import Debug, Json
 from pahi_rt.errors import PahiError
+from pahi_rt.terminal import table
 
 if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline
@@ -44,7 +45,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
     else:
         messages.result(f"on {cpu_name() or 'an unknown processor'}")
-        messages.result(*messages.table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
+        messages.result(*table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
         for finding in findings:
             if finding.fix:
                 messages.result(f"to have {finding.runtime}: {finding.fix}")

@@ -9,6 +9,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json
+from pahi_rt.terminal import table
 
 NOTE = "; "
 """Separates the notes on a comparison, within the field `against`."""
@@ -67,8 +68,8 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         ],
         "made with": list(manifest.tools.items()),
     }
-    tables = [["", title, *messages.table(rows, indent="  ")] for title, rows in sections.items() if rows]
-    return [*messages.table(fact_rows(manifest)), *(line for table in tables for line in table)]
+    tables = [["", title, *table(rows, indent="  ")] for title, rows in sections.items() if rows]
+    return [*table(fact_rows(manifest)), *(line for table in tables for line in table)]
 
 
 def parity_row(parity: Parity) -> tuple[str, str, str, str, str]:

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,14 +133,6 @@ def abandon_output() -> None:
 def is_closed() -> bool:
     """Whether this process was started without a standard output."""
     return getattr(sys, "stdout", None) is None
-
-
-def table(rows: Iterable[Sequence[object]], indent: str = "") -> list[str]:
-    """Rows of cells in aligned columns, two spaces apart, as lines."""
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return [(indent + line).rstrip() for line in lines]
 
 
 def paragraph(label: str, text: str, width: int = 100, hanging: int = 14) -> list[str]:

@@ -17,6 +17,7 @@ from typer.testing import Result
 
 from pahi_rt.cli import messages
 from pahi_rt.drawing import encode_png, read_drawing
+from pahi_rt.terminal import table
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\nnext: rm -rf ~"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -103,7 +104,7 @@ def test_what_the_library_logs_is_a_note(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_tables_and_paragraphs_are_lines() -> None:
-    assert messages.table([("a\x1b", "b"), ("c", "d\n")]) == ["a\\x1b  b", "c      d\\n"]
+    assert table([("a\x1b", "b"), ("c", "d\n")]) == ["a\\x1b  b", "c      d\\n"]
     assert messages.paragraph("la\tbel", "some words", width=20, hanging=10) == ["la\\tbel   some words"]
     assert messages.paragraph("label", "") == ["label         "]
 
