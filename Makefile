@@ -32,7 +32,7 @@ wheel: $(VENV)/.dev  ## build the wheel, install it alone and use it
 	$(BIN)/python -m pytest -m wheel
 
 bench: $(VENV)/.runtime  ## time the embedded model on this machine
-	$(BIN)/python -m pahi_rt.bench $(ARGS)
+	$(BIN)/pahi-rt bench latency $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,4 +1,4 @@
-"""How a picture's time is shared out: each component of a graph by itself, on what the one before hands on."""
+"""Times each component of a graph alone, on what the components before it hand on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from pahi_rt.bench.derived import Inputs, Part, open_components
+from pahi_rt.bench.reports.report import Spread
 from pahi_rt.bench.timing import spread
 from pahi_rt.bundle import Bundle
 from pahi_rt.manifest import Graph
@@ -13,7 +14,7 @@ from pahi_rt.manifest import Graph
 
 def time_components(
     bundle: Bundle, graph: Graph, runtime: str, pictures: int, warm_up: int = 1, untimed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, Spread]:
     """Component -> milliseconds; `untimed` as for `take_turns`. Files are written into the bundle's folder."""
     parts, inputs = open_components(bundle, graph, runtime), Inputs(bundle)
     taken: dict[str, list[float]] = {name: [] for name in parts}

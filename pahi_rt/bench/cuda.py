@@ -1,29 +1,27 @@
-"""python -m pahi_rt.bench.cuda: latency of one-step generation on an NVIDIA GPU, one way to run it after the other.
+"""pahi-rt bench cuda: latency of one-step generation on an NVIDIA GPU, one way to run it after the other.
 
 Method. All ways ("contenders") run one model with random weights at batch 1. Inside the timed region: the copy of
 token ids and noise from (pinned) host memory, text encoder, UNet, decoder, rounding to bytes, the copy of the picture
 into host memory, and waiting for it. Outside: tokenising, drawing noise, encoding a PNG. Every picture has another
 prompt and noise than the one before, and nothing is kept from prompt to prompt. Each contender takes turns with its
-reference, picture by picture, so that their ratio, taken pair by pair, is that of one moment. Medians are given with
-the 10th and 90th percentile. PSNR is against eager fp32 without TF32, from the same inputs. FLOPs are those of
-convolutions and matrix products; shares are of the rate that one large matrix product attains in this run. A contender
-that fails is listed with its reason, and the others go on; the report is rewritten after each. The last line of
-stdout is the same data as one JSON document. With --device cpu --model tiny it shows that it works, and times nothing
-that matters.
+reference, picture by picture, so that their ratios compare the same moments. Medians are given with the 10th and 90th
+percentile. PSNR compares with eager fp32 without TF32, from the same inputs. FLOPs are counted for convolutions and
+matrix products; shares compare with the rate of one large matrix product in the same run. A contender that fails is
+listed with its reason, and the others go on; the report is rewritten after each. With --device cpu --model tiny it
+shows that it works, and its times mean nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,54 +29,66 @@ from torch import Tensor
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
 from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders
-from pahi_rt.bench.cuda_limits import measure_limits
-from pahi_rt.bench.report import run, write
-from pahi_rt.bench.timing import spread, take_turns
+from pahi_rt.bench.limits import measure_device_limits
+from pahi_rt.bench.reports.cuda import (
+    Comparison,
+    CudaFailure,
+    CudaReport,
+    CudaRow,
+    DeviceLimits,
+    Difference,
+    Failure,
+    Overhead,
+    Share,
+)
+from pahi_rt.bench.reports.report import write
+from pahi_rt.bench.timing import Race, race, spread
 from pahi_rt.terminal import command
 
 LONGEST_REASON = 2000
 """Characters."""
 TIMED = "host to host: ids and noise in, text encoder, UNet, decoder, bytes out; a fresh prompt for every picture"
 
-Row = dict[str, Any]
+T = TypeVar("T")
+Save = Callable[[CudaReport], None]
+OnRow = Callable[[float, "CudaRow | CudaFailure"], None]
+"""Called after each contender with the seconds since the start and its row."""
 
 
-def main() -> int:
-    args = _parse()
-    return run(lambda: _measure(args), print_table, None)  # the file is written after every contender
+@dataclass(frozen=True)
+class CudaSettings:
+    device: str = "cuda"
+    model: str = "sd-turbo"
+    """A diffusers folder, or one of RANDOM: an architecture with random weights."""
+    work: Path | None = None
+    """Folder that random weights are kept in; a temporary one if None."""
+    bundle: Path | None = None
+    precision: str | None = None
+    """Precision of the bundle's graph; the bundle's first if None."""
+    pictures: int = 60
+    """Pairs of pictures for each contender."""
+    budget_s: float = math.inf
+    """Time after which no contender is begun."""
+    autotune: bool = False
+    """Try torch.compile's max-autotune too."""
+    output: Path | None = None
+    """File that the report is written to after every contender."""
 
 
-def _measure(args: argparse.Namespace) -> Row:
-    check(args.device, args.model, args.output)
+def run(settings: CudaSettings, on_row: OnRow = lambda seconds, row: None) -> CudaReport:
+    """The whole report. Raises PahiError for what cannot work."""
+    check(settings.device, settings.model, settings.output)
     with tempfile.TemporaryDirectory() as scratch:
-        work = args.work or Path(scratch)
+        work = settings.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        setup = Setup(args.device, args.model, work, args.bundle, args.precision)
-        rows = contenders(setup, autotune=args.autotune)
-        return measure(setup, rows, args.pictures, args.budget, lambda report: write(report, args.output))
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="pahi_rt.bench.cuda", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--model", default="sd-turbo", help=f"a diffusers folder, or random weights: {RANDOM}")
-    parser.add_argument("--work", type=Path, help="keep random weights in this folder, and use those that are there")
-    parser.add_argument("--bundle", type=Path, help="an export of the same architecture, for ONNX Runtime and TensorRT")
-    parser.add_argument("--precision", help="of the bundle's graph: its first one unless given")
-    parser.add_argument("--pictures", type=int, default=60, help="pairs of pictures for each contender")
-    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no contender is begun")
-    parser.add_argument("--autotune", action="store_true", help="torch.compile's max-autotune too: minutes more")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file, after every contender")
-    args = parser.parse_args()
-    if args.pictures < 1:
-        parser.error("--pictures must be at least 1")
-    return args
+        setup = Setup(settings.device, settings.model, work, settings.bundle, settings.precision)
+        rows = contenders(setup, autotune=settings.autotune)
+        save = partial(write, path=settings.output)
+        return measure(setup, rows, settings.pictures, settings.budget_s, save, on_row)
 
 
 def check(device: str, model: str, output: Path | None) -> None:
-    """PahiError for what cannot work, before anything is measured."""
+    """Raise PahiError for what cannot work, before anything is measured."""
     if device == "cuda" and not torch.cuda.is_available():
         raise PahiError("PyTorch sees no NVIDIA GPU here", fix="run it where one is, or add --device cpu --model tiny")
     if model not in RANDOM and not Path(model).is_dir():
@@ -87,178 +97,144 @@ def check(device: str, model: str, output: Path | None) -> None:
         raise PahiError(f"there is no folder {output.parent}", fix=command("mkdir", "-p", output.parent))
 
 
-def measure(setup: Setup, rows: Sequence[Contender], pictures: int, budget: float, save: Callable[[Row], None]) -> Row:
-    """The whole report; `save` gets it after every contender. `budget` counts seconds from this call."""
+def measure(
+    setup: Setup,
+    rows: Sequence[Contender],
+    pictures: int,
+    budget_s: float,
+    save: Save,
+    on_row: OnRow = lambda seconds, row: None,
+) -> CudaReport:
+    """The whole report; `save` gets it after every contender. The budget starts with this call."""
     started = time.perf_counter()
     settle()
-    report: Row = {
-        "command": machine.command("python", "-m", "pahi_rt.bench.cuda"),
-        "timed": TIMED,
-        "device": setup.device.type,
-        "model": setup.model,
-        "batch": 1,
-        "machine": machine.describe() | machine.describe_gpu(),
-        "limits": attempt(lambda: measure_limits(setup.device)),
-        "contenders": [],
-    }
+    report = CudaReport(
+        command=machine.command(),
+        machine=machine.describe_gpu(),
+        timed=TIMED,
+        device=setup.device.type,
+        model=setup.model,
+        batch=1,
+        limits=attempt(lambda: measure_device_limits(setup.device)),
+        contenders=(),
+    )
     save(report)
-    race = Race(setup, rows, pictures)
+    trials = Trials(setup, rows, pictures, report.limits)
     for row in rows:
-        spent = time.perf_counter() - started
-        if row.why_not is None and spent >= budget:
-            done: Row = {"status": "skipped", "reason": f"the budget of {budget:g} s was used up after {spent:.1f} s"}
-        else:
-            done = race.run(row)
-        report["contenders"].append({"name": row.name} | with_limits(done, report["limits"]))
-        report["total_s"] = round(time.perf_counter() - started, 1)
-        print(f"{report['total_s']:7.1f} s  {row.name}: {summary(done)}", file=sys.stderr, flush=True)
+        done = trials.run(row, budget_s, time.perf_counter() - started)
+        total_s = round(time.perf_counter() - started, 1)
+        report = replace(report, contenders=(*report.contenders, done), total_s=total_s)
+        on_row(total_s, done)
         save(report)
     return report
 
 
-def attempt(work: Callable[[], Row]) -> Row:
+def attempt(work: Callable[[], T]) -> T | Failure:
     """What `work` returns, or why it failed: the one place where failures become part of the report."""
     try:
-        return {"status": "measured"} | work()
-    except Exception as error:  # of compilers, drivers and runtimes: there is no narrower class
-        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:LONGEST_REASON]}
+        return work()
+    except Exception as error:  # compilers, drivers and runtimes raise classes of their own
+        return Failure("failed", f"{type(error).__name__}: {error}"[:LONGEST_REASON])
 
 
 def settle() -> None:
-    """fp32 without TF32, for it is the reference (one contender switches TF32 on for itself); tuned convolutions."""
+    """Tune convolutions, and switch TF32 off: fp32 is the reference. One contender switches it on for itself."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
 
 
-class Race:
+class Trials:
     """Runs contenders, and keeps those that later ones are timed against."""
 
-    def __init__(self, setup: Setup, rows: Sequence[Contender], pictures: int) -> None:
-        self.setup, self.pictures = setup, pictures
+    def __init__(self, setup: Setup, rows: Sequence[Contender], pictures: int, limits: DeviceLimits | Failure) -> None:
+        self.setup, self.pictures, self.limits = setup, pictures, limits
         self._wanted = {row.against for row in rows}
         self._kept: dict[str, Built] = {}
-        self._pictures: list[Tensor] = []
-        """What eager fp32 draws."""
+        self._expected: list[Tensor] = []
+        """The pictures that eager fp32 draws."""
 
-    def run(self, row: Contender) -> Row:
-        """A row of the report: status, and either what was measured or the reason why not."""
+    def run(self, row: Contender, budget_s: float, spent_s: float) -> CudaRow | CudaFailure:
+        """What was measured, or the reason why not."""
         if row.why_not is not None:
-            return {"status": "skipped", "reason": row.why_not}
+            return CudaFailure(row.name, Failure("skipped", row.why_not))
+        if spent_s >= budget_s:
+            reason = f"the budget of {budget_s:g} s was used up after {spent_s:.1f} s"
+            return CudaFailure(row.name, Failure("skipped", reason))
         done = attempt(lambda: self._measure(row))
-        # What is left of a failed contender would hold its memory.
+        # Frees the memory of a contender that failed.
         gc.collect()
         if self.setup.device.type == "cuda":
             attempt(_free)
-        return done
+        return CudaFailure(row.name, done) if isinstance(done, Failure) else done
 
-    def _measure(self, row: Contender) -> Row:
-        # The model is loaded by whoever comes first, and is no part of its time to build.
-        inputs = self.setup.inputs
+    def _measure(self, row: Contender) -> CudaRow:
+        inputs = self.setup.inputs  # loads the model, which is not part of the time to build
         begun = time.perf_counter()
         built = row.build(self.setup)
         build_s = time.perf_counter() - begun
         reference = next((name for name in (row.against, EAGER) if name in self._kept), None)
-        # Without the row that it is the same as, a prior's ratio would be no overhead.
-        is_overhead = row.is_prior and reference == row.against
-        entrants = [built, *([self._kept[reference]] if reference else [])]
-        own_ms, *other_ms = take_turns([partial(draw, entrant, inputs) for entrant in entrants], self.pictures)
-        done: Row = {"build_s": round(build_s, 1), "ms": spread(own_ms, 3)}
-        if reference:
-            done |= compare(own_ms, other_ms[0], reference, is_overhead)
-        done |= self._check_pictures(row, built)
-        done["gflop"] = round(built.gflop(), 3)
-        if built.precision is not None:
-            done["precision"] = built.precision
+        draws = [partial(draw, entrant, inputs) for entrant in (built, self._kept[reference] if reference else built)]
+        taken = race(draws[0], draws[1] if reference else draws[0], self.pictures)
+        ms, gflop = spread(taken.own, 3), round(built.gflop(), 3)
+        done = CudaRow(
+            name=row.name,
+            build_s=round(build_s, 1),
+            ms=ms,
+            comparison=compare(taken, reference) if reference else None,
+            # Compared with another contender than the same without a prior, the ratio would not be its overhead.
+            overhead=measure_overhead(taken) if row.is_prior and reference == row.against else None,
+            difference=self._check_pictures(row, built),
+            gflop=gflop,
+            precision=built.precision,
+            share=share_of(self.limits, gflop, ms.median) if isinstance(self.limits, DeviceLimits) else None,
+        )
         if row.name in self._wanted:
             self._kept[row.name] = built
         return done
 
-    def _check_pictures(self, row: Contender, built: Built) -> Row:
+    def _check_pictures(self, row: Contender, built: Built) -> Difference:
         drawn = [built.draw(*pair).clone() for pair in self.setup.inputs]
         if row.name == EAGER:
-            self._pictures = drawn
-        if not self._pictures or not built.is_same_picture:
-            return {"psnr_db": None, "largest_difference_levels": None}
-        return difference(self._pictures, drawn)
+            self._expected = drawn
+        if not self._expected or not built.is_same_picture:
+            return Difference(None, None)
+        return difference(self._expected, drawn)
 
 
-def _free() -> Row:
+def _free() -> None:
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
-    return {}
 
 
 def draw(built: Built, inputs: Sequence[tuple[Tensor, Tensor]], number: int) -> None:
-    """From inputs on the host to the picture on the host; each call has other inputs than the one before."""
+    """Draw from inputs on the host to a picture on the host; each call has other inputs than the one before."""
     built.draw(*inputs[number % len(inputs)])
 
 
-def compare(own_ms: Sequence[float], other_ms: Sequence[float], reference: str, is_overhead: bool) -> Row:
-    """What the pairs say of the contender's time over its reference's."""
-    pairs = list(zip(own_ms, other_ms, strict=True))
-    done: Row = {
-        "reference": reference,
-        "reference_ms": spread(other_ms, 3),
-        "time_over_reference": spread([own / other for own, other in pairs], 4),
-    }
-    if is_overhead:
-        done["prior_overhead_percent"] = spread([100 * (own / other - 1) for own, other in pairs], 3)
-        done["prior_overhead_ms"] = spread([own - other for own, other in pairs], 4)
-    return done
+def compare(taken: Race, reference: str) -> Comparison:
+    """The contender's time over its reference's, pair by pair."""
+    return Comparison(reference, spread(taken.reference, 3), spread(taken.ratios, 4))
 
 
-def difference(expected: Sequence[Tensor], drawn: Sequence[Tensor]) -> Row:
-    """PSNR over all pictures in dB, null if they are equal; and the largest difference of a value of 0..255."""
+def measure_overhead(taken: Race) -> Overhead:
+    """What a prior adds, pair by pair."""
+    added = [own - other for own, other in zip(taken.own, taken.reference, strict=True)]
+    return Overhead(spread([100 * (value - 1) for value in taken.ratios], 3), spread(added, 4))
+
+
+def difference(expected: Sequence[Tensor], drawn: Sequence[Tensor]) -> Difference:
+    """How two lists of pictures differ."""
     errors = torch.stack([a.double() - b.double() for a, b in zip(expected, drawn, strict=True)])
     mean = errors.square().mean().item()
     psnr = round(10 * math.log10(255**2 / mean), 2) if mean else None
-    return {"psnr_db": psnr, "largest_difference_levels": int(errors.abs().max())}
+    return Difference(psnr, int(errors.abs().max()))
 
 
-def with_limits(done: Row, limits: Row) -> Row:
-    """A row with the rate that its median time amounts to, and the share of the attainable one."""
-    if "gflop" not in done or "gemm_tflops_per_s" not in limits:
-        return done
-    rate = done["gflop"] / done["ms"]["median"]
-    share = 100 * rate / limits["gemm_tflops_per_s"]
-    bound = done["gflop"] / limits["gemm_tflops_per_s"]
-    return done | {
-        "tflops_per_s": round(rate, 4),
-        "share_of_compute_limit_percent": round(share, 2),
-        "compute_limit_ms": round(bound, 4),
-    }
-
-
-def summary(done: Row) -> str:
-    """A row in a few words."""
-    if done["status"] != "measured":
-        return f"{done['status']}: {str(done['reason']).splitlines()[0]}"
-    return f"{done['ms']['median']:.2f} ms, built in {done['build_s']} s"
-
-
-def print_table(report: Row) -> None:
-    limits, environment = report["limits"], report["machine"]
-    print(f"{environment['gpu'] or environment['cpu']}, PyTorch {environment['torch']}, model {report['model']}")
-    print(f"timed: {report['timed']}")
-    if limits["status"] == "measured":
-        rates = f"{limits['gemm_tflops_per_s']} TFLOP/s ({limits['gemm']}), {limits['copy_gb_per_s']} GB/s copied"
-        print(f"attainable: {rates}")
-    print(f"{'':36}{'ms':>9}{'p10':>9}{'p90':>9}{'n':>5}{'x ref.':>8}{'PSNR dB':>9}{'limit %':>9}  reference")
-    for row in report["contenders"]:
-        print(f"{row['name']:36}" + (_cells(row) if row["status"] == "measured" else f"  {summary(row)}"))
-
-
-def _cells(row: Row) -> str:
-    ms = row["ms"]
-    ratio = f"{row['time_over_reference']['median']:.3f}" if "reference" in row else "-"
-    equal = "equal" if row["largest_difference_levels"] == 0 else "-"
-    psnr = f"{row['psnr_db']:.1f}" if row["psnr_db"] is not None else equal
-    share = f"{row['share_of_compute_limit_percent']:.1f}" if "share_of_compute_limit_percent" in row else "-"
-    overhead = row.get("prior_overhead_percent")
-    more = f", prior +{overhead['median']} % ({overhead['p10']} to {overhead['p90']})" if overhead else ""
-    times = f"{ms['median']:9.2f}{ms['p10']:9.2f}{ms['p90']:9.2f}{ms['n']:5}"
-    return f"{times}{ratio:>8}{psnr:>9}{share:>9}  {row.get('reference', '')}{more}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def share_of(limits: DeviceLimits, gflop: float, ms: float) -> Share:
+    """The rate that a time amounts to, beside the device's."""
+    rate = gflop / ms
+    return Share(
+        round(rate, 4),
+        round(100 * rate / limits.gemm_tflops_per_s, 2),
+        round(gflop / limits.gemm_tflops_per_s, 4),
+    )

@@ -1,4 +1,4 @@
-"""The ways to draw a picture that `pahi_rt.bench.cuda` times: each turns host inputs into a picture on the host."""
+"""The ways to draw a picture that `pahi-rt bench cuda` times: each turns host inputs into a picture on the host."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pahi_rt.bench.cuda_limits import count_flops
 from pahi_rt.bench.peers.serving import PROMPTS
-from pahi_rt.bench.work import count_work
+from pahi_rt.bench.work import count_flops, count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import Fused, FusedGenerator, FusedPrior
@@ -28,7 +27,7 @@ from pahi_rt.runtimes import TABLE, load
 RANDOM = ("sd-turbo", "tiny")
 """Architectures that can be made with random weights."""
 EAGER, GRAPH = "eager fp32", "CUDA graph fp16"
-"""The numerical reference, and what the others are timed against on a GPU."""
+"""The numerical reference, and the contender that the others are timed against on a GPU."""
 
 BUNDLES = {entry.title: entry.name for entry in TABLE if entry.device == "nvidia" and entry.rank}
 """Rows that draw through a bundle -> their runtimes."""
@@ -45,9 +44,9 @@ class Built:
     gflop: Callable[[], float]
     """Counts what one call of `draw` computes."""
     is_same_picture: bool = True
-    """Whether it should draw what the reference does: weights, steps and prior are the same."""
+    """Whether it should draw the reference's picture: weights, steps and prior are the same."""
     precision: str | None = None
-    """That of a bundle's graph; None where the name says it."""
+    """Precision of a bundle's graph; None where the contender's name tells it."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class Contender:
     against: str = EAGER
     """The row that it takes turns with."""
     is_prior: bool = False
-    """Whether `against` is the same without a prior, so that their ratio is the prior's overhead."""
+    """Whether `against` is the same without a prior, so that their ratio gives the prior's overhead."""
     why_not: str | None = None
-    """Why it is not even tried in this run."""
+    """Why it is not tried in this run."""
 
 
 class Setup:
@@ -70,9 +69,9 @@ class Setup:
     def __init__(
         self, device: str, model: str, work: Path, bundle: Path | None = None, precision: str | None = None
     ) -> None:
-        """`model` is a diffusers folder or one of `RANDOM`, which is written into `work` unless it is there.
+        """`model` is a diffusers folder, or one of `RANDOM`, which is written into `work` unless it is there.
 
-        `precision` is that of the bundle's graph, its first one if None.
+        `precision` chooses the bundle's graph; the bundle's first precision if None.
         """
         self.device, self.model, self.work = torch.device(device), model, work
         self.bundle, self.precision = bundle, precision
@@ -97,7 +96,7 @@ class Setup:
         return [(self._pin(ids[i : i + 1]), self._pin(noise[i : i + 1])) for i in range(len(PROMPTS))]
 
     def fuse(self, steps: int = 1, *, is_half: bool = False, has_prior: bool = False) -> Fused:
-        """A fused module; in fp16 with weights of its own, for halving leaves nothing of the fp32 ones.
+        """A fused module; in fp16 with a copy of the weights, because halving overwrites them.
 
         A prior has random weights and stays in fp32, as in an exported graph.
         """
@@ -115,7 +114,7 @@ class Setup:
         return fused.eval().requires_grad_(False)
 
     def on_device(self, fused: Fused, inputs: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
-        """All arguments of `fused` on the device: the first prompt's unless others are given, and strength 1."""
+        """All arguments of `fused` on the device: `inputs`, or those of the first prompt, and strength 1."""
         ready = [value.to(self.device, non_blocking=True) for value in inputs or self.inputs[0]]
         return [*ready, torch.ones(1, device=self.device)] if isinstance(fused, FusedPrior) else ready
 
@@ -133,7 +132,7 @@ class Setup:
 
 
 def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:
-    """All rows in the order in which they are tried: what is quick and certain before what compiles for minutes."""
+    """All contenders in the order of trial: what is quick and certain before what compiles for minutes."""
     on_cuda = setup.device.type == "cuda"
     no_gpu = None if on_cuda else "needs an NVIDIA GPU; this run is on the CPU"
     base = GRAPH if on_cuda else EAGER
@@ -165,7 +164,7 @@ def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:
 
 
 def run_eager(setup: Setup, *, is_half: bool = False, is_channels_last: bool = False, tf32: bool = False) -> Built:
-    """PyTorch, operator by operator."""
+    """Run PyTorch operator by operator."""
     fused = _arrange(setup.fuse(is_half=is_half), is_channels_last)
     plain = _call(setup, fused, fused)
     return Built(_with_tf32(plain) if tf32 else plain, partial(_count, setup, fused))
@@ -174,14 +173,14 @@ def run_eager(setup: Setup, *, is_half: bool = False, is_channels_last: bool = F
 def run_graph(
     setup: Setup, *, steps: int = 1, is_half: bool, has_prior: bool = False, is_channels_last: bool = False
 ) -> Built:
-    """All kernels of the module recorded once and launched as one; on the CPU, which has none, eager."""
+    """Record all kernels of the module once and launch them as one CUDA graph; on the CPU run it eagerly."""
     fused = _arrange(setup.fuse(steps, is_half=is_half, has_prior=has_prior), is_channels_last)
     draw = _capture(setup, fused) if setup.device.type == "cuda" else _call(setup, fused, fused)
     return Built(draw, partial(_count, setup, fused), is_same_picture=steps == 1 and not has_prior)
 
 
 def run_compiled(mode: str, setup: Setup) -> Built:
-    """torch.compile in fp16; both modes record CUDA graphs of their own."""
+    """Run torch.compile in fp16; both modes record CUDA graphs of their own."""
     fused = setup.fuse(is_half=True)
     compiled = torch.compile(fused, mode=mode)
     call = _call(setup, fused, compiled)
@@ -195,7 +194,7 @@ def run_compiled(mode: str, setup: Setup) -> Built:
 
 
 def run_aot_inductor(setup: Setup, *, is_half: bool = True) -> Built:
-    """The module compiled ahead of time into a library, which is loaded back."""
+    """Compile the module ahead of time into a library, and load that."""
     from torch import _inductor
 
     fused = setup.fuse(is_half=is_half)
@@ -206,9 +205,9 @@ def run_aot_inductor(setup: Setup, *, is_half: bool = True) -> Built:
 
 
 def run_bundle(setup: Setup, *, runtime: str) -> Built:
-    """A bundle's graph of one step, which has weights of its own, or its plan.
+    """Run a bundle's graph of one step, or its plan; its weights are the bundle's.
 
-    PahiError if its inputs have other shapes, or if there is no such runtime or plan.
+    Raises PahiError if its inputs have other shapes, or if the runtime or the plan is missing.
     """
     bundle = open_bundle(str(setup.bundle))
     ids, noise = setup.inputs[0]
@@ -267,7 +266,7 @@ def _with_tf32(draw: Draw) -> Draw:
 @torch.no_grad()
 def _capture(setup: Setup, fused: Fused) -> Draw:
     buffers = setup.on_device(fused)
-    # What a first call allocates and tunes must be done before the capture, on another stream than the default.
+    # The first calls allocate and tune, which a capture forbids; they must run on another stream than the default.
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

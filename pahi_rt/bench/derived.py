@@ -1,4 +1,4 @@
-"""What a bundle would be without its priors, or for a prompt that was drawn before: the same weights, other graphs."""
+"""Derives graphs with the same weights from a bundle: without its priors, after the text encoder, or one component."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pahi_rt.runtimes.openvino import compile_graph
 
 Feeds = dict[str, NDArray[Any]]
 Part = Callable[[Feeds], Feeds]
-"""Runs a graph: values of its inputs by name, among others -> those of its outputs."""
+"""Runs a graph: values by name, its inputs among them -> values of its outputs by name."""
 ON_A_CPU = tuple(entry.name for entry in TABLE if entry.device == "cpu" and entry.is_exact)
-"""Runtimes that a part of a graph can be opened in."""
+"""Runtimes that can open a part of a graph."""
 
 
 def copy_with_plain(bundle: Bundle, folder: Path, precision: str) -> Bundle:
-    """One precision of a bundle in the empty `folder`, and in it also graphs without a prior, one for each steps.
+    """Copy one precision of a bundle into an empty folder, and add graphs without a prior, one per number of steps.
 
-    Engines are left behind.
+    Engines are not copied.
     """
     own = [graph for graph in bundle.manifest.graphs if graph.precision == precision]
     tokenizer = bundle.manifest.tokenizer.file
@@ -56,7 +56,7 @@ def _remove_prior(graph: Graph, folder: Path) -> Graph:
 
 
 class Inputs:
-    """What a graph is given for picture number so and so: a prompt and a seed of its own, all of the prior."""
+    """Inputs of a graph for the n-th picture: prompt and seed follow from n, and the prior has its full strength."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._shape = bundle.manifest.image.latent_shape
@@ -69,7 +69,7 @@ class Inputs:
 
 
 def open_cached(bundle: Bundle, graph: Graph, runtime: str) -> Callable[[int], object]:
-    """Draws picture number so and so of prompts that the text encoder has read before, which is no part of it.
+    """A function that draws the n-th picture from prompts that the text encoder has read before.
 
     Files are written into the bundle's folder. Raises RuntimeUnavailable.
     """
@@ -81,7 +81,7 @@ def open_cached(bundle: Bundle, graph: Graph, runtime: str) -> Callable[[int], o
 
 
 def open_components(bundle: Bundle, graph: Graph, runtime: str) -> dict[str, Part]:
-    """Each component of a graph, to be run one after the other. Files are written into the bundle's folder."""
+    """Open each component of a graph, in the order they run in. Files are written into the bundle's folder."""
     path = bundle.file(graph.file)
     return {
         name: _open_saved(model, path.with_suffix(f".{name.replace(' ', '-')}.onnx"), runtime)
@@ -95,7 +95,7 @@ def _open_saved(model: ir.Model, path: Path, runtime: str) -> Part:
 
 
 def open_part(path: Path, runtime: str) -> Part:
-    """A graph of any inputs and outputs in a runtime for the CPU, with the settings that bundles are run with."""
+    """Open a graph with any inputs and outputs in a runtime for the CPU, with the settings that bundles run with."""
     if runtime not in ON_A_CPU:
         fix = f"measure it with {' or '.join(ON_A_CPU)}"
         raise RuntimeUnavailable(f"{runtime} cannot run a part of a graph", fix=fix)
@@ -115,7 +115,7 @@ def _open_in_onnxruntime(path: Path) -> Part:
 def _open_in_openvino(path: Path) -> Part:
     compiled = compile_graph(path)
     request = compiled.create_infer_request()
-    # Where a tensor is handed on unchanged, it has several names.
+    # A tensor that a graph hands on unchanged has several names.
     known = {port: sorted(port.get_names()) for port in (*compiled.inputs, *compiled.outputs)}
 
     def run(feeds: Feeds) -> Feeds:

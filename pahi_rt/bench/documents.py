@@ -1,23 +1,21 @@
-"""python -m pahi_rt.bench.documents: write the tables and plots of the README and docs/ from the reports.
+"""pahi-rt bench documents: write the tables and plots of the README and docs/ from the reports.
 
 A document asks for a table with the lines
 
     <!-- bench: KIND REPORT -->
     <!-- end -->
 
-between which it is written; KIND is one of pahi_rt.bench.markdown's TABLES, or `plot`, which draws a PNG beside the
-report and shows it. REPORT is a file under bench/results/. With --check nothing is written, and documents and plots
-that are not those of their reports are listed, with exit status 1.
+between which it is written. KIND is one of pahi_rt.bench.markdown's TABLES, or `plot`, which draws a PNG beside the
+report and shows it. REPORT is a file under bench/results/. With --check nothing is written: stale documents and plots
+are listed, with exit status 1.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +24,6 @@ from PIL import Image
 
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.bench.plots import REPORT, draw
-from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 
 BLOCK = re.compile(
@@ -35,25 +32,8 @@ BLOCK = re.compile(
 PLOT = "plot"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="pahi_rt.bench.documents", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, list what is stale")
-    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (where you are)")
-    args = parser.parse_args()
-    try:
-        stale = list(dict.fromkeys(find_stale(args.root)) if args.check else refresh(args.root))
-    except PahiError as error:
-        messages.problem(error)
-        return 1
-    for path in stale:
-        print(f"{'stale: ' if args.check else ''}{path.relative_to(args.root)}")
-    return int(args.check and bool(stale))
-
-
 def find_stale(root: Path) -> Iterator[Path]:
-    """Documents and plots that are not those of their reports."""
+    """Documents and plots that differ from their reports."""
     for document in find_documents(root):
         text = document.read_text(encoding="utf-8")
         if fill(text, document, root) != text:
@@ -62,7 +42,7 @@ def find_stale(root: Path) -> Iterator[Path]:
 
 
 def refresh(root: Path) -> Iterator[Path]:
-    """Write those; yields each that it wrote."""
+    """Rewrite every stale document and plot; yields the paths written."""
     for path in dict.fromkeys(find_stale(root)):
         if path.suffix == ".png":
             report = path.with_suffix(".json")
@@ -86,7 +66,7 @@ def find_plots(text: str, root: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def fill(text: str, document: Path, root: Path) -> str:
-    """The document with every block as its report has it. Raises PahiError for a kind or a report that is not there."""
+    """Fill every block of a document from its report. Raises PahiError for an unknown kind or a missing report."""
 
     def write(block: re.Match[str]) -> str:
         return f"{block['head']}{_render(block['kind'], root / block['report'], document)}\n{block['tail']}"
@@ -97,7 +77,7 @@ def fill(text: str, document: Path, root: Path) -> str:
 def _render(kind: str, report: Path, document: Path) -> str:
     where = f"{document.name} asks for {kind}"
     if kind == PLOT:
-        # bench/ is a link, which pages on the web do not follow.
+        # bench/ is a link, which web pages do not follow.
         picture = os.path.relpath(report.with_suffix(".png").resolve(), document.parent.resolve())
         return f"![{report.stem.replace('-', ' ')}]({picture})"
     if kind not in TABLES:
@@ -115,7 +95,7 @@ def _reading(where: str, report: Path) -> Iterator[None]:
 
 
 def _digest(report: Path) -> str:
-    """Empty without a report, which is then named when its plot is drawn."""
+    """The sha256 of a report; empty without one, which drawing its plot then reports."""
     if not report.exists():
         return ""
     return hashlib.sha256(report.read_bytes()).hexdigest()
@@ -127,7 +107,3 @@ def _drawn_from(plot: Path) -> str | None:
         return None
     with Image.open(plot) as image:
         return str(image.info.get(REPORT))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,14 @@
-"""python -m pahi_rt.bench.frontier REPORT.json -o PLOT.png: what a prior's effect costs in diversity.
+"""pahi-rt bench frontier REPORT.json -o PLOT.png: what a prior's effect costs in diversity.
 
-REPORT.json is what `pahi-rt evaluate RUN... --json` printed of runs in folders named KIND-WEIGHT, such as pahi-0.03:
-the runs of a kind become one line through their KL weights, and the baselines single points. One panel for each
+REPORT.json is printed by `pahi-rt evaluate RUN... --json` for runs in folders named KIND-WEIGHT, such as pahi-0.03. The
+runs of a kind become one line through their KL weights, and the baselines single points. There is one panel for each
 scorer, over all prompts of the test part; bars are 95 % bootstrap intervals.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from itertools import cycle
 from pathlib import Path
@@ -18,33 +16,16 @@ from typing import Any
 
 from pahi_rt import PahiError
 from pahi_rt.cache import lend_cache
-from pahi_rt.cli import messages
 
 Rows = list[dict[str, Any]]
 RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
 """Kind and KL weight."""
 MARKERS = "sD^v<>"
-"""Of the baselines."""
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="pahi_rt.bench.frontier", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("report", type=Path, help="JSON of `pahi-rt evaluate`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the plot: .png, .svg or .pdf")
-    args = parser.parse_args()
-    try:
-        draw(read_report(args.report), args.output)
-    except PahiError as error:
-        messages.problem(error)
-        return 1
-    print(args.output)
-    return 0
+"""Markers of the baselines, in their order."""
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report of `pahi-rt evaluate --json`. PahiError if it is none."""
+    """Read what `pahi-rt evaluate --json` printed. Raises PahiError for anything else."""
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         report["scorers"], report["groups"][-1]["rows"]
@@ -55,7 +36,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
-    """The runs of each kind by falling KL weight, and the baselines; the Gaussian is none of them."""
+    """The runs of each kind by falling KL weight, and the baselines without the Gaussian."""
     kinds: dict[str, dict[float, dict[str, Any]]] = defaultdict(dict)
     others = []
     for row in rows[1:]:
@@ -67,7 +48,7 @@ def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Write the plot. PahiError without matplotlib."""
+    """Write the plot. Raises PahiError without matplotlib."""
     lend_cache()
     try:
         from matplotlib.figure import Figure
@@ -86,7 +67,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         panel.set_title(f"{label} ({'trained the priors' if note['trained'] else 'trained none'})", fontsize=10)
         panel.set_xlabel("diversity, by the Gaussian's")
         panel.set_ylabel("effect size (sd between seeds)")
-    # Baselines lie too near to each other to be named where they are; panels share their names.
+    # Baselines lie too near each other for labels beside their points; one legend names them for all panels.
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
         f"{group['prompts']} held-out prompts x {report['seeds']} seeds; numbers are KL weights", fontsize=10
@@ -120,7 +101,3 @@ def _bars(rows: Rows, label: str) -> list[list[float]]:
     below = [score["effect_size"] - low for score, (low, _) in zip(scores, intervals, strict=True)]
     above = [high - score["effect_size"] for score, (_, high) in zip(scores, intervals, strict=True)]
     return [below, above]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

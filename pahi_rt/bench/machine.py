@@ -1,4 +1,4 @@
-"""What a measurement was taken on."""
+"""Describes what a measurement is taken on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pahi_rt
+from pahi_rt.bench.reports.report import GpuMachine, Machine
 from pahi_rt.errors import PahiError
 from pahi_rt.machine import cpu_features, cpu_name, module_version
 
 
-def describe() -> dict[str, str | int | float | list[str] | None]:
-    """CPU, cores, load, versions and commit; null where this machine does not tell."""
+def describe() -> Machine:
+    """CPU, cores, load, versions and commit."""
+    return Machine(**_describe_cpu())
+
+
+def describe_gpu() -> GpuMachine:
+    """The same, and the GPU that PyTorch uses, its driver, its memory, and the versions of PyTorch and CUDA."""
+    return GpuMachine(**_describe_cpu(), **_describe_torch(), gpu_driver=_driver())
+
+
+def _describe_cpu() -> dict[str, Any]:
+    features = cpu_features()
     return {
         "cpu": cpu_name(),
-        "cpu_features": cpu_features(),
+        "cpu_features": None if features is None else tuple(features),
         "cores": os.cpu_count(),
         "load_average_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
@@ -30,19 +42,17 @@ def describe() -> dict[str, str | int | float | list[str] | None]:
     }
 
 
-def describe_gpu() -> dict[str, str | float | None]:
-    """The GPU that PyTorch uses, its driver, memory in GiB, and PyTorch's versions; null where this is not known."""
-    known: dict[str, str | float | None] = dict.fromkeys(("gpu", "compute_capability", "gpu_memory_gib", "cuda"))
+def _describe_torch() -> dict[str, Any]:
     try:
         import torch
     except ImportError:
-        return known | {"gpu_driver": _driver(), "torch": None, "triton": None}
-    known |= {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": module_version("triton")}
+        return {}
+    known: dict[str, Any] = {"cuda": torch.version.cuda, "torch": torch.__version__, "triton": module_version("triton")}
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         memory = round(gpu.total_memory / 2**30, 1)
         known |= {"gpu": gpu.name, "compute_capability": f"{gpu.major}{gpu.minor}", "gpu_memory_gib": memory}
-    return known | {"gpu_driver": _driver()}
+    return known
 
 
 def _driver() -> str | None:
@@ -56,17 +66,17 @@ def _driver() -> str | None:
 
 def _openvino() -> str | None:
     version = module_version("openvino")
-    # What follows names the commit that it was built from.
+    # The part after the dash is the commit that it was built from.
     return version and version.split("-")[0]
 
 
 def usable_cores() -> int:
-    """What this process may run on, as runtimes count them by themselves."""
+    """Cores that this process may run on, which runtimes count the same way."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_idle(is_forced: bool) -> bool:
-    """Whether the machine is busy. Raises PahiError if it is, unless measuring goes on although it is."""
+    """Whether the machine is busy. Raises PahiError if it is, unless `is_forced`."""
     busy = is_busy()
     if busy and not is_forced:
         raise PahiError("the machine is busy, timings would mean little", fix="wait, or add --force")
@@ -79,10 +89,10 @@ def is_busy() -> bool:
 
 
 def _commit() -> str | None:
-    """That of the checkout which pahi_rt is used from; None for an installed one, wherever it was installed."""
+    """Commit of the checkout that pahi_rt is used from; None for an installed package, wherever it lies."""
     package = Path(pahi_rt.__file__).parent
     try:
-        # Nothing of an environment that lies inside somebody's repository is tracked there.
+        # A package in an environment inside somebody's repository is not tracked there.
         _git(package, "ls-files", "--error-unmatch", "__init__.py")
         return _git(package, "describe", "--always", "--dirty")
     except (OSError, subprocess.CalledProcessError):
@@ -94,6 +104,6 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def command(*program: str) -> str:
-    """The command line that is running, as a user would type it: the program's words, and its arguments."""
-    return shlex.join([*program, *sys.argv[1:]])
+def command() -> str:
+    """The command line that is running, as a user would type it."""
+    return shlex.join(["pahi-rt", *sys.argv[1:]])

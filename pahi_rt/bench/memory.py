@@ -1,4 +1,4 @@
-"""How much memory a picture takes, in a process of its own."""
+"""Measures the memory that a picture takes, in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ print(own_peak())
 
 
 def peak_memory(bundle: Bundle, steps: int, prior: str, runtime: str) -> float:
-    """The most resident memory in MiB, pages of files included. Raises PahiError if nothing was drawn."""
+    """Peak resident memory in MiB, mapped files included. Raises PahiError if nothing was drawn."""
     words = [sys.executable, "-c", _PROGRAM, str(bundle.path), str(steps), prior, runtime]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
@@ -32,9 +32,9 @@ def peak_memory(bundle: Bundle, steps: int, prior: str, runtime: str) -> float:
 
 
 def own_peak() -> float:
-    """This process's, in MiB."""
+    """Peak resident memory of this process in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # the number below begins with what the process before `exec` had
+    if status.exists():  # ru_maxrss below starts with what the process had before `exec`
         return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
     import resource
 

@@ -1,7 +1,7 @@
-"""A bundle's graph in parts: what it would be without its prior, without its text encoder, and its components alone.
+"""Takes a bundle's graph apart: without its prior, without its text encoder, or each component alone.
 
-Nodes are named by the module that they come from. The graph goes through its components one after the other, and a
-node that has no such name, such as a step of the sampler, belongs to what reads it.
+Nodes are named after the module they come from. The graph runs its components one after the other. A node without such
+a name, as in a step of the sampler, belongs to the component that reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SCOPES = {"text_encoder": 0, "text_encoder_2": 0, "prior": 1, "unets": 2, "deco
 
 
 def without_prior(model: ir.Model) -> ir.Model:
-    """The same graph with the noise itself for x_T."""
+    """The same graph with the noise itself as x_T."""
     stages = find_stages(model)
     (latents,) = _results(stages, COMPONENTS.index(PRIOR))
     noise = next(value for value in model.graph.inputs if value.name == "noise")
@@ -27,14 +27,14 @@ def without_prior(model: ir.Model) -> ir.Model:
 
 
 def after_prompt(model: ir.Model) -> ir.Model:
-    """All but the text encoder, whose results are inputs: what is left to do for a prompt that was drawn before."""
+    """The graph without the text encoder, whose results become inputs: the work for a prompt that was drawn before."""
     stages = find_stages(model)
     inputs = [value for value in model.graph.inputs if value.name != "input_ids"]
     return _extract(model, [*_results(stages, COMPONENTS.index(TEXT_ENCODER)), *inputs], list(model.graph.outputs))
 
 
 def split(model: ir.Model) -> dict[str, ir.Model]:
-    """Each component that the graph has as a graph of its own: its inputs are what those before it hand on."""
+    """Each component as a graph of its own, whose inputs are the results of the components before it."""
     stages = find_stages(model)
     parts = {}
     for number in sorted(set(stages.values())):
@@ -46,7 +46,7 @@ def split(model: ir.Model) -> dict[str, ir.Model]:
 
 
 def find_stages(model: ir.Model) -> dict[ir.Node, int]:
-    """The component of each node, as a place in COMPONENTS, but for those that compute constants."""
+    """The component of each node, as an index into COMPONENTS; nodes that compute constants are left out."""
     depends = set()
     for node in model.graph:
         read = [value for value in node.inputs if value is not None]
@@ -61,18 +61,18 @@ def find_stages(model: ir.Model) -> dict[ir.Node, int]:
 
 
 def _scope(node: ir.Node) -> str:
-    """text_encoder of text_encoder.encoder.layers.0.mlp.fc1/MatMul."""
+    """The module of a node: text_encoder for text_encoder.encoder.layers.0.mlp.fc1/MatMul."""
     return str(node.name).split("/")[0].split(".")[0]
 
 
 def _comes_before(value: ir.Value, stages: dict[ir.Node, int], number: int) -> bool:
-    """Whether it is an input of the graph or an earlier component's result, and no constant."""
+    """Whether a value is an input of the graph or an earlier component's result, rather than a constant."""
     producer = value.producer()
     return value.is_graph_input() or (producer is not None and stages.get(producer, number) < number)
 
 
 def _results(stages: dict[ir.Node, int], number: int) -> list[ir.Value]:
-    """What a component hands on to those after it, or out of the graph."""
+    """The results of a component that later components read, or that the graph returns."""
     return _unique(
         value
         for node, stage in stages.items()

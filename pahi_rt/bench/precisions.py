@@ -1,21 +1,18 @@
-"""python -m pahi_rt.bench.precisions BUNDLE: what each precision of a bundle costs in quality, and what it saves.
+"""pahi-rt bench precisions BUNDLE: what each precision of a bundle costs in quality, and what it saves.
 
-BUNDLE holds fp32 among its precisions, and a prior or none. Each precision draws the same prompts of a recipe's test
-part from the same noises, the prior at full strength, one picture at a time, on each runtime; fp32 on ONNX Runtime is
-what all are compared with: PSNR over all pictures, and of the worst; SSIM; and the change of the mean score by each of
-the recipe's scorers, in % of its standard deviation over the pictures, for the mean itself may be near zero. Runtimes
-and precisions take turns, untimed pictures before each timed one; times are medians in milliseconds of the graph
-alone. The last line of stdout is the same data as one JSON document.
+The bundle must hold fp32; it may have a prior. Each precision draws the same prompts of a recipe's test part from the
+same noise, the prior at full strength, one picture at a time, on each runtime. All are compared with fp32 on ONNX
+Runtime: PSNR over all pictures and of the worst one, SSIM, and the change of the mean score by each of the recipe's
+scorers. That change is in % of the score's standard deviation between pictures, because the mean itself may be near
+zero. Runtimes and precisions take turns, with an untimed picture before each timed one; times are medians of the graph
+alone, in milliseconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +20,7 @@ from torch import Tensor
 
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
-from pahi_rt.bench.report import add_options, run
+from pahi_rt.bench.reports.precisions import Fidelity, PrecisionRow, PrecisionsReport, ScoreSpread
 from pahi_rt.bench.scores import load_jury, score
 from pahi_rt.bench.timing import UNTIMED, ratio, take_turns
 from pahi_rt.bundle import Bundle, open_bundle
@@ -36,22 +33,8 @@ Key = tuple[str, str]
 """Precision and runtime."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="pahi_rt.bench.precisions", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("bundle")
-    parser.add_argument("--recipe", default="emoji", help="whose test prompts and scorers are used")
-    parser.add_argument("--runtimes", default="onnxruntime,openvino")
-    parser.add_argument("--prompts", type=int, default=320, help="at most so many")
-    add_options(parser)
-    args = parser.parse_args()
-    runtimes = args.runtimes.split(",")
-    return run(lambda: measure(args.bundle, args.recipe, runtimes, args.prompts, args.force), print_table, args.output)
-
-
-def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force: bool = False) -> dict[str, Any]:
-    """The whole report. Raises PahiError for a busy machine, a bundle without fp32, and as the loaders do."""
+def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force: bool = False) -> PrecisionsReport:
+    """The whole report. Raises PahiError for a busy machine and a bundle without fp32, and what the loaders raise."""
     busy, environment = machine.check_idle(force), machine.describe()
     bundle = open_bundle(source)
     if REFERENCE[0] not in bundle.precisions:
@@ -61,36 +44,39 @@ def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force
     keys = sorted({REFERENCE, *((p, r) for p in bundle.precisions for r in runtimes)}, key=lambda key: key != REFERENCE)
     loaded = {key: load(bundle, name=key[1], precision=key[0]) for key in keys}
     pictures, times = draw(bundle, loaded, prompts)
-    expected = pictures[REFERENCE]
-    base = {label: score(scorer, expected, prompts) for label, scorer in scorers.items()}
+    base = {label: score(scorer, pictures[REFERENCE], prompts) for label, scorer in scorers.items()}
     rows = [
-        {"precision": key[0], "runtime": key[1], "ms": round(statistics.median(times[key]), 2)}
-        | {"time_over_fp32": ratio(times[key], times[REFERENCE], 3)["median"]}
-        | compare(pictures[key], expected)
-        | {
-            f"{label}_change_percent_of_sd": change(score(scorer, pictures[key], prompts), base[label])
-            for label, scorer in scorers.items()
-        }
+        PrecisionRow(
+            precision=key[0],
+            runtime=key[1],
+            ms=round(statistics.median(times[key]), 2),
+            time_over_fp32=ratio(times[key], times[REFERENCE], 3).median,
+            fidelity=compare(pictures[key], pictures[REFERENCE]),
+            changes={
+                label: change(score(scorer, pictures[key], prompts), base[label]) for label, scorer in scorers.items()
+            },
+        )
         for key in keys
     ]
-    return {
-        "command": machine.command("python", "-m", "pahi_rt.bench.precisions"),
-        "bundle": bundle.manifest.name,
-        "prompts": len(prompts),
-        "fp32_scores": {
-            label: {"mean": round(float(values.mean()), 4), "sd": round(float(values.std()), 4)}
-            for label, values in base.items()
-        },
-        "busy": busy,
-        "machine": environment,
-        "rows": rows,
-    }
+    return PrecisionsReport(
+        command=machine.command(),
+        machine=environment,
+        busy=busy,
+        bundle=bundle.manifest.name,
+        prompts=len(prompts),
+        fp32_scores={label: _score_spread(values) for label, values in base.items()},
+        rows=tuple(rows),
+    )
+
+
+def _score_spread(values: Tensor) -> ScoreSpread:
+    return ScoreSpread(round(float(values.mean()), 4), round(float(values.std()), 4))
 
 
 def draw(
     bundle: Bundle, runtimes: Mapping[Key, Runtime], prompts: Sequence[str]
 ) -> tuple[dict[Key, NDArray[np.uint8]], dict[Key, list[float]]]:
-    """Pictures [N, H, W, 3] and milliseconds of each; prompt number i has the noise of seed i."""
+    """Pictures [N, H, W, 3] and milliseconds of each; prompt i has the noise of seed i."""
     tokenizer, image = load_tokenizer(bundle), bundle.manifest.image
     strength = np.ones(1, np.float32)
     inputs = [
@@ -108,17 +94,13 @@ def draw(
     return pictures, dict(zip(runtimes, taken, strict=True))
 
 
-def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, float | None]:
-    """PSNR in dB over all pictures and of the worst, null if they are equal; mean SSIM."""
+def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> Fidelity:
+    """How near pictures are to those that are expected."""
     from skimage.metrics import structural_similarity
 
     errors = ((drawn.astype(np.float64) - expected) ** 2).mean((1, 2, 3)) / 255**2
     alike = [structural_similarity(a, b, channel_axis=-1) for a, b in zip(drawn, expected, strict=True)]
-    return {
-        "psnr_db": _psnr(errors.mean()),
-        "worst_psnr_db": _psnr(errors.max()),
-        "ssim": round(float(np.mean(alike)), 4),
-    }
+    return Fidelity(_psnr(errors.mean()), _psnr(errors.max()), round(float(np.mean(alike)), 4))
 
 
 def _psnr(error: float) -> float | None:
@@ -126,14 +108,5 @@ def _psnr(error: float) -> float | None:
 
 
 def change(own: Tensor, base: Tensor) -> float:
-    """Of the mean, in % of the standard deviation."""
+    """Change of the mean score, in % of the standard deviation."""
     return round(100 * float((own.mean() - base.mean()) / base.std()), 2)
-
-
-def print_table(report: dict[str, Any]) -> None:
-    for row in report["rows"]:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

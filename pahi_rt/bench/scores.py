@@ -1,4 +1,4 @@
-"""What each row of Table 2 scores: the mean over a recipe's test prompts, from the same noises in all rows."""
+"""Scores the rows of Table 2: means over a recipe's test prompts, from the same noise in all rows."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def load_jury(recipe: str, count: int) -> tuple[list[str], dict[str, Scorer]]:
 
 @torch.no_grad()
 def score(scorer: Scorer, pictures: NDArray[np.uint8], prompts: Sequence[str]) -> Tensor:
-    """In the scorer's own unit, [N]."""
+    """Scores [N] of pictures [N, H, W, 3], in the scorer's own unit."""
     return scorer.score(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, list(prompts))

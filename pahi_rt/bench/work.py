@@ -1,19 +1,23 @@
-"""What one picture asks of a machine: operations and bytes of each component, counted in the graph.
+"""What one picture asks of a machine: operations and bytes, counted in a graph or in a PyTorch module.
 
-Counted are convolutions and matrix products, a multiplication with its addition as two, and the bytes that they read
-and write: weights as the graph stores them, and what goes in and out, in 32 bits.
+Only convolutions and matrix products count, a multiply-add as two operations, and the bytes that they read and write:
+weights as the graph stores them, inputs and outputs in 32 bits.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 
 from pahi_rt.bench.parts import COMPONENTS, find_stages
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _HEAVY = ("Conv", "MatMul", "Gemm")
 _WIDENING = ("Cast", "Mul", "DequantizeLinear", "Transpose")
@@ -28,14 +32,10 @@ class Work:
     """10^6 bytes."""
     activations_mb: float
 
-    def to_dict(self) -> dict[str, float]:
-        """For a report."""
-        return {name: round(value, 3) for name, value in asdict(self).items()}
-
     def limit_ms(self, gflop_per_s: float, gb_per_s: float) -> float:
         """The least time at these rates: to compute, or to read the weights once, whichever is longer.
 
-        Activations may stay in caches, or, as those of attention, never be written at all.
+        Activations may stay in caches, or, as in fused attention, never be written at all.
         """
         return 1000 * max(self.gflop / gflop_per_s, self.weights_mb / 1000 / gb_per_s)
 
@@ -49,8 +49,21 @@ def count_work(path: Path, batch: int = 1) -> dict[str, Work]:
     return {name: _add_up(totals[name]) for name in COMPONENTS if name in totals}
 
 
+def count_flops(module: nn.Module, arguments: list[Tensor]) -> int:
+    """Operations of one call of a PyTorch module."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    # The counter does not know the fused attention kernels of some devices; the plain one is two matrix products.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        module(*arguments)
+    return int(counter.get_total_flops())
+
+
 def _with_shapes(path: Path, batch: int) -> ir.Model:
-    """The graph for a batch of one size, all of whose shapes are known then."""
+    """The graph with every shape inferred for one size of the batch."""
     model = onnx.load(path, load_external_data=False)
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
@@ -77,14 +90,14 @@ def _count_node(node: ir.Node) -> tuple[float, float, float]:
 
 
 def _terms(node: ir.Node) -> int:
-    """Products that are added up for one value of the result."""
+    """Products that are summed for one value of the result."""
     if node.op_type == "Conv":
         return math.prod(_dims(node.inputs[1])[1:])  # channels of a group, height, width
     return _dims(node.inputs[0])[-1]  # the exporter transposes the right side alone
 
 
 def _stored(value: ir.Value) -> ir.TensorProtocol | None:
-    """The tensor of the file that nodes widen or turn into `value`, if it is a constant."""
+    """The stored tensor that `value` is converted or transposed from; None if it is not a constant."""
     while value.const_value is None:
         producer = value.producer()
         source = producer.inputs[0] if producer is not None and producer.op_type in _WIDENING else None

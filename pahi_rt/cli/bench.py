@@ -1,22 +1,28 @@
-"""Verb `bench`: how fast a bundle is on this machine. How good it is, `pahi-rt evaluate` says."""
+"""Verb `bench`: measures how fast a bundle is on this machine. `pahi-rt evaluate` says how good it is."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
-from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
+from pahi_rt.cli.options import BundleName, Debug, Json, NameArgument, NameOption, PathOption, expand
 from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
-from pahi_rt.terminal import table
+
+if TYPE_CHECKING:
+    from pahi_rt.bench.reports.report import Report
 
 app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
 
-_HEAD = ("row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "limit ms", "of limit", "scores")
+Force = Annotated[bool, typer.Option("--force", help="Measure even if the machine is busy, and mark the report.")]
+Output = Annotated[Path | None, PathOption("-o", "--output", metavar="FILE", help="Also write the JSON to this file.")]
 
 
 @app.callback()
@@ -25,36 +31,179 @@ def _bench() -> None:
 
 
 @app.command()
+def latency(
+    bundle: Annotated[str, NameOption(help="Bundle to time.")] = DEFAULT,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures timed in a running process.")] = 100,
+    starts: Annotated[int, typer.Option(min=1, help="Cold starts timed.")] = 10,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time pictures in a running process, and `pahi-rt generate` from a cold start; the last line is JSON."""
+    from pahi_rt.bench import text
+    from pahi_rt.bench.latency import measure
+
+    report = measure(bundle, pictures, starts, force)
+    _finish(report, text.latency(report), output, as_json)
+
+
+@app.command()
 def table2(
     bundle: BundleName,
-    runtimes: Annotated[str, typer.Option(metavar="NAME,NAME", help="Or all.")] = "onnxruntime,openvino",
-    precision: Annotated[str | None, typer.Option(help="Of the graphs (the bundle's first).")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Timed for each row.")] = 100,
-    batches: Annotated[str, typer.Option(metavar="N,N", help="Pictures at once, for pictures per second.")] = "1,2,4,8",
+    runtimes: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="Runtimes to time, or `all`.")
+    ] = "onnxruntime,openvino",
+    precision: Annotated[str | None, typer.Option(help="Precision to time (default: the bundle's first).")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures timed per row.")] = 100,
+    batches: Annotated[
+        str, typer.Option(metavar="N,N", help="Sizes of a batch to measure pictures per second for.")
+    ] = "1,2,4,8",
     scored: Annotated[int, typer.Option(min=0, help="Test prompts that each row is scored on.")] = 320,
-    force: Annotated[bool, typer.Option("--force", help="Measure although the machine is busy.")] = False,
-    output: Annotated[
-        Path | None,
-        PathOption("-o", "--output", metavar="FILE", help="Also write the JSON to this file."),
-    ] = None,
+    force: Force = False,
+    output: Output = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Time a bundle with and without its priors, in one and two steps, on every runtime; the last line is JSON."""
     with needs("train,export,bench"):
+        from pahi_rt.bench import text
         from pahi_rt.bench.table2 import Settings, measure
     sizes = _read_numbers(batches)
     settings = Settings(_read_runtimes(runtimes), precision, pictures, sizes, scored, force)
     report = measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
-    _write(report, output)
-    if as_json:
-        messages.document(report)
-    else:
-        messages.result(*format_report(report), "", messages.to_json(report))
+    _finish(report, [*text.table2(report), ""], output, as_json)
+
+
+@app.command()
+def peers(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", parser=expand, help="A diffusers folder.")],
+    bundle: BundleName,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Only contenders whose name contains this.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures timed per contender.")] = 10,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time other programs and the model's bundle side by side; the last line is JSON."""
+    with needs("export,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.peers.comparison import measure
+    report = measure(model, bundle, only, pictures, force)
+    _finish(report, text.peers(report), output, as_json)
+
+
+@app.command()
+def precisions(
+    bundle: BundleName,
+    recipe: Annotated[
+        str, NameOption(metavar="RECIPE", help="Recipe whose test prompts and scorers are used.")
+    ] = "emoji",
+    runtimes: Annotated[str, typer.Option(metavar="NAME,NAME", help="Runtimes to time.")] = "onnxruntime,openvino",
+    prompts: Annotated[int, typer.Option(min=1, help="Test prompts to draw, at most.")] = 320,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what each precision of a bundle costs in quality, and what it saves; the last line is JSON."""
+    with needs("train,export,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.precisions import measure
+    report = measure(bundle, recipe, runtimes.split(","), prompts, force)
+    _finish(report, text.precisions(report), output, as_json)
+
+
+@app.command()
+def cuda(
+    device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu only shows that it works.")] = "cuda",
+    model: Annotated[
+        str, NameOption(help="A diffusers folder, or sd-turbo or tiny: architectures with random weights.")
+    ] = "sd-turbo",
+    work: Annotated[
+        Path | None, PathOption(metavar="FOLDER", help="Keep random weights in this folder, or use those in it.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        PathOption(metavar="BUNDLE", help="An export of the same architecture, for ONNX Runtime and TensorRT."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the bundle to time (default: the bundle's first).")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pairs of pictures timed per contender.")] = 60,
+    budget: Annotated[float, typer.Option(help="Seconds after which no contender is begun.")] = math.inf,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Also time torch.compile's max-autotune, which takes minutes.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        PathOption("-o", "--output", metavar="FILE", help="Also write the JSON to this file, after every contender."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time the ways to run one step on an NVIDIA GPU with PyTorch, and a bundle's; the last line is JSON."""
+    with needs("train,export,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.cuda import CudaSettings, run
+    settings = CudaSettings(device, model, work, bundle, precision, pictures, budget, autotune, output)
+    report = run(settings, lambda seconds, row: messages.say(f"{seconds:7.1f} s  {row.name}: {text.summary(row)}"))
+    _finish(report, text.cuda(report), None, as_json)  # the file was written after every contender
+
+
+@app.command()
+def pairs(
+    output: Annotated[Path, PathOption("-o", "--output", metavar="FILE", help="The picture: a .png, or a folder.")],
+    bundle: Annotated[
+        str, NameArgument(metavar="BUNDLE", help="A built-in name, a folder, a .zip, or hub:owner/name@rev.")
+    ] = DEFAULT,
+    recipe: Annotated[
+        str | None,
+        NameOption(metavar="RECIPE", help="Recipe of the bundle's prior (default: the recipe named like the bundle)."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Draw the paper's Figure 1 for a bundle: pictures without and with its prior, from the same noise."""
+    with needs("train,bench"):
+        from pahi_rt.bench.pairs import write_sheet
+    messages.result(str(write_sheet(bundle, recipe or bundle, output)))
+
+
+@app.command()
+def frontier(
+    report: Annotated[
+        Path, typer.Argument(metavar="REPORT", parser=expand, help="JSON of `pahi-rt evaluate RUN... --json`.")
+    ],
+    output: Annotated[Path, PathOption("-o", "--output", metavar="FILE", help="The plot: .png, .svg or .pdf.")],
+    debug: Debug = False,
+) -> None:
+    """Plot what the effect of priors costs in diversity, by KL weight."""
+    with needs("bench"):
+        from pahi_rt.bench.frontier import draw, read_report
+    draw(read_report(report), output)
+    messages.result(str(output))
+
+
+@app.command()
+def documents(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing, list what is stale, and exit with 1.")] = False,
+    root: Annotated[Path, PathOption(metavar="FOLDER", help="The checkout.")] = Path(),
+    debug: Debug = False,
+) -> None:
+    """Write the tables and plots of the README and docs/ from the reports under bench/results/."""
+    with needs("bench"):
+        from pahi_rt.bench.documents import find_stale, refresh
+    stale = dict.fromkeys(find_stale(root) if check else refresh(root))
+    messages.result(*(f"{'stale: ' if check else ''}{path.relative_to(root)}" for path in stale))
+    if check and stale:
+        raise typer.Exit(1)
 
 
 def _read_runtimes(text: str) -> tuple[str, ...]:
-    """Of `all`, those that do not work here are listed with what they lack."""
+    """The runtimes that are named, or all of them."""
     from pahi_rt.runtimes import TABLE
 
     return tuple(entry.name for entry in TABLE) if text == "all" else tuple(text.split(","))
@@ -67,44 +216,16 @@ def _read_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
-def _write(report: dict[str, Any], path: Path | None) -> None:
-    from pahi_rt.bench.report import write as write_report
+def _finish(report: Report, lines: Sequence[str], output: Path | None, as_json: bool) -> None:
+    """Write the report to its file, and print it: as text whose last line is JSON, or as one JSON document."""
+    from pahi_rt.bench.reports.report import write
 
     try:
-        write_report(report, path)
+        write(report, output)
     except OSError as error:
-        raise explain(error, path or Path(), "or choose another --output") from error
-
-
-def format_report(report: dict[str, Any]) -> list[str]:
-    """The table as a person reads it."""
-    limits, environment = report["limits"], report["machine"]
-    busy = "; THE MACHINE WAS BUSY" if report["busy"] else ""
-    return [
-        f"{report['bundle']}, {report['precision']}, {' x '.join(map(str, report['picture']))} pixels, batch 1",
-        f"on {environment['cpu'] or 'an unknown processor'}, {limits['threads']} cores{busy}",
-        f"timed: {report['timed']}",
-        f"limit: {limits['fp32_gflop_per_s']} GFLOP/s in 32 bits, {limits['int8_gop_per_s']} in 8,"
-        f" {limits['copy_gb_per_s']} GB/s",
-        *(line for runtime in report["runtimes"] for line in ("", *_format_runtime(runtime))),
-    ]
-
-
-def _format_runtime(runtime: dict[str, Any]) -> list[str]:
-    if "reason" in runtime:
-        return [f"{runtime['runtime']}: {runtime['reason']}", f"  to have it: {runtime['fix']}"]
-    lines = [runtime["runtime"], *table([_HEAD, *map(_cells, runtime["rows"])], indent="  ")]
-    rates = ", ".join(f"{rate} at {size}" for size, rate in runtime["images_per_s"].items())
-    lines.append(f"  pictures/s by batch: {rates}")
-    if parts := runtime.get("components_ms"):
-        lines.append("  median ms of: " + ", ".join(f"{name} {ms['median']}" for name, ms in parts.items()))
-    return lines
-
-
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    ms, times = row["ms"], row["time_over_one_step"]
-    scores = " ".join(f"{label} {mean:.3f}" for label, mean in (row["scores"] or {}).items()) or "-"
-    ratio = f"{times['median']:.3f} ({times['low']:.3f}-{times['high']:.3f})"
-    memory = "-" if row["peak_rss_mib"] is None else f"{row['peak_rss_mib']:.0f}"
-    share = f"{row['share_of_limit_percent']:.0f} %"
-    return row["row"], row["prompt"], ms["median"], ms["p90"], ms["p99"], ratio, memory, row["limit_ms"], share, scores
+        raise explain(error, output or Path(), "or choose another --output") from error
+    finally:  # what took long to measure is printed even if it cannot be written
+        if as_json:
+            messages.document(report.to_dict())
+        else:
+            messages.result(*lines, messages.to_json(report.to_dict()))

@@ -1,13 +1,13 @@
 """The benchmark of GPUs, on the CPU with a tiny model: what is in its report, and that no failure ends it."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner, Result
 
 from pahi_rt import PahiError
 from pahi_rt.bench import cuda, machine
@@ -22,8 +22,10 @@ from pahi_rt.bench.cuda_contenders import (
     run_bundle,
     run_eager,
 )
-from pahi_rt.bench.cuda_limits import count_flops
+from pahi_rt.bench.reports.cuda import CudaReport
+from pahi_rt.bench.work import count_flops
 from pahi_rt.bundle import open_bundle
+from pahi_rt.cli import app
 from pahi_rt.manifest import GAUSSIAN
 
 MEASURED = [EAGER, f"{EAGER}, PAHI", f"{EAGER}, two steps", f"{EAGER}, two steps, PAHI"]
@@ -39,7 +41,15 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 @pytest.fixture(scope="module")
 def report(setup: Setup) -> dict[str, Any]:
-    return cuda.measure(setup, contenders(setup), 2, 600, lambda report: None)
+    return measure(setup, contenders(setup), 2)
+
+
+def measure(setup: Setup, rows: list[Contender], pictures: int, budget_s: float = 600) -> dict[str, Any]:
+    return cuda.measure(setup, rows, pictures, budget_s, lambda report: None).to_dict()
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["bench", "cuda", *map(str, words)])
 
 
 def by_name(report: dict[str, Any]) -> dict[str, Any]:
@@ -86,16 +96,14 @@ def test_a_prior_changes_the_picture(setup: Setup) -> None:
     assert not torch.equal(*pictures)
 
 
-def test_the_last_line_is_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setup: Setup
-) -> None:
+def test_the_last_line_is_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: Setup) -> None:
     output = tmp_path / "cuda.json"
     setup.generator  # noqa: B018  # written into the folder that the run is to use
     monkeypatch.setattr(cuda, "contenders", lambda setup, autotune: [Contender(EAGER, run_eager)])
-    words = ["--device", "cpu", "--model", "tiny", "--pictures", "1", "--work", str(setup.work)]
-    monkeypatch.setattr(sys, "argv", ["cuda", *words, "--output", str(output)])
-    assert cuda.main() == 0
-    lines = capsys.readouterr().out.splitlines()
+    words = ("--device", "cpu", "--model", "tiny", "--pictures", 1, "--work", setup.work, "--output", output)
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
     printed = json.loads(lines[-1])
     assert printed == json.loads(output.read_text())
     assert [row["status"] for row in printed["contenders"]] == ["measured"]
@@ -106,7 +114,7 @@ def test_the_last_line_is_the_report(
 
 def test_a_failure_is_listed_and_the_others_go_on(setup: Setup) -> None:
     rows = [Contender(EAGER, run_eager), Contender("broken", fail), Contender("again", run_eager)]
-    first, broken, again = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"]
+    first, broken, again = measure(setup, rows, 1)["contenders"]
     assert broken == {"name": "broken", "status": "failed", "reason": "RuntimeError: no kernel image is available"}
     assert first["status"] == again["status"] == "measured"
     assert again["reference"] == EAGER
@@ -119,7 +127,7 @@ def test_where_the_reference_failed_eager_is_the_next(setup: Setup) -> None:
         Contender("broken", fail),
         Contender("prior", run_eager, "broken", is_prior=True),
     ]
-    row = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"][-1]
+    row = measure(setup, rows, 1)["contenders"][-1]
     assert row["reference"] == EAGER
     assert "prior_overhead_percent" not in row
 
@@ -127,14 +135,14 @@ def test_where_the_reference_failed_eager_is_the_next(setup: Setup) -> None:
 def test_a_model_that_cannot_be_loaded_fails_every_contender(tmp_path: Path) -> None:
     setup = Setup("cpu", str(tmp_path), tmp_path)
     rows = [Contender(EAGER, run_eager), Contender("again", run_eager)]
-    done = cuda.measure(setup, rows, 1, 600, lambda report: None)["contenders"]
+    done = measure(setup, rows, 1)["contenders"]
     assert [row["status"] for row in done] == ["failed", "failed"]
     assert all("ModelError" in row["reason"] or "BundleError" in row["reason"] for row in done)
 
 
 def test_nothing_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:
     setup = Setup("cpu", "tiny", tmp_path)
-    done = by_name(cuda.measure(setup, contenders(setup), 1, 0, lambda report: None))
+    done = by_name(measure(setup, contenders(setup), 1, 0))
     assert {row["status"] for row in done.values()} == {"skipped"}
     assert all(done[name]["reason"].startswith("the budget of 0 s was used up") for name in MEASURED)
     assert all("needs an NVIDIA GPU" in done[name]["reason"] for name in NEED_A_GPU)
@@ -144,7 +152,7 @@ def test_nothing_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:
 def test_the_report_is_saved_after_every_contender(setup: Setup, tmp_path: Path) -> None:
     path, seen = tmp_path / "report.json", []
 
-    def save(report: dict[str, Any]) -> None:
+    def save(report: CudaReport) -> None:
         cuda.write(report, path)
         seen.append(len(json.loads(path.read_text())["contenders"]))
 
@@ -154,8 +162,8 @@ def test_the_report_is_saved_after_every_contender(setup: Setup, tmp_path: Path)
 
 def test_difference() -> None:
     black, grey = torch.zeros(1, 2, 2, 3, dtype=torch.uint8), torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
-    assert cuda.difference([black], [black]) == {"psnr_db": None, "largest_difference_levels": 0}
-    assert cuda.difference([black], [grey]) == {"psnr_db": 0.0, "largest_difference_levels": 255}
+    assert cuda.difference([black], [black]).to_dict() == {"psnr_db": None, "largest_difference_levels": 0}
+    assert cuda.difference([black], [grey]).to_dict() == {"psnr_db": 0.0, "largest_difference_levels": 255}
 
 
 def test_flops_of_attention_count() -> None:
@@ -203,25 +211,23 @@ def test_a_bundle_draws(setup: Setup, contract: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["--model", "/nowhere"], ["--output", "/nowhere/report.json"]])
-def test_what_cannot_work_is_told_of_first(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["cuda", "--device", "cpu", "--model", "tiny", *words])
-    assert cuda.main() == 1
-    error = capsys.readouterr().err
+def test_what_cannot_work_is_told_of_first(words: list[str]) -> None:
+    result = run("--device", "cpu", "--model", "tiny", *words)
+    assert result.exit_code == 1
+    error = result.stderr
     assert error.startswith("error: there is no folder /nowhere") and "\nfix: " in error
 
 
-def test_without_a_gpu_the_fix_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["cuda"])
-    assert cuda.main() == 1
-    assert "--device cpu --model tiny" in capsys.readouterr().err
+    result = run()
+    assert result.exit_code == 1
+    assert "--device cpu --model tiny" in result.stderr
 
 
 def test_what_is_not_known_of_a_gpu_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("PATH", "")
     known = machine.describe_gpu()
-    assert known["torch"] == torch.__version__
-    assert known["gpu"] is known["gpu_driver"] is known["gpu_memory_gib"] is None
+    assert known.torch == torch.__version__
+    assert known.gpu is known.gpu_driver is known.gpu_memory_gib is None

@@ -9,24 +9,35 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
-from pahi_rt.bench import documents, plots
+from pahi_rt.bench import plots
 from pahi_rt.bench.documents import fill, find_documents, find_stale, refresh
 from pahi_rt.bench.markdown import TABLES
+from pahi_rt.cli import app
 from pahi_rt.errors import PahiError
 
 ROOT = Path(__file__).parents[2]
-MACHINE = {"cpu": "AMD EPYC", "cores": 2}
+MACHINE = {"cpu": "AMD EPYC", "cores": 2, "load_average_1min": 0.1, "system": "Linux x86_64", "python": "3.11"}
+MACHINE |= {"onnxruntime": None, "commit": None}
+LIMITS = {"gemm": "", "fp32_gflop_per_s": 100.0, "int8_gop_per_s": 400.0, "copy_gb_per_s": 10.0, "threads": 2}
 TIMES = {"median": 0.5, "low": 0.4, "high": 0.6}
+
+
+def spread(median: float) -> dict[str, float]:
+    return {"median": median, "p10": median, "p90": median, "n": 5}
+
+
 PEERS: dict[str, Any] = {
     "command": "python -m pahi_rt.bench.peers MODEL BUNDLE",
     "machine": MACHINE,
+    "limits": LIMITS,
     "reference": {"name": "diffusers eager", "version": "diffusers 0.39", "decoder": "AutoencoderTiny"},
     "rows": [
-        {"name": "slow", "version": "1", "decoder": "kl", "ms": {"median": 4000.0, "n": 5}}
-        | {"reference_ms": {"median": 2000.0, "n": 5}, "time_over_reference": {"median": 2.0, "low": 1.9, "high": 2.1}},
-        {"name": "pahi-rt", "version": "2", "decoder": "taesd", "ms": {"median": 1000.0, "n": 5}}
-        | {"reference_ms": {"median": 2000.0, "n": 5}, "time_over_reference": TIMES},
+        {"name": "slow", "version": "1", "decoder": "kl", "ms": spread(4000.0)}
+        | {"reference_ms": spread(2000.0), "time_over_reference": {"median": 2.0, "low": 1.9, "high": 2.1}},
+        {"name": "pahi-rt", "version": "2", "decoder": "taesd", "ms": spread(1000.0)}
+        | {"reference_ms": spread(2000.0), "time_over_reference": TIMES},
         {"name": "absent", "reason": "cannot be installed"},
     ],
 }
@@ -102,16 +113,18 @@ def test_what_no_report_holds_is_named(root: Path, block: str) -> None:
         fill(f"<!-- bench: {block} -->\n<!-- end -->", root / "README.md", root)
 
 
-def test_check_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["bench", "documents", *map(str, words)])
+
+
+def test_check_writes_nothing(root: Path) -> None:
     before = (root / "README.md").read_text()
-    monkeypatch.setattr(sys, "argv", ["documents", "--check", "--root", str(root)])
-    assert documents.main() == 1
-    assert capsys.readouterr().out == "stale: README.md\nstale: results/turbo-peers.png\n"
+    result = run("--check", "--root", root)
+    assert result.exit_code == 1
+    assert result.stdout == "stale: README.md\nstale: results/turbo-peers.png\n"
     assert (root / "README.md").read_text() == before
-    monkeypatch.setattr(sys, "argv", ["documents", "--root", str(root)])
-    assert documents.main() == 0
-    monkeypatch.setattr(sys, "argv", ["documents", "--check", "--root", str(root)])
-    assert documents.main() == 0
+    assert run("--root", root).exit_code == 0
+    assert run("--check", "--root", root).exit_code == 0
 
 
 def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,18 @@
 """The plot of effect against diversity: what is drawn where."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from pahi_rt.bench import frontier
+from pahi_rt.cli import app
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["bench", "frontier", *map(str, words)])
 
 
 def row(name: str, effect: float, diversity: float) -> dict[str, Any]:
@@ -35,20 +40,16 @@ def test_bars_reach_to_the_ends_of_the_interval(report: dict[str, Any]) -> None:
     assert above == pytest.approx([0.2] * 5)
 
 
-def test_a_plot_is_written(report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_is_written(report: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     (tmp_path / "report.json").write_text(json.dumps(report))
-    words = [str(tmp_path / "report.json"), "-o", str(tmp_path / "plot.svg")]
-    monkeypatch.setattr(sys, "argv", ["frontier", *words])
-    assert frontier.main() == 0
+    assert run(tmp_path / "report.json", "-o", tmp_path / "plot.svg").exit_code == 0
     assert "KL weights" in (tmp_path / "plot.svg").read_text()
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"scorers": {}, "groups": []}'])
-def test_what_is_no_report(
-    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_report(content: str, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(content)
-    monkeypatch.setattr(sys, "argv", ["frontier", str(tmp_path / "report.json"), "-o", str(tmp_path / "plot.png")])
-    assert frontier.main() == 1
-    assert "fix: write one: pahi-rt evaluate" in capsys.readouterr().err
+    result = run(tmp_path / "report.json", "-o", tmp_path / "plot.png")
+    assert result.exit_code == 1
+    assert "fix: write one: pahi-rt evaluate" in result.stderr

@@ -31,10 +31,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_checkout_is_named_by_its_commit(package: Path) -> None:
     git(package, "add", ".")
     git(package, "commit", "-q", "-m", "y")
-    assert machine.describe()["commit"] == git(package, "rev-parse", "--short", "HEAD")
+    assert machine.describe().commit == git(package, "rev-parse", "--short", "HEAD")
 
 
 def test_the_repository_around_an_environment_is_not_named(package: Path) -> None:
     """An installed pahi_rt is named by its version alone."""
     described = machine.describe()
-    assert (described["commit"], described["pahi_rt"]) == (None, pahi_rt.__version__)
+    assert (described.commit, described.pahi_rt) == (None, pahi_rt.__version__)

@@ -1,14 +1,19 @@
 """Figure 1 of a bundle: which pictures are where on the sheet."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
 from pahi_rt import PahiError, Pipeline
 from pahi_rt.bench import pairs
+from pahi_rt.cli import app
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["bench", "pairs", *map(str, words)])
 
 
 def cut(sheet: Image.Image, left: int, top: int, size: tuple[int, int]) -> np.ndarray:
@@ -43,35 +48,30 @@ def test_a_bundle_without_a_prior_is_refused(contract: Path) -> None:
         pairs.draw(str(contract), ["red"])
 
 
-def test_errors_are_two_lines(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    arguments = ["pairs", str(tmp_path / "nowhere"), "--recipe", "emoji", "-o", str(tmp_path / "pairs.png")]
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert pairs.main() == 1
-    error = capsys.readouterr().err
+def test_errors_are_two_lines(tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere", "--recipe", "emoji", "-o", tmp_path / "pairs.png")
+    assert result.exit_code == 1
+    error = result.stderr
     assert error.startswith("error: ") and "\nfix: " in error
     assert not (tmp_path / "pairs.png").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told_of_first(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_place_that_cannot_be_written_is_told_of_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pairs, "draw", lambda *_: pytest.fail("drawn in vain"))
-    monkeypatch.setattr(sys, "argv", ["pairs", "-o", str(tmp_path / "nowhere" / "pairs.png")])
-    assert pairs.main() == 1
-    assert "there is no folder" in capsys.readouterr().err
+    result = run("-o", tmp_path / "nowhere" / "pairs.png")
+    assert result.exit_code == 1
+    assert "there is no folder" in result.stderr
 
 
 def test_the_sheet_is_written_whole(
-    contract_with_priors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    contract_with_priors: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "pairs.png"
     path.write_bytes(b"an older one")
     monkeypatch.setattr(pairs, "held_out_prompts", lambda recipe: ("red",))
-    monkeypatch.setattr(sys, "argv", ["pairs", str(contract_with_priors), "-o", str(path)])
-    assert pairs.main() == 0
-    assert capsys.readouterr().out == f"{path}\n"
+    result = run(contract_with_priors, "-o", path)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{path}\n"
     with Image.open(path) as sheet:
         assert sheet.size == pairs.draw(str(contract_with_priors), ("red",)).size
     assert [file.name for file in tmp_path.iterdir()] == ["pairs.png"]

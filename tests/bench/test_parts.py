@@ -69,8 +69,8 @@ def test_a_graph_without_a_prior_has_three_components(copy: Bundle) -> None:
 def test_components_are_timed(copy: Bundle) -> None:
     times = time_components(copy, copy.graph(1, "pahi"), "onnxruntime", 3)
     assert list(times) == list(COMPONENTS)
-    assert all(taken["n"] == 3 and taken["median"] > 0 for taken in times.values())
-    assert times["prior"]["median"] < times["unet"]["median"]
+    assert all(taken.n == 3 and taken.median > 0 for taken in times.values())
+    assert times["prior"].median < times["unet"].median
 
 
 def test_only_runtimes_of_the_cpu_take_parts(copy: Bundle) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from pahi_rt.bench.peers import __main__ as peers
+from pahi_rt.bench.peers import comparison as peers
 from pahi_rt.bench.peers import process
 from pahi_rt.bench.peers.process import Peer, Process
+from pahi_rt.bench.reports.report import Limits
+from pahi_rt.cli import app
 from pahi_rt.errors import PahiError
 
 OURS = "pahi_rt_pipeline.py"
@@ -40,14 +43,12 @@ def test_a_peer_that_fails_says_why(broken: Peer, tmp_path: Path) -> None:
         Process(broken, tmp_path / "log")
 
 
-def test_the_report(
-    contract: Path, ours: Peer, broken: Peer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report(contract: Path, ours: Peer, broken: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "contenders", lambda model, bundle: [ours, ours, broken])
-    monkeypatch.setattr(peers, "measure_limits", lambda threads: {})
-    monkeypatch.setattr(sys, "argv", ["peers", str(contract), str(contract), "--pictures", "2", "--force"])
-    assert peers.main() == 0
-    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(peers, "measure_limits", lambda threads: Limits("", 100.0, 400.0, 10.0, threads))
+    result = CliRunner().invoke(app, ["bench", "peers", str(contract), str(contract), "--pictures", "2", "--force"])
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
     report: dict[str, Any] = json.loads(lines[-1])
     same, failed = report["rows"]
     assert (report["reference"]["name"], same["name"], same["ms"]["n"]) == ("ours", "ours", 2)

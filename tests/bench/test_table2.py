@@ -10,23 +10,30 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pahi_rt.bench import limits, machine, table2
+from pahi_rt.bench.reports.report import Limits
+from pahi_rt.bench.reports.table2 import Table2Report
 from pahi_rt.bench.table2 import Row, Settings, measure
 from pahi_rt.cli import app
 from pahi_rt.errors import BundleError, PahiError
 from pahi_rt.runtimes import NAMES
 
-LIMITS = {"gemm": "", "fp32_gflop_per_s": 100.0, "int8_gop_per_s": 400.0, "copy_gb_per_s": 10.0, "threads": 2}
+LIMITS = Limits("", fp32_gflop_per_s=100.0, int8_gop_per_s=400.0, copy_gb_per_s=10.0, threads=2)
 QUICK = Settings(("onnxruntime", "tensorrt-rtx"), pictures=2, batches=(1, 2), scored=0, is_forced=True)
 ROWS = ["1 step", "HI, 1 step", "PAHI, 1 step", "2 steps", "HI, 2 steps", "PAHI, 2 steps"]
 CACHED = ["1 step cached", "HI, 1 step cached", "PAHI, 1 step cached"]
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def measured() -> Table2Report:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(table2, "measure_limits", lambda threads: LIMITS)
         patched.setattr(table2, "peak_memory", lambda *_: 123.4)
         return measure("emoji", QUICK)
+
+
+@pytest.fixture
+def report(measured: Table2Report) -> dict[str, Any]:
+    return measured.to_dict()
 
 
 def test_every_row_is_timed_against_one_step(report: dict[str, Any]) -> None:
@@ -64,10 +71,10 @@ def test_a_runtime_that_does_not_work_is_listed_with_its_reason(report: dict[str
 
 
 def test_the_command_prints_the_table_and_then_json(
-    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Table2Report, report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Settings] = []
-    monkeypatch.setattr(table2, "measure", lambda bundle, settings, on_row: asked.append(settings) or report)
+    monkeypatch.setattr(table2, "measure", lambda bundle, settings, on_row: asked.append(settings) or measured)
     options = ("--runtimes", "onnxruntime,tensorrt-rtx", "--pictures", 2, "--batches", "1,2", "--scored", 0, "--force")
     result = run("table2", "emoji", *options, "-o", tmp_path / "t.json")
     assert result.exit_code == 0, result.stderr
@@ -80,9 +87,9 @@ def test_the_command_prints_the_table_and_then_json(
     assert json.loads(document) == report
 
 
-def test_all_runtimes_can_be_asked_for(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_runtimes_can_be_asked_for(measured: Table2Report, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Settings] = []
-    monkeypatch.setattr(table2, "measure", lambda bundle, settings, on_row: asked.append(settings) or report)
+    monkeypatch.setattr(table2, "measure", lambda bundle, settings, on_row: asked.append(settings) or measured)
     assert run("table2", "emoji", "--runtimes", "all").exit_code == 0
     assert asked[0].runtimes == NAMES[1:]  # not auto, which is one of them
 
@@ -115,6 +122,6 @@ def test_names_of_rows() -> None:
 def test_rates_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SIZE", 128)
     monkeypatch.setattr(limits, "COPIED_BYTES", 2**20)
-    measured = limits.measure_limits(1)
+    measured = limits.measure_limits(1).to_dict()
     assert measured["threads"] == 1
     assert all(0.1 < measured[name] < 1e5 for name in ("fp32_gflop_per_s", "int8_gop_per_s", "copy_gb_per_s"))

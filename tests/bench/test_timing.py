@@ -25,16 +25,16 @@ def test_times_are_in_milliseconds_and_untimed_calls_do_not_count() -> None:
 
 
 def test_spread() -> None:
-    assert spread([5, 1, 2, 3, 4]) == {"median": 3, "p10": 1, "p90": 5, "p99": 5, "n": 5}
-    assert spread(range(1000)) == {"median": 499.5, "p10": 100, "p90": 899, "p99": 989, "n": 1000}
+    assert spread([5, 1, 2, 3, 4]).to_dict() == {"median": 3, "p10": 1, "p90": 5, "p99": 5, "n": 5}
+    assert spread(range(1000)).to_dict() == {"median": 499.5, "p10": 100, "p90": 899, "p99": 989, "n": 1000}
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
-    assert ratio([2, 30, 8], [1, 10, 8])["median"] == 2
+    assert ratio([2, 30, 8], [1, 10, 8]).median == 2
 
 
 def test_an_interval_is_as_wide_as_the_ratios_differ() -> None:
-    assert ratio([2.0] * 20, [1.0] * 20) == {"median": 2, "low": 2, "high": 2}
-    mixed = ratio([float(value) for value in range(90, 111)], [100.0] * 21)
+    assert ratio([2.0] * 20, [1.0] * 20).to_dict() == {"median": 2, "low": 2, "high": 2}
+    mixed = ratio([float(value) for value in range(90, 111)], [100.0] * 21).to_dict()
     assert mixed["median"] == pytest.approx(1)
     assert 0.93 < mixed["low"] < 1 < mixed["high"] < 1.07

@@ -106,7 +106,14 @@ PATHS: dict[Callable[..., None], list[str]] = {
     embed.triton: ["bundle", "output"],
     train.train: ["output", "recipe", "settings"],
     evaluate.evaluate: ["targets", "recipe", "encoder", "scorers", "judge"],
+    bench.latency: ["bundle", "output"],
     bench.table2: ["bundle", "output"],
+    bench.peers: ["model", "bundle", "output"],
+    bench.precisions: ["bundle", "recipe", "output"],
+    bench.cuda: ["model", "work", "bundle", "output"],
+    bench.pairs: ["bundle", "recipe", "output"],
+    bench.frontier: ["report", "output"],
+    bench.documents: ["root"],
 }
 
 

@@ -1,4 +1,4 @@
-"""A peer in a process and an environment of its own, which waits idly while others draw."""
+"""Runs a peer in a process and an environment of its own, which waits while others draw."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Peer:
     """A file beside this one."""
     arguments: tuple[str, ...]
     pins: str | None = None
-    """A file of requirements beside this one; None for the environment that is running."""
+    """A file of requirements beside this one; None for the running environment."""
 
 
 class Process:
-    """A peer's program, started and ready. Raises PahiError with what it printed last if it ends before that."""
+    """A peer's program, started and ready. Raises PahiError with its last line if it ends before that."""
 
     def __init__(self, peer: Peer, log: Path) -> None:
         self._peer, self._log = peer, log
@@ -40,11 +40,12 @@ class Process:
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
         self.described: dict[str, Any] = self._answer()
+        """Its version and decoder."""
 
     def draw(self, number: int) -> None:
-        """One picture, with a prompt and a seed of its own. Raises PahiError if the peer fails, or has ended."""
+        """Draw the n-th picture. Raises PahiError if the peer fails, or has ended."""
         assert self._process.stdin is not None
-        # Writing to a process that has ended fails; what it should answer then holds its last words.
+        # Writing to a process that has ended fails; reading its answer below then raises with its last line.
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(f"{number}\n")
             self._process.stdin.flush()
@@ -55,7 +56,7 @@ class Process:
         return self._process.poll() is not None
 
     def end(self) -> None:
-        """Ends it, which gives it time to remove what it has written, and waits until its memory is free."""
+        """End it, with time to remove its files, and wait until its memory is free."""
         try:
             self._process.communicate(timeout=60)  # closes its standard input
         except subprocess.TimeoutExpired:
@@ -65,7 +66,7 @@ class Process:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in () if self._process.stdout.closed else self._process.stdout:
-            if line.startswith("{"):  # the rest is what a library printed while it was loaded
+            if line.startswith("{"):  # other lines come from libraries that print while they load
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         self.end()
@@ -76,7 +77,7 @@ class Process:
 
 
 def _find_python(pins: str | None) -> Path:
-    """The interpreter of an environment with these requirements, which is made if need be. Raises PahiError."""
+    """The interpreter of an environment with these requirements, which is made if needed. Raises PahiError."""
     if pins is None:
         return Path(sys.executable)
     requirements = (HERE / pins).read_text()

@@ -1,0 +1,112 @@
+"""Reports as text, for a terminal: each function returns the lines of one report."""
+
+from __future__ import annotations
+
+from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceLimits, Failure
+from pahi_rt.bench.reports.latency import LatencyReport
+from pahi_rt.bench.reports.peers import PeerRow, PeersReport
+from pahi_rt.bench.reports.precisions import PrecisionsReport
+from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row, Unavailable
+from pahi_rt.terminal import table
+
+_TABLE2 = ("row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "limit ms", "of limit", "scores")
+
+
+def latency(report: LatencyReport) -> list[str]:
+    times = {
+        "one_step_ms": report.one_step_ms,
+        "two_steps_ms": report.two_steps_ms,
+        "cold_start_ms": report.cold_start_ms,
+    }
+    return [f"{name:>14}  median {ms.median:8.2f}  p10 {ms.p10:8.2f}  p90 {ms.p90:8.2f}" for name, ms in times.items()]
+
+
+def table2(report: Table2Report) -> list[str]:
+    limits = report.limits
+    busy = "; THE MACHINE WAS BUSY" if report.busy else ""
+    return [
+        f"{report.bundle}, {report.precision}, {' x '.join(map(str, report.picture))} pixels, batch 1",
+        f"on {report.machine.cpu or 'an unknown processor'}, {limits.threads} cores{busy}",
+        f"timed: {report.timed}",
+        f"limit: {limits.fp32_gflop_per_s} GFLOP/s in 32 bits, {limits.int8_gop_per_s} in 8,"
+        f" {limits.copy_gb_per_s} GB/s",
+        *(line for runtime in report.runtimes for line in ("", *_runtime(runtime))),
+    ]
+
+
+def _runtime(runtime: RuntimeRows | Unavailable) -> list[str]:
+    if isinstance(runtime, Unavailable):
+        return [f"{runtime.runtime}: {runtime.reason}", f"  to have it: {runtime.fix}"]
+    lines = [runtime.runtime, *table([_TABLE2, *map(_table2_cells, runtime.rows)], indent="  ")]
+    rates = ", ".join(f"{rate} at {size}" for size, rate in runtime.images_per_s.items())
+    lines.append(f"  pictures/s by batch: {rates}")
+    if parts := runtime.components_ms:
+        lines.append("  median ms of: " + ", ".join(f"{name} {ms.median}" for name, ms in parts.items()))
+    return lines
+
+
+def _table2_cells(row: Table2Row) -> tuple[object, ...]:
+    ms, times = row.ms, row.time_over_one_step
+    scores = " ".join(f"{label} {mean:.3f}" for label, mean in (row.scores or {}).items()) or "-"
+    ratio = f"{times.median:.3f} ({times.low:.3f}-{times.high:.3f})"
+    memory = "-" if row.peak_rss_mib is None else f"{row.peak_rss_mib:.0f}"
+    share = f"{row.share_of_limit_percent:.0f} %"
+    return row.row, row.prompt, ms.median, ms.p90, ms.p99, ratio, memory, row.limit_ms, share, scores
+
+
+def peers(report: PeersReport) -> list[str]:
+    return [
+        f"on {report.machine.cpu}; reference: {report.reference.name}, {report.reference.version}",
+        f"{'':32}{'ms':>10}{'ref. ms':>10}{'x ref.':>8}  95 %",
+        *(f"{row.name:32}" + (_peer(row) if isinstance(row, PeerRow) else f"  {row.reason}") for row in report.rows),
+    ]
+
+
+def _peer(row: PeerRow) -> str:
+    times = row.time_over_reference
+    medians = f"{row.ms.median:10.1f}{row.reference_ms.median:10.1f}{times.median:8.3f}"
+    return f"{medians}  {times.low:.3f}-{times.high:.3f}"
+
+
+def precisions(report: PrecisionsReport) -> list[str]:
+    return ["  ".join(f"{name} {value}" for name, value in row.to_dict().items()) for row in report.rows]
+
+
+def cuda(report: CudaReport) -> list[str]:
+    machine = report.machine
+    return [
+        f"{machine.gpu or machine.cpu}, PyTorch {machine.torch}, model {report.model}",
+        f"timed: {report.timed}",
+        *_attainable(report.limits),
+        f"{'':36}{'ms':>9}{'p10':>9}{'p90':>9}{'n':>5}{'x ref.':>8}{'PSNR dB':>9}{'limit %':>9}  reference",
+        *(
+            f"{row.name:36}" + (_cuda_cells(row) if isinstance(row, CudaRow) else f"  {summary(row)}")
+            for row in report.contenders
+        ),
+    ]
+
+
+def _attainable(limits: DeviceLimits | Failure) -> list[str]:
+    if isinstance(limits, Failure):
+        return []
+    rates = f"{limits.gemm_tflops_per_s} TFLOP/s ({limits.gemm}), {limits.copy_gb_per_s} GB/s copied"
+    return [f"attainable: {rates}"]
+
+
+def _cuda_cells(row: CudaRow) -> str:
+    ms, against = row.ms, row.comparison
+    ratio = f"{against.time_over_reference.median:.3f}" if against else "-"
+    equal = "equal" if row.difference.largest_difference_levels == 0 else "-"
+    psnr = f"{row.difference.psnr_db:.1f}" if row.difference.psnr_db is not None else equal
+    share = f"{row.share.share_of_compute_limit_percent:.1f}" if row.share else "-"
+    overhead = row.overhead.prior_overhead_percent if row.overhead else None
+    more = f", prior +{overhead.median} % ({overhead.p10} to {overhead.p90})" if overhead else ""
+    times = f"{ms.median:9.2f}{ms.p10:9.2f}{ms.p90:9.2f}{ms.n:5}"
+    return f"{times}{ratio:>8}{psnr:>9}{share:>9}  {against.reference if against else ''}{more}"
+
+
+def summary(row: CudaRow | CudaFailure) -> str:
+    """A contender of the GPU's report in a few words."""
+    if isinstance(row, CudaFailure):
+        return f"{row.failure.status}: {row.failure.reason.splitlines()[0]}"
+    return f"{row.ms.median:.2f} ms, built in {row.build_s} s"
