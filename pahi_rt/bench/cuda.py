@@ -154,7 +154,7 @@ class Trials:
         """The pictures that eager fp32 draws."""
 
     def run(self, row: Contender, budget_s: float, spent_s: float) -> CudaRow | CudaFailure:
-        """What was measured, or the reason why not."""
+        """Measure a contender, or tell why it was not measured."""
         if row.why_not is not None:
             return CudaFailure(row.name, Failure("skipped", row.why_not))
         if spent_s >= budget_s:
@@ -173,9 +173,11 @@ class Trials:
         built = row.build(self.setup)
         build_s = time.perf_counter() - begun
         reference = next((name for name in (row.against, EAGER) if name in self._kept), None)
-        draws = [partial(draw, entrant, inputs) for entrant in (built, self._kept[reference] if reference else built)]
-        taken = race(draws[0], draws[1] if reference else draws[0], self.pictures)
-        ms, gflop = spread(taken.own, 3), round(built.gflop(), 3)
+        own = partial(draw, built, inputs)
+        other = partial(draw, self._kept[reference], inputs) if reference else own
+        taken = race(own, other, self.pictures)
+        ms, differs = spread(taken.own, 3), self._check_pictures(row, built)
+        gflop = round(built.gflop(), 3)
         done = CudaRow(
             name=row.name,
             build_s=round(build_s, 1),
@@ -183,7 +185,7 @@ class Trials:
             comparison=compare(taken, reference) if reference else None,
             # Compared with another contender than the same without a prior, the ratio would not be its overhead.
             overhead=measure_overhead(taken) if row.is_prior and reference == row.against else None,
-            difference=self._check_pictures(row, built),
+            difference=differs,
             gflop=gflop,
             precision=built.precision,
             share=share_of(self.limits, gflop, ms.median) if isinstance(self.limits, DeviceLimits) else None,
@@ -217,7 +219,7 @@ def compare(taken: Race, reference: str) -> Comparison:
 
 
 def measure_overhead(taken: Race) -> Overhead:
-    """What a prior adds, pair by pair."""
+    """The time that a prior adds, pair by pair."""
     added = [own - other for own, other in zip(taken.own, taken.reference, strict=True)]
     return Overhead(spread([100 * (value - 1) for value in taken.ratios], 3), spread(added, 4))
 
@@ -232,9 +234,5 @@ def difference(expected: Sequence[Tensor], drawn: Sequence[Tensor]) -> Differenc
 
 def share_of(limits: DeviceLimits, gflop: float, ms: float) -> Share:
     """The rate that a time amounts to, beside the device's."""
-    rate = gflop / ms
-    return Share(
-        round(rate, 4),
-        round(100 * rate / limits.gemm_tflops_per_s, 2),
-        round(gflop / limits.gemm_tflops_per_s, 4),
-    )
+    rate, best = gflop / ms, limits.gemm_tflops_per_s
+    return Share(round(rate, 4), round(100 * rate / best, 2), round(gflop / best, 4))

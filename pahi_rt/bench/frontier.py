@@ -31,7 +31,7 @@ def read_report(path: Path) -> dict[str, Any]:
         report["scorers"], report["groups"][-1]["rows"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         fix = "write one: pahi-rt evaluate RUN... --json > REPORT.json"
-        raise PahiError(f"{path} is no report of an evaluation: {error!r}", fix=fix) from error
+        raise PahiError(f"{path} is not a report of an evaluation: {error!r}", fix=fix) from error
     return report
 
 

@@ -1,4 +1,4 @@
-"""What this machine attains at best, measured in the same run: the limit that a latency is compared with.
+"""Measures what this machine attains at best: the limit that a latency of the same run is compared with.
 
 Rates are those of one large matrix product and of copies in memory: in ONNX Runtime and numpy for the CPU, in PyTorch
 for a GPU. A copied byte counts twice, once read and once written.

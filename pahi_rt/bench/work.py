@@ -1,4 +1,4 @@
-"""What one picture asks of a machine: operations and bytes, counted in a graph or in a PyTorch module.
+"""Counts the operations and bytes that one picture needs, in a graph or in a PyTorch module.
 
 Only convolutions and matrix products count, a multiply-add as two operations, and the bytes that they read and write:
 weights as the graph stores them, inputs and outputs in 32 bits.

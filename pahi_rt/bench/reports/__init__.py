@@ -1,1 +1,1 @@
-"""What the benchmarks report: every number with its unit, as dataclasses and as JSON."""
+"""The reports of the benchmarks, as dataclasses and as JSON: every number with its unit."""

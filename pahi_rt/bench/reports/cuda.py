@@ -41,7 +41,7 @@ class Comparison(Record):
 
 @dataclass(frozen=True)
 class Overhead(Record):
-    """What a prior adds to the same contender without it."""
+    """The time that a prior adds to the same contender without it."""
 
     prior_overhead_percent: Spread
     prior_overhead_ms: Spread
@@ -52,7 +52,7 @@ class Difference(Record):
     """How pictures differ from eager fp32's; both are None where they should differ."""
 
     psnr_db: float | None
-    """Over all pictures; None also if they are equal."""
+    """PSNR over all pictures; None also if they are equal."""
     largest_difference_levels: int | None
     """Largest difference of a value between 0 and 255."""
 

@@ -10,7 +10,7 @@ from pahi_rt.bench.reports.record import INLINE, Record
 from pahi_rt.bench.reports.report import Report
 
 CHANGE = "_change_percent_of_sd"
-"""What follows a scorer's name in the JSON of `PrecisionRow.changes`."""
+"""Ending of a scorer's key in the JSON of `PrecisionRow.changes`."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Fidelity(Record):
     """How near pictures are to the reference's."""
 
     psnr_db: float | None
-    """Over all pictures; None if they are equal."""
+    """PSNR over all pictures; None if they are equal."""
     worst_psnr_db: float | None
-    """Of the picture that differs most; None if all are equal."""
+    """PSNR of the picture that differs most; None if all are equal."""
     ssim: float
     """Mean over the pictures."""
 

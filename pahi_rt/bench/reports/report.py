@@ -1,4 +1,4 @@
-"""What all reports have in common."""
+"""Records that several reports share."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Limits(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Record):
-    """What a measurement was taken on; None where the machine does not tell."""
+    """The machine that was measured; None where it does not tell."""
 
     cpu: str | None
     cpu_features: tuple[str, ...] | None = None
@@ -87,7 +87,7 @@ class GpuMachine(Machine):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Record):
-    """What every report says."""
+    """Base of all reports."""
 
     command: str
     """The command line that measured it."""

@@ -11,7 +11,7 @@ from pahi_rt.bench.reports.report import Limits, Ratio, Report, Spread
 
 @dataclass(frozen=True)
 class ComponentWork(Record):
-    """What a component of the graph computes for one picture."""
+    """The work of a component of the graph for one picture."""
 
     gflop: float
     """10^9 operations of convolutions and matrix products; a multiply-add is two."""
@@ -46,7 +46,7 @@ class Table2Row(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeRows(Record):
-    """What was measured with one runtime."""
+    """All measurements of one runtime."""
 
     runtime: str
     rows: tuple[Table2Row, ...]
