@@ -101,7 +101,7 @@ def _download_files(hub_id: HubId, manifest: Manifest, folder: Path) -> None:
     except HubError as error:
         there = sum((folder / name).is_file() for name in names)
         what = f"the download of {hub_id} is not finished, {there} of {len(names)} files are there: {error.what}"
-        raise BundleError(what, fix=f"{error.fix}; what is there is not fetched again") from error
+        raise BundleError(what, fix=f"{error.fix}; files that are there are not downloaded again") from error
     if not _is_whole(folder, manifest):
         missing = next((name for name in names if not (folder / name).is_file()), "a whole file")
         what = f"the download of {hub_id} is not finished, or the repository is not whole: it lacks {missing}"

@@ -226,7 +226,7 @@ def _check_folder(folder: Path) -> None:
             raise BundleError(f"{path} is a pickle; a bundle must hold none", fix=command("rm", path))
         if count == MOST_ENTRIES:
             what = f"{folder} holds more than {MOST_ENTRIES} files and folders"
-            raise BundleError(what, fix="move what is not the bundle's to another folder")
+            raise BundleError(what, fix="move files that do not belong to the bundle to another folder")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
-"""The cache: where pahi-rt keeps what it can download or make again, that is
-downloads, unpacked bundles, compiled plans and kernels.
+"""The cache: where pahi-rt keeps what it can download or make again.
+
+It holds downloads, unpacked bundles, and compiled plans and kernels.
 
 A container may have neither a home nor an entry in passwd, or a home that cannot be written. The cache is then a
 private folder among the temporary files, which nobody else can read.

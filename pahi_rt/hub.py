@@ -71,13 +71,9 @@ def download(hub_id: HubId, files: Sequence[str], *, without: Sequence[str] = ()
     except Exception as error:  # the hub's releases raise requests', httpx's and their own exceptions
         raise HubError(f"{hub_id} cannot be had from the hub: {_reason(error)}", fix=_FIX) from error
     if folder is None and not hub_id.is_pinned:
-        _tell(hub_id, commit=Path(path).name)
+        pinned = HubId(hub_id.repository, Path(path).name)
+        _logger.warning("%s is commit %s now; %s stays the same", hub_id, pinned.revision, pinned)
     return Path(path)
-
-
-def _tell(hub_id: HubId, commit: str) -> None:
-    pinned = HubId(hub_id.repository, commit)
-    _logger.warning("%s is commit %s now; %s stays the same", hub_id, commit, pinned)
 
 
 def _reason(error: Exception) -> str:

@@ -91,7 +91,10 @@ class ListedFolders:
     """The folders on the way to some files of a bundle, by their names and by where links lead."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        ends = [(top, path) for name in names for top, path in ((folder, folder / name), _real(folder, name))]
+        paths = [folder / name for name in names]
+        # By their names, and with all symbolic links resolved.
+        ends = [(folder, path) for path in paths]
+        ends += [(Path(os.path.realpath(folder)), Path(os.path.realpath(path))) for path in paths]
         places = {parent for top, path in ends for parent in path.parents if parent.is_relative_to(top)}
         self._identities = {place: _identify(place) for place in sorted(places)}
 
@@ -158,11 +161,6 @@ def _unreadable(path: Path, error: Exception, fix: str) -> BundleError:
 def _changed(path: Path) -> BundleError:
     what = f"{path} has been changed while it was loaded"
     return BundleError(what, fix="leave the bundle alone while it is opened, and try again")
-
-
-def _real(folder: Path, name: str) -> tuple[Path, Path]:
-    """A folder and a file in it, with all symbolic links resolved."""
-    return Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name))
 
 
 def _identify(path: Path) -> tuple[int, ...] | None:

@@ -122,7 +122,7 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
         raise BundleError(f"{where}: there are {what}", fix=FIX)
     for kind in manifest.priors:
         if kind not in PRIORS:
-            raise BundleError(f"{where}: priors: {kind!r} is none of {', '.join(PRIORS)}", fix=FIX)
+            raise BundleError(f"{where}: priors: {kind!r} is not one of {', '.join(PRIORS)}", fix=FIX)
         if kind not in {graph.prior for graph in manifest.graphs}:
             raise BundleError(f"{where}: priors: {kind} has no graph", fix=FIX)
     seen = set()
@@ -170,7 +170,7 @@ def _check_engines(manifest: Manifest, where: str) -> None:
     for engine in manifest.engines:
         place = f"{where}: engines: {engine.file}"
         if engine.graph not in graphs:
-            raise BundleError(f"{place} is of {engine.graph!r}, which is no graph", fix=FIX)
+            raise BundleError(f"{place} was built from {engine.graph!r}, which is not a graph", fix=FIX)
         least, best, most = engine.batch
         if not 1 <= least <= best <= most <= MAX_BATCH:
             raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)

@@ -37,8 +37,11 @@ def draw_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.
         raise NoiseError(f"no noise has the shape {shape}", fix="use three positive sizes: channels, height, width")
     count = math.prod(shape)
     noise = np.empty((len(seeds), count), np.float32)
-    for row, seed in zip(noise, seeds, strict=True):
-        row[:] = _draw(check_seed(seed), count)
+    counter = np.zeros((-(-count // 4), 4), np.uint32)
+    counter[:, 0] = np.arange(len(counter))
+    for row, seed in zip(noise, map(check_seed, seeds), strict=True):
+        words = philox4x32_10(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32))
+        row[:] = _box_muller(words).reshape(-1)[:count]
     return noise.reshape(-1, *shape)
 
 
@@ -85,14 +88,8 @@ def _multiply(word: NDArray[np.uint32], multiplier: np.uint64) -> tuple[NDArray[
     return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
 
 
-def _draw(seed: int, count: int) -> NDArray[np.float32]:
-    counter = np.zeros((-(-count // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    words = philox4x32_10(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32))
-    return _box_muller(words).reshape(-1)[:count]
-
-
 def _box_muller(words: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Random words [N, 4] -> standard Gaussian values [N, 2, 2]."""
     uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
     radius = np.sqrt(-2.0 * np.log(uniform[:, 0::2]))
     angle = 2.0 * np.pi * uniform[:, 1::2]

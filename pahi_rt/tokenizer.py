@@ -59,11 +59,9 @@ class Tokenizer:
                 raise PromptError(f"{_name(index, prompts)} holds nothing that can be read", fix="write some words")
         ids = np.full((len(rows), self._max_length), self._pad_id, np.int64)
         for target, row in zip(ids, rows, strict=True):
-            target[: len(row)] = self._cut(row)
+            kept = row if len(row) <= self._max_length else [*row[: self._max_length - 1], row[-1]]
+            target[: len(kept)] = kept
         return Encoded(ids, [len(row) > self._max_length for row in rows])
-
-    def _cut(self, row: list[int]) -> list[int]:
-        return row if len(row) <= self._max_length else [*row[: self._max_length - 1], row[-1]]
 
 
 def split_lines(text: str) -> list[str]:

@@ -57,12 +57,10 @@ class Vocabulary:
         """The prompt's unknown words, in order, at most ten -> up to three known words that are most similar."""
         found: dict[str, list[str]] = {}
         for word in _WORD_OR_SIGNS.findall(prompt.lower()):
-            if len(found) < _MOST and not self._knows(word):
+            is_known = word in self.words or not (word[0].isalnum() or _is_picture(word))
+            if not is_known and len(found) < _MOST:
                 found[word] = self._nearest(word)
         return found
-
-    def _knows(self, word: str) -> bool:
-        return word in self.words or not (word[0].isalnum() or _is_picture(word))
 
     def _nearest(self, word: str) -> list[str]:
         if not _is_picture(word):

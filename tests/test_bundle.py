@@ -156,7 +156,7 @@ def test_no_usable_format_version(edit: Edit, version: object) -> None:
         (lambda d: d["graphs"][0].update(precision="int3"), "precision 'int3' make no sense here"),
         (lambda d: d["engines"].append(plan(batch=[8, 8, 4])), "weights.bin: no batch goes from 8 over 8 to 4"),
         (lambda d: d["engines"].append(plan(batch=[1, 2, 0])), "weights.bin: no batch goes from 1 over 2 to 0"),
-        (lambda d: d["engines"].append(plan(graph="tokenizer.json")), "'tokenizer.json', which is no graph"),
+        (lambda d: d["engines"].append(plan(graph="tokenizer.json")), "'tokenizer.json', which is not a graph"),
         (lambda d: d["graphs"][0].update(prior="hi"), "prior 'hi' and precision 'fp32' make no sense here"),
         (lambda d: d["graphs"].append(d["graphs"][0]), "one-step.onnx is a second graph of"),
         (lambda d: d["graphs"][0]["inputs"][0].update(shape="batch"), r"inputs\[0\]: shape: expected a list"),
@@ -327,7 +327,7 @@ def test_weights_that_begin_like_a_pickle_by_chance(edit: Edit, head: bytes) -> 
 
 PRIOR_DAMAGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d.pop("priors"), "missing key 'priors'"),
-    (lambda d: d["priors"].update(ahi=d["priors"]["hi"]), "'ahi' is none of pahi, hi"),
+    (lambda d: d["priors"].update(ahi=d["priors"]["hi"]), "'ahi' is not one of pahi, hi"),
     (lambda d: d.update(graphs=[g for g in d["graphs"] if g["prior"] != "hi"]), "hi has no graph"),
     (lambda d: d["priors"].pop("hi"), "prior 'hi' and precision 'fp32' make no sense here"),
     (lambda d: d["priors"]["hi"].update(licence="?"), "priors: hi: unknown key 'licence'"),

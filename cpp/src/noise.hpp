@@ -1,4 +1,4 @@
-// Seeded Gaussian noise: recipe `philox-boxmuller-1` of docs/noise.md, the same numbers as in Python.
+// Seeded Gaussian noise: noise recipe `philox-boxmuller-1` of docs/noise.md, the same numbers as in Python.
 #pragma once
 
 #include <cstddef>

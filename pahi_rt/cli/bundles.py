@@ -49,7 +49,9 @@ def show(bundle: BundleName, as_json: Json = False, debug: Debug = False) -> Non
     opened = open_bundle(bundle)
     vocabulary = Vocabulary.load(opened)
     if as_json:
-        messages.document({**summarise(opened), **_list_concepts(vocabulary)})
+        categories = _by_category(vocabulary) if vocabulary else None
+        styles = list(vocabulary.styles) if vocabulary else None
+        messages.document({**summarise(opened), "concepts": categories, "styles": styles})
     else:
         messages.result(*card_lines(opened), *concept_lines(vocabulary))
     example = vocabulary.concepts[0].label if vocabulary and vocabulary.concepts else "a red apple"
@@ -120,12 +122,6 @@ def concept_lines(vocabulary: Vocabulary | None) -> list[str]:
 def _by_category(vocabulary: Vocabulary) -> dict[str, list[str]]:
     ordered = sorted(vocabulary.concepts, key=lambda concept: concept.category)
     return {name: [c.label for c in group] for name, group in groupby(ordered, lambda concept: concept.category)}
-
-
-def _list_concepts(vocabulary: Vocabulary | None) -> dict[str, Any]:
-    if vocabulary is None:
-        return {"concepts": None, "styles": None}
-    return {"concepts": _by_category(vocabulary), "styles": list(vocabulary.styles)}
 
 
 def _row(bundle: Bundle) -> tuple[str, str, str, str, str]:

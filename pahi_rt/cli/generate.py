@@ -23,7 +23,7 @@ from pahi_rt.terminal import command
 if TYPE_CHECKING:
     from pahi_rt.bundle import Bundle
     from pahi_rt.drawing import Drawing
-    from pahi_rt.pipeline import Pipeline, Result
+    from pahi_rt.pipeline import Pipeline
 
 _LONGEST_ECHO = 60
 """Characters of a prompt that are repeated in a message."""
@@ -209,11 +209,13 @@ def load_pipeline(bundle: Bundle, drawing: Drawing, runtime: str, threads: int |
             runtime=runtime,
             threads=threads,
         )
-    return pipeline, _milliseconds_since(started)
+    return pipeline, (time.perf_counter() - started) * 1000.0
 
 
 def _present(written: Written, tell: Callable[[str], None] | None, *, show: bool) -> None:
-    _name_cut_prompts(written.results)
+    for prompt in {result.prompt: None for result in written.results if result.truncated}:
+        short = prompt if len(prompt) <= _LONGEST_ECHO else prompt[: _LONGEST_ECHO - 3] + "..."
+        messages.note(f"the prompt {short!r} is longer than the model reads; its end was cut")
     if show:
         from pahi_rt.cli.show import show_picture
 
@@ -250,11 +252,6 @@ def _name_unknown_words(bundle: Bundle, prompts: Sequence[str]) -> None:
         messages.note(f"{bundle.manifest.name} does not know {word[:_LONGEST_ECHO]!r}; {advice}")
 
 
-def _name_cut_prompts(results: Sequence[Result]) -> None:
-    for prompt in {result.prompt: None for result in results if result.truncated}:
-        messages.note(f"the prompt {_short(prompt)!r} is longer than the model reads; its end was cut")
-
-
 def _suggest(drawing: Drawing, path: Path | None, bundle: str | None) -> None:
     where = [] if bundle is None else ["--bundle", bundle]
     prompt = drawing.prompts[0]
@@ -262,11 +259,3 @@ def _suggest(drawing: Drawing, path: Path | None, bundle: str | None) -> None:
         messages.next_command("generate", prompt, "-n", "8", "--grid", *where)
     elif path is not None:
         messages.next_command("generate", "--like", str(path), *where)
-
-
-def _short(prompt: str) -> str:
-    return prompt if len(prompt) <= _LONGEST_ECHO else prompt[: _LONGEST_ECHO - 3] + "..."
-
-
-def _milliseconds_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000.0

@@ -100,6 +100,7 @@ def _png(image: Image.Image) -> str:
 
 
 def _sixel_band(band: np.ndarray) -> Iterator[str]:
+    """A pass over a band of up to six rows for each of its colours."""
     weights = 1 << np.arange(len(band))[:, None]
     for colour in np.unique(band):
         sixels = ((band == colour) * weights).sum(axis=0)

@@ -1,7 +1,7 @@
-"""Models of Triton's Python backend: what the model.py files of `pahi-rt embed triton` import, inside the server.
+"""Models for Triton's Python backend. The model.py files of `pahi-rt embed triton` import them inside the server.
 
-Each takes a batch of requests, and answers each of them, with an error for what cannot be drawn: a bad prompt is
-nobody's trouble but its own. Tensors and their shapes are those of the model's config.pbtxt.
+Each model takes a batch of requests and answers every one of them. A request that cannot be drawn gets an error, and no
+other request suffers. Tensors and their shapes are those of the model's config.pbtxt.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Array = NDArray[Any]
 
 
 class Model:
-    """What Triton makes of each model.py."""
+    """Base of the models: Triton makes one object for each model.py."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Called once, before the first request."""
+        """Read the model's configuration. Triton calls this once, before the first request."""
         config = json.loads(args["model_config"])
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.settings = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
@@ -40,11 +40,11 @@ class Model:
         self.load()
 
     def load(self) -> None:
-        """Whatever the model needs."""
+        """Load what the model needs."""
 
 
 class Step(Model):
-    """A model that answers requests one by one."""
+    """Base of the models that answer requests one by one."""
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -88,7 +88,7 @@ class PngModel(Step):
 
 
 class PipelineModel(Model):
-    """input_ids [B, T], noise [B, C, h, w], prior_strength [B] -> image [B, H, W, 3], all requests at once."""
+    """input_ids [B, T], noise [B, C, h, w], prior_strength [B] -> image [B, H, W, 3], for all requests at once."""
 
     def load(self) -> None:
         bundle = open_bundle(self.folder / "bundle")
@@ -110,12 +110,12 @@ class PipelineModel(Model):
         return answers
 
     def _draw(self, requests: list[list[Array]]) -> list[Any]:
-        """All in one batch; one by one if that fails, so that the answer is an error for the one that is at fault."""
+        """Draw all requests in one batch. If that fails, draw one by one, so that only the faulty one gets an error."""
         if not requests:
             return []
         try:
             pictures = self.runtime.run(*(np.concatenate(column) for column in zip(*requests, strict=True)))
-        except Exception as error:  # whatever a runtime raises for inputs that its graph cannot take
+        except Exception as error:  # a runtime may raise anything for inputs that its graph cannot take
             if len(requests) == 1:
                 return [_fail(error)]
             return [answer for request in requests for answer in self._draw([request])]
@@ -123,7 +123,7 @@ class PipelineModel(Model):
         return [_respond(self.output, part) for part in np.split(pictures, ends[:-1])]
 
     def _read(self, request: Any) -> list[Array]:
-        """A request's inputs, of one picture or several. Raises RequestError for a strength out of 0..1."""
+        """The inputs of a request for one or more pictures. Raises RequestError for a strength outside 0..1."""
         ids, noise = read(request, "input_ids"), read(request, "noise")
         if self.prior == GAUSSIAN:
             return [ids, noise, np.zeros(len(ids), np.float32)]
@@ -132,6 +132,7 @@ class PipelineModel(Model):
 
 
 def read(request: Any, name: str) -> Array:
+    """The input tensor `name` of a request."""
     array: Array = triton.get_input_tensor_by_name(request, name).as_numpy()
     return array
 
@@ -164,4 +165,4 @@ def _decode(prompt: bytes) -> str:
     try:
         return prompt.decode()
     except UnicodeDecodeError as error:
-        raise PahiError(f"the prompt is no UTF-8: {error.reason} at byte {error.start}", fix="send UTF-8") from error
+        raise PahiError(f"the prompt is not UTF-8: {error.reason} at byte {error.start}", fix="send UTF-8") from error
