@@ -102,7 +102,7 @@ class TokenizerSpec(Record):
 
 
 @dataclass(frozen=True)
-class Engine(Record):
+class Plan(Record):
     """A plan: a graph that TensorRT compiled. It runs only where the version, the GPU and the graph are those below."""
 
     file: str
@@ -172,7 +172,7 @@ class Manifest(Record):
     graphs: tuple[Graph, ...]
     """One graph for each number of steps, prior and precision; the first graph's precision is the default. A bundle
     with priors need not have a graph without one."""
-    engines: tuple[Engine, ...]
+    engines: tuple[Plan, ...]
     """Plans of TensorRT."""
     parity: tuple[Parity, ...]
     files: dict[str, FileRecord]

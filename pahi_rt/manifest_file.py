@@ -70,7 +70,7 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     _check_files(manifest, where)
     _check_sizes(manifest, where)
     _check_graphs(manifest, where)
-    _check_engines(manifest, where)
+    _check_plans(manifest, where)
 
 
 def write_json(record: Record) -> bytes:
@@ -164,14 +164,14 @@ def _check_specs(manifest: Manifest, graph: Graph, place: str) -> None:
         raise BundleError(f"{place}: outputs: {outputs} are not {picture}", fix=FIX)
 
 
-def _check_engines(manifest: Manifest, where: str) -> None:
+def _check_plans(manifest: Manifest, where: str) -> None:
     """Check the plans. Runtimes size their buffers by these numbers, so a wrong one would make them overflow."""
     graphs = {graph.file: graph for graph in manifest.graphs}
-    for engine in manifest.engines:
-        place = f"{where}: engines: {engine.file}"
-        if engine.graph not in graphs:
-            raise BundleError(f"{place} was built from {engine.graph!r}, which is not a graph", fix=FIX)
-        least, best, most = engine.batch
+    for plan in manifest.engines:
+        place = f"{where}: engines: {plan.file}"
+        if plan.graph not in graphs:
+            raise BundleError(f"{place} was built from {plan.graph!r}, which is not a graph", fix=FIX)
+        least, best, most = plan.batch
         if not 1 <= least <= best <= most <= MAX_BATCH:
             raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)
 
@@ -179,6 +179,6 @@ def _check_engines(manifest: Manifest, where: str) -> None:
 def _named_files(manifest: Manifest) -> dict[str, int]:
     """Name of each file that is in use -> the most bytes that it may have."""
     most = {name: MAX_FILE for graph in manifest.graphs for name in graph.weights}
-    most |= {name: MAX_FILE for engine in manifest.engines for name in (engine.file, engine.graph)}
+    most |= {name: MAX_FILE for plan in manifest.engines for name in (plan.file, plan.graph)}
     most |= {name: MAX_TEXT for name in (manifest.tokenizer.file, manifest.vocabulary) if name is not None}
     return most | {graph.file: MAX_GRAPH for graph in manifest.graphs}

@@ -52,12 +52,12 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         "graphs": graph_rows(manifest),
         "plans": [
             (
-                e.file,
-                f"{e.runtime} {e.runtime_version}",
-                f"compute capability {', '.join(e.compute_capabilities)}",
-                "batch " + "/".join(map(str, e.batch)),
+                plan.file,
+                f"{plan.runtime} {plan.runtime_version}",
+                f"compute capability {', '.join(plan.compute_capabilities)}",
+                "batch " + "/".join(map(str, plan.batch)),
             )
-            for e in manifest.engines
+            for plan in manifest.engines
         ],
         "parity": [parity_row(parity) for parity in manifest.parity],
         "where diffusers differs": [

@@ -15,7 +15,7 @@ from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.files import explain, write_whole
-from pahi_rt.manifest import Engine, Graph
+from pahi_rt.manifest import Graph, Plan
 from pahi_rt.output import slug
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
@@ -71,11 +71,11 @@ def choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
     return [graph for graph in bundle.manifest.graphs if graph.precision == wanted]
 
 
-def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str) -> Engine:
+def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str) -> Plan:
     # TensorRT proper builds for the GPU that is here.
     capabilities = settings.compute_capabilities or (Cuda().compute_capability,)
     gpus = [f"sm{capability}" for capability in capabilities]
-    return Engine(
+    return Plan(
         file=f"{FOLDER}/{'-'.join([Path(graph.file).stem, settings.flavour, *gpus])}.plan",
         graph=graph.file,
         graph_sha256=bundle.manifest.files[graph.file].sha256,
@@ -86,14 +86,14 @@ def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str
     )
 
 
-def _check_names(bundle: Bundle, engines: Sequence[Engine]) -> None:
+def _check_names(bundle: Bundle, engines: Sequence[Plan]) -> None:
     for engine in engines:
         path = bundle.path / engine.file
         if os.path.lexists(path) and engine.file not in bundle.manifest.files:
             raise OutputError(f"{path} is there already, and the bundle does not list it", fix="move it away")
 
 
-def _build(bundle: Bundle, engine: Engine, settings: PlanSettings, folder: Path, on_stage: OnStage | None) -> None:
+def _build(bundle: Bundle, engine: Plan, settings: PlanSettings, folder: Path, on_stage: OnStage | None) -> None:
     started = time.perf_counter()
     (graph,) = (graph for graph in bundle.manifest.graphs if graph.file == engine.graph)
     path = folder / Path(engine.file).name
@@ -105,7 +105,7 @@ def _build(bundle: Bundle, engine: Engine, settings: PlanSettings, folder: Path,
         on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
 
 
-def _install(bundle: Bundle, folder: Path, engines: Sequence[Engine]) -> None:
+def _install(bundle: Bundle, folder: Path, engines: Sequence[Plan]) -> None:
     """The plans first: a file that the manifest does not list is not used, so those to be replaced leave it before."""
     (bundle.path / FOLDER).mkdir(exist_ok=True)
     replaced = {engine.file for engine in engines}

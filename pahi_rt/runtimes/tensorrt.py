@@ -19,7 +19,7 @@ from pahi_rt.bundle import Bundle
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.files import write_whole
-from pahi_rt.manifest import Engine, Graph
+from pahi_rt.manifest import Graph, Plan
 from pahi_rt.output import slug
 from pahi_rt.runtimes.base import Chosen, Feeds, GraphRuntime
 from pahi_rt.runtimes.cuda import Cuda
@@ -182,7 +182,7 @@ def require_tensorrt(flavour: str) -> Any:
         raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
 
 
-def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Engine:
+def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Plan:
     """The plan of `graph` that fits what was `found` here: flavour, its version, and the GPU's compute capability.
 
     Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan that does.
@@ -210,7 +210,7 @@ def split(rows: Feeds, most: int) -> list[Feeds]:
     return [{name: values[i : i + most] for name, values in rows.items()} for i in range(0, count, most)]
 
 
-def _objection(bundle: Bundle, engine: Engine, version: str, capability: str) -> str | None:
+def _objection(bundle: Bundle, engine: Plan, version: str, capability: str) -> str | None:
     """Why a plan cannot be used; None if it can be."""
     if engine.runtime_version != version:
         return f"it is of version {engine.runtime_version}, and {version} is installed"

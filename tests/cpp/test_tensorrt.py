@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pahi_rt.bundle import file_record, open_bundle
-from pahi_rt.manifest import Engine, Graph
+from pahi_rt.manifest import Graph, Plan
 from pahi_rt.noise import draw_noise
 from pahi_rt.tokenizer import Tokenizer
 from tests.cpp.library import DEPENDENCIES, NVIDIA, Failed, Library, Log, build, run
@@ -116,7 +116,7 @@ def add_plan(
     path = folder / f"{graph.steps}.plan"
     path.write_text(describe_plan(graph, batch) if text is None else text)
     sha256 = EMOJI.manifest.files[graph.file].sha256
-    engine = Engine(path.name, graph.file, sha256, "tensorrt", VERSION, ("86", "89"), batch)
+    engine = Plan(path.name, graph.file, sha256, "tensorrt", VERSION, ("86", "89"), batch)
     manifest = json.loads((folder / "pahi.json").read_text())
     manifest["engines"].append(asdict(engine) | (fields or {}))
     manifest["files"][path.name] = asdict(file_record(path))

@@ -12,7 +12,7 @@ import pytest
 from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
-from pahi_rt.manifest import Engine
+from pahi_rt.manifest import Plan
 from pahi_rt.runtimes import Runtime
 from pahi_rt.runtimes.automatic import open_fastest
 from pahi_rt.runtimes.base import Chosen
@@ -31,7 +31,7 @@ def bundle(contract: Path) -> Bundle:
 
 @pytest.fixture
 def planned(bundle: Bundle) -> Bundle:
-    engine = Engine("engines/x.plan", "one-step.onnx", "0" * 64, "tensorrt-rtx", "1.7", ("86",), (1, 1, 4))
+    engine = Plan("engines/x.plan", "one-step.onnx", "0" * 64, "tensorrt-rtx", "1.7", ("86",), (1, 1, 4))
     return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, engines=(engine,)))
 
 

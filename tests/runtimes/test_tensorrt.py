@@ -18,7 +18,7 @@ import pytest
 from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, RuntimeUnavailable
-from pahi_rt.manifest import Engine
+from pahi_rt.manifest import Plan
 from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import RuntimeCache, TensorRtRuntime, split
@@ -102,11 +102,11 @@ def with_plan(folder: Path) -> Bundle:
     (folder / "engines" / "x.plan").write_bytes(b"a plan")
     bundle = open_bundle(folder)
     sha256 = bundle.manifest.files["two-step.onnx"].sha256
-    engine = Engine("engines/x.plan", "two-step.onnx", sha256, "tensorrt-rtx", VERSION, ("86", "89"), (2, 2, 4))
+    engine = Plan("engines/x.plan", "two-step.onnx", sha256, "tensorrt-rtx", VERSION, ("86", "89"), (2, 2, 4))
     return list_engine(bundle, engine)
 
 
-def list_engine(bundle: Bundle, engine: Engine) -> Bundle:
+def list_engine(bundle: Bundle, engine: Plan) -> Bundle:
     files = {**bundle.manifest.files, engine.file: file_record(bundle.path / engine.file)}
     write_manifest(bundle.path, dataclasses.replace(bundle.manifest, engines=(engine,), files=files))
     return open_bundle(bundle.path)

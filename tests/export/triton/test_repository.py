@@ -18,7 +18,7 @@ from pahi_rt.cli import app
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export.triton.config import Batching, format_message
 from pahi_rt.export.triton.repository import Choice, write_repository
-from pahi_rt.manifest import Engine
+from pahi_rt.manifest import Plan
 
 MODELS = ["generate", "generate_png", "noise", "pipeline", "png", "tokenizer"]
 
@@ -52,7 +52,7 @@ def with_plans(tmp_path: Path) -> Bundle:
         files[f"one-step-sm{capability}.plan"] = file_record(folder / f"one-step-sm{capability}.plan")
         sha256 = source.manifest.files[graph.file].sha256
         plan = f"one-step-sm{capability}.plan"
-        engines.append(Engine(plan, graph.file, sha256, "tensorrt", "10.14", (capability,), (1, 2, 4)))
+        engines.append(Plan(plan, graph.file, sha256, "tensorrt", "10.14", (capability,), (1, 2, 4)))
     write_manifest(folder, replace(source.manifest, engines=tuple(engines), files=files))
     return open_bundle(folder)
 
