@@ -1,18 +1,18 @@
 """python -m emoji_model STAGE: one stage of the recipe, or `all`.
 
-    data         fetch the emoji sets from npm, draw every concept in every style
-    tokenizer    byte-pair tokeniser of the captions
-    autoencoder  pictures <-> latents
-    text         the text encoder learns a sketch of each concept
-    generator    latents from captions and noise, in one step and two
+    data         fetch the emoji sets from npm, rasterise every concept in every style
+    tokenizer    learn a byte-pair tokenizer from the captions
+    autoencoder  learn pictures <-> latents
+    text         teach the text encoder a sketch of each concept
+    generator    learn latents from captions and noise, in one step and in two
     decoder      sharpen the decoder on the generator's own latents
-    package      diffusers folder, measurements
-    scorers      two preference scorers, trained on drawings and on the generator's pictures
-    bundle       the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
-    restore      in place of tokenizer to package: take what is published; scorers and priors as well
-    install      copy what these made into the source tree: the embedded default
+    package      write the diffusers folder and the measurements
+    scorers      train two preference scorers on drawings and on the generator's pictures
+    bundle       export the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
+    restore      in place of tokenizer to package: copy the published results, scorers and priors too
+    install      copy the results into the source tree, as the embedded default
 
-A stage that was stopped goes on where it was; a finished one says so and does nothing.
+A stage that was stopped continues where it was. A finished stage says so and does nothing.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from emoji_model import (
     sources,
     targets,
     text,
-    tokenizer,
 )
+from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.cli import messages
@@ -59,12 +59,12 @@ PUBLISHED, PRIORS = HERE / "weights", HERE / "priors"
 PACKAGE = Path(pahi_rt.__file__).parent
 RESULTS, ASSETS = PACKAGE / "bench" / "results", PACKAGE / "assets" / "emoji"
 POOLS = (1, 2, 3)
-"""Seeds of the pools that the scorers learn from, both from all: from two of them emoji-b knew 99 % of its pairs of
-samples, and 88 % of the test's."""
+"""Seeds of the pools; both scorers learn from all of them. With two pools, emoji-b was right on 99 % of the pairs of
+samples in training and on 88 % of those of the test."""
 
 
-class Recipe:
-    """The working folder of a run, and the stages over it."""
+class Workshop:
+    """A working folder, with one method for each stage."""
 
     def __init__(self, folder: Path, workers: int, seed: int, steps: int | None) -> None:
         self.folder, self.workers, self.seed, self.steps = folder, workers, seed, steps
@@ -87,8 +87,8 @@ class Recipe:
         if not folder.exists():
             captions, rng = Captions(self.concepts()), random.Random(self.seed)
             kinds = [(c, s) for c in range(len(captions.concepts)) for s in (None, *sources.STYLES)]
-            tokenizer.train((captions.draw(*kind, rng).text for kind in kinds * 60), folder)
-        print(f"tokenizer: {len(tokenizer.load(folder))} entries in {folder}")
+            bpe.train((captions.draw(*kind, rng).text for kind in kinds * 60), folder)
+        print(f"tokenizer: {len(bpe.load(folder))} entries in {folder}")
 
     def autoencoder(self) -> None:
         pictures = self.pictures().flatten(0, 1)
@@ -103,28 +103,36 @@ class Recipe:
         return targets.load(path)
 
     def text(self) -> None:
-        vae, words = autoencoder.load(self.folder / "autoencoder"), tokenizer.load(self.folder / "tokenizer")
+        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
         latents = text.plain_latents(self.pictures(), vae)
-        self._train(text.train, "text", text.SCHEDULE, latents, Captions(self.concepts()), words)
+        self._train(text.train, "text", text.SCHEDULE, latents, Captions(self.concepts()), tokenizer)
 
     def generator(self) -> None:
         vae = autoencoder.load(self.folder / "autoencoder")
-        words = tokenizer.load(self.folder / "tokenizer")
-        arguments = (self.targets(), Captions(self.concepts()), words, text.load(self.folder / "text", words), vae)
+        tokenizer = bpe.load(self.folder / "tokenizer")
+        arguments = (
+            self.targets(),
+            Captions(self.concepts()),
+            tokenizer,
+            text.load(self.folder / "text", tokenizer),
+            vae,
+        )
         self._train(generator.train, "generator", generator.SCHEDULE, *arguments)
 
     def decoder(self) -> None:
         vae = autoencoder.load(self.folder / "autoencoder")
-        words = tokenizer.load(self.folder / "tokenizer")
-        modules = generator.load(self.folder / "generator", words)
-        self._train(decoder.train, "decoder", decoder.SCHEDULE, vae, modules, self.concepts(), self.pictures(), words)
+        tokenizer = bpe.load(self.folder / "tokenizer")
+        modules = generator.load(self.folder / "generator", tokenizer)
+        self._train(
+            decoder.train, "decoder", decoder.SCHEDULE, vae, modules, self.concepts(), self.pictures(), tokenizer
+        )
 
     def package(self) -> None:
-        words, concepts = tokenizer.load(self.folder / "tokenizer"), self.concepts()
-        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", words)
-        pipeline = package.save_pipeline(vae, modules, words, self.folder / "pahi-emoji")
+        tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
+        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
+        pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
-        report = package.measure(model, words, concepts, self.pictures(), seeds=4)
+        report = package.measure(model, tokenizer, concepts, self.pictures(), seeds=4)
         package.write_json(report, self.folder / "emoji-generator.json")
         package.write_json(package.vocabulary(concepts), self.folder / "vocabulary.json")
         print(json.dumps(report, indent=1))
@@ -137,7 +145,7 @@ class Recipe:
         priors = self.priors()
         for path in priors.values():
             (path.parent / "README.md").write_text(package.PRIOR_CARD, encoding="utf-8")
-        # What `generate` draws by default: PAHI if it is there.
+        # As `generate` draws by default: with PAHI if there is one.
         prior = load_prior(priors["pahi"]) if "pahi" in priors else None
         preview = package.write_preview(load_generator(pipeline), prior, self.folder / "preview.png")
         export_bundle(
@@ -154,32 +162,32 @@ class Recipe:
         print(f"bundle: {self.folder / 'bundle'} with {' and '.join(priors) or 'no'} priors")
 
     def priors(self) -> dict[str, Path]:
-        """The checkpoints that are there, by kind."""
+        """Kind -> checkpoint of its prior, for those that exist."""
         return {kind: self.prior(kind) for kind in KINDS if self.prior(kind).is_file()}
 
     def prior(self, kind: str) -> Path:
-        """Where `pahi-rt train` leaves the prior of a kind."""
+        """Path of the prior of a kind, where `pahi-rt train` leaves it."""
         return self.folder / "priors" / kind / "prior.safetensors"
 
     def scorers(self) -> None:
         """Leaves emoji-a.safetensors, emoji-b.safetensors and emoji-scorers.json in `scorers/`."""
-        words, captions = tokenizer.load(self.folder / "tokenizer"), Captions(self.concepts())
+        tokenizer, captions = bpe.load(self.folder / "tokenizer"), Captions(self.concepts())
         labels, folder = [concept.label for concept in captions.concepts], self.folder / "scorers"
-        test, report = self._pool("test", 90, words, labels), {}
-        pool = preferences.join([self._pool(f"train-{seed}", seed, words, labels) for seed in POOLS])
+        test, report = self._pool("test", 90, tokenizer, labels), {}
+        pool = preferences.join([self._pool(f"train-{seed}", seed, tokenizer, labels) for seed in POOLS])
 
         def learn(number: int, name: str) -> None:
-            # Another seed for each: another order, other first weights.
-            single = Recipe(self.folder, 1, self.seed + number, self.steps)
-            single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, name, pool, captions, words)
+            # Each scorer has its own seed: another order of the data, other initial weights.
+            single = Workshop(self.folder, 1, self.seed + number, self.steps)
+            single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, name, pool, captions, tokenizer)
 
-        # Side by side: a process each learns more from a second than two for one scorer and then for the other.
+        # Both at once: a process for each scorer is faster than two processes for one and then for the other.
         with ThreadPoolExecutor(self.workers) as threads:
             list(threads.map(learn, range(1, 1 + len(scorer.KINDS)), scorer.KINDS))
         for name in scorer.KINDS:
-            network = preferences.load(folder / name, name, words)
-            preferences.standardise(network, pool, labels, words)
-            report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, words)
+            network = preferences.load(folder / name, name, tokenizer)
+            preferences.standardise(network, pool, labels, tokenizer)
+            report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, tokenizer)
         package.write_json(report, folder / "emoji-scorers.json")
         print(json.dumps(report, indent=1))
 
@@ -189,27 +197,27 @@ class Recipe:
         path: Path,
         test: preferences.Pool,
         captions: Captions,
-        words: CLIPTokenizer,
+        tokenizer: CLIPTokenizer,
     ) -> dict[str, Any]:
-        """Save a scorer and measure it as it is in the file, where weights have half the precision."""
+        """Save a scorer in half precision, and measure it as loaded from the file."""
         scorer.save(network, path, {})
-        shipped = scorer.load(path.stem, path, words).network
-        report = preferences.measure(shipped, test, captions, words)
+        shipped = scorer.load(path.stem, path, tokenizer).network
+        report = preferences.measure(shipped, test, captions, tokenizer)
         scorer.save(shipped, path, report)
         return report
 
-    def _pool(self, name: str, seed: int, words: CLIPTokenizer, labels: list[str]) -> preferences.Pool:
+    def _pool(self, name: str, seed: int, tokenizer: CLIPTokenizer, labels: list[str]) -> preferences.Pool:
         path = self.folder / "scorers" / f"pool-{name}.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            model, randoms = load_generator(self.folder / "pahi-emoji"), torch.Generator().manual_seed(self.seed + seed)
-            pool = preferences.make_pool(model, words, labels, self.pictures(), randoms)
+            model, rng = load_generator(self.folder / "pahi-emoji"), torch.Generator().manual_seed(self.seed + seed)
+            pool = preferences.make_pool(model, tokenizer, labels, self.pictures(), rng)
             save_atomically(vars(pool), path)
         return preferences.Pool(**torch.load(path, weights_only=True))
 
     def restore(self) -> None:
-        """What the stages from `tokenizer` to `package` left when the published weights were made; scorers and priors
-        too, if there are any."""
+        """Put the published results in place of those of the stages `tokenizer` to `package`, scorers and priors too if
+        there are any."""
         wanted = {
             self.folder / "tokenizer": PUBLISHED / "tokenizer",
             self.folder / "vocabulary.json": ASSETS / "vocabulary.json",
@@ -218,11 +226,11 @@ class Recipe:
             if source.exists() and not place.exists():
                 _copy(source, place)
         model = load_generator(PUBLISHED)
-        words, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
+        encoder, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
         parts = {
             "autoencoder": (autoencoder.SCHEDULE, vae),
-            "text": (text.SCHEDULE, words),
-            "generator": (generator.SCHEDULE, words | {"unet": model.unet}),
+            "text": (text.SCHEDULE, encoder),
+            "generator": (generator.SCHEDULE, encoder | {"unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
         for name, (schedule, modules) in parts.items():
@@ -231,7 +239,7 @@ class Recipe:
             print(f"{name}: {steps_done(self.folder / name)} steps in {self.folder / name}")
 
     def _published(self) -> dict[Path, Path]:
-        """What a run leaves -> where the source tree keeps it."""
+        """Result in the working folder -> its place in the source tree."""
         scorers = self.folder / "scorers"
         return {
             self.folder / "pahi-emoji": PUBLISHED,
@@ -241,9 +249,9 @@ class Recipe:
         }
 
     def install(self) -> None:
-        """Scorers and priors, if they have been trained, besides pipeline and bundle.
+        """Copy pipeline and bundle into the source tree, and scorers and priors if they have been trained.
 
-        PahiError if one of these is missing, or a scorer is not good enough.
+        Raises PahiError if pipeline or bundle is missing, or a scorer is not good enough.
         """
         left_by("bundle", self.folder / "bundle")
         left_by("package", self.folder / "pahi-emoji")
@@ -260,17 +268,17 @@ class Recipe:
                 print(f"install: {source} in {place}")
 
     def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
-        """Run a training stage in the folder `name`, unless it is done."""
+        """Run a training stage in the folder `name`, unless it is done. `stage` gets worker, folder, `arguments` and
+        schedule."""
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         if (done := steps_done(self.folder / name)) >= schedule.steps:
             print(f"{name}: {done} steps done in {self.folder / name}")
             return
-        # The schedule is the last argument of every training stage.
         spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
 
 
 def _copy(source: Path, place: Path) -> None:
-    """A file, or a folder in place of the one that is there."""
+    """Copy a file, or a folder, which replaces the one that is there."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.rmtree(place, ignore_errors=True)
@@ -299,12 +307,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/emoji"), help="working folder (default: runs/emoji)")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="length of a training stage, other than the recipe's")
+    parser.add_argument("--steps", type=int, help="steps of a training stage (default: its schedule's)")
     args = parser.parse_args()
-    recipe = Recipe(args.work, args.workers, args.seed, args.steps)
+    workshop = Workshop(args.work, args.workers, args.seed, args.steps)
     try:
         for stage in STAGES if args.stage == "all" else (args.stage,):
-            getattr(recipe, stage)()
+            getattr(workshop, stage)()
     except PahiError as error:
         messages.problem(error)
         return 1

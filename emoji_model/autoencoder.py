@@ -16,7 +16,7 @@ from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 SCHEDULE = Schedule(steps=1800, batch=64, learning_rate=2e-3, warmup=100, sample_every=300)
 CROP = 64
 WHOLE = 0.9
-"""Share of the steps after which whole pictures replace crops."""
+"""Share of the steps after which training uses whole pictures and not crops."""
 
 
 def build() -> AutoencoderTiny:
@@ -29,9 +29,9 @@ def build() -> AutoencoderTiny:
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 of pixels and gradients at three scales, and colour at 1/8 size; pictures [B, 3, H, W] in [0, 1].
+    """L1 of pixels and gradients at three scales, plus colour at 1/8 size; pictures [B, 3, H, W] in [0, 1].
 
-    The last term keeps colours: without it, and without channel permutation, greens collapse to orange.
+    The last term preserves colours: without it, and without permuting channels, greens collapse to orange.
     """
     loss = output.new_zeros(())
     for scale, weight in ((1, 1.0), (2, 0.3), (4, 0.3)):
@@ -42,25 +42,25 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def gradient_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 of horizontal and vertical differences: edges count, not only areas."""
+    """L1 of horizontal and vertical differences, so that edges count and not only areas."""
     error = output - target
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
 def moment_loss(latents: torch.Tensor) -> torch.Tensor:
-    """Each channel's distance from mean 0 and standard deviation 1."""
+    """Squared distance of each channel's mean from 0 and standard deviation from 1, averaged over channels."""
     return latents.mean((0, 2, 3)).square().mean() + (latents.std((0, 2, 3)) - 1).square().mean()
 
 
-def draw_batch(pictures: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
+def draw_batch(pictures: torch.Tensor, count: int, crop: int, rng: torch.Generator) -> torch.Tensor:
     """Random pictures on random pastel backgrounds, mirrored, recoloured, cropped: float [count, 3, crop, crop]."""
-    chosen = pictures[torch.randint(len(pictures), (count,), generator=generator)]
-    batch = composite(chosen, 1 - 0.35 * torch.rand(count, 3, generator=generator))
-    top, left = torch.randint(batch.shape[-1] - crop + 1, (2, count), generator=generator).tolist()
+    chosen = pictures[torch.randint(len(pictures), (count,), generator=rng)]
+    batch = composite(chosen, 1 - 0.35 * torch.rand(count, 3, generator=rng))
+    top, left = torch.randint(batch.shape[-1] - crop + 1, (2, count), generator=rng).tolist()
     batch = torch.stack([b[:, y : y + crop, x : x + crop] for b, y, x in zip(batch, top, left, strict=True)])
-    for index in torch.rand(count, generator=generator).lt(0.6).nonzero().flatten().tolist():
-        batch[index] = batch[index, torch.randperm(3, generator=generator)]
-    return torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.5, batch.flip(-1), batch)
+    for index in torch.rand(count, generator=rng).lt(0.6).nonzero().flatten().tolist():
+        batch[index] = batch[index, torch.randperm(3, generator=rng)]
+    return torch.where(torch.rand(count, 1, 1, 1, generator=rng) < 0.5, batch.flip(-1), batch)
 
 
 def train(worker: Worker, folder: Path, pictures: torch.Tensor, schedule: Schedule) -> None:
@@ -68,13 +68,13 @@ def train(worker: Worker, folder: Path, pictures: torch.Tensor, schedule: Schedu
     model = build().to(memory_format=torch.channels_last)
     trainer = Trainer(folder, nn.ModuleDict({"vae": model}), schedule, worker)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         whole = step >= WHOLE * schedule.steps
         size, share = (pictures.shape[-1], 4) if whole else (CROP, 1)
-        batch = draw_batch(pictures, schedule.batch // worker.world // share, size, generator) * 2 - 1
+        batch = draw_batch(pictures, schedule.batch // worker.world // share, size, rng) * 2 - 1
         latents = model.encoder(batch.contiguous(memory_format=torch.channels_last))
-        noise = 0.15 * torch.rand(len(latents), 1, 1, 1, generator=generator)
-        noisy = latents + noise * torch.randn(latents.shape, generator=generator)
+        noise = 0.15 * torch.rand(len(latents), 1, 1, 1, generator=rng)
+        noisy = latents + noise * torch.randn(latents.shape, generator=rng)
         output = model.decoder(noisy)
         terms = {"reconstruction": reconstruction_loss((output + 1) / 2, (batch + 1) / 2)}
         return terms | {"moments": 0.05 * moment_loss(latents)}

@@ -1,4 +1,4 @@
-"""Captions of a concept: what people type for it, and which concepts a phrase may mean."""
+"""Captions of a concept, as people would type them, and the concepts that a phrase may mean."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from emoji_model.sources import STYLES, Concept
 TEMPLATES = ("{p} emoji", "an emoji of {a}", "{a}", "a picture of {a}", "cute {p}", "the {p}")
 STYLED = ("{s} style {p}", "{p} in {s} style", "{s} style emoji of {a}", "{s} {p}", "{p}, {s} style")
 MOST = 4
-"""Meanings of a phrase that fits many concepts: `heart` stands for the first so many of them."""
+"""Most meanings of a phrase: one that fits more concepts, such as `heart`, means the first of them."""
 
 
 @dataclass(frozen=True)
 class Caption:
     text: str
     meanings: tuple[int, ...]
-    """Indices of the concepts that the text may mean, ascending; the noise chooses among them."""
+    """Indices of the concepts that the text may mean, ascending. The noise chooses among them."""
 
 
 class Captions:
-    """Draws captions; a phrase means its label's concept, else its synonyms', else its tags'."""
+    """Draws captions. A phrase means the concepts with that label, else with that synonym, else with that tag."""
 
     def __init__(self, concepts: Sequence[Concept]) -> None:
         self.concepts = concepts
@@ -35,11 +35,11 @@ class Captions:
         self.tags = [self._meaning(number, concept.tags) for number, concept in enumerate(concepts)]
 
     def _meaning(self, concept: int, phrases: Iterable[str]) -> list[str]:
-        """Those phrases that mean the concept, and not another one more."""
+        """The phrases among `phrases` whose meanings include the concept."""
         return [phrase for phrase in phrases if concept in self.meanings[phrase]]
 
     def draw(self, concept: int, style: str | None, rng: random.Random) -> Caption:
-        """A caption of the concept, naming the drawing style if one is given."""
+        """A caption of the concept that names the drawing style if one is given."""
         phrase, meanings = self._phrase(concept, rng)
         return Caption(_dress(phrase, style, rng), meanings)
 
@@ -56,7 +56,7 @@ class Captions:
         return label, (concept,)
 
     def words(self) -> list[str]:
-        """Every word that a caption can hold, sorted."""
+        """All words that captions can contain, sorted."""
         phrases = [concept.label for concept in self.concepts] + list(self.meanings)
         frame = " ".join((*TEMPLATES, *STYLED)).replace(",", "").split()
         words = {word for phrase in phrases for word in phrase.split()} | set(STYLES) | {"a", "an"}
@@ -72,7 +72,7 @@ def _index(groups: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
 
 
 def phrasings(phrase: str) -> list[str]:
-    """The phrase alone and in every template; no drawing style is named."""
+    """The phrase alone and in every template, without a drawing style."""
     return [phrase, *(template.format(p=phrase, a=_with_article(phrase)) for template in TEMPLATES)]
 
 

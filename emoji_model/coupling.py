@@ -1,9 +1,9 @@
-"""What the noise decides, and how a training target is given the noise that asks for it.
+"""The attributes that the noise decides, and how a training target gets noise that asks for it.
 
-A prompt leaves things open: the drawing style, the background, which of several hearts. Each is read from
-the noise by a fixed linear functional of unit norm, so that its value is N(0, 1) under Gaussian noise.
-Training pairs every target with noise whose functionals ask for just that target (as reflow and
-semi-discrete optimal transport do): each (noise, caption) has one answer, and regression need not blur.
+A prompt leaves some attributes open: the drawing style, the background, which of several hearts. Fixed linear
+functionals of unit norm read them from the noise, so that each value is N(0, 1) under Gaussian noise. Training pairs
+every target with noise whose functionals ask for exactly that target, as reflow and semi-discrete optimal transport do.
+So each pair of noise and caption has one answer, and regression does not have to blur.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import torch
 
 CHANNELS, HEIGHT, WIDTH = 4, 16, 16
 STYLE, TINT, CHOICE = slice(0, 3), slice(3, 5), 5
-"""Positions of the attributes among the functionals; CHOICE picks among the meanings of an ambiguous caption."""
+"""Positions of the attributes among the functionals. CHOICE picks one meaning of an ambiguous caption."""
 COUNT = 6
+"""Number of functionals."""
 
 
 def functionals() -> torch.Tensor:
     """Orthonormal rows [COUNT, C*h*w]: Haar patterns on a checkerboard.
 
-    On the board's squares the latents of drawings cancel: they add 0.3 to a functional's value where they would add 6
-    to a plain mean. So the second step, which sees the noise through the first one's drawing, can still read them; and
-    strided convolutions can, for they meet squares of one colour only.
+    On a checkerboard the latents of drawings cancel: they add 0.3 to the value of a functional, where they would add 6
+    to a plain mean. So the second step, which sees the noise through the drawing of the first, can still read the
+    functionals. Strided convolutions can read them too, because they meet squares of only one colour.
     """
     ones = torch.ones(HEIGHT, WIDTH)
     top = torch.where(torch.arange(HEIGHT) < HEIGHT // 2, 1.0, -1.0)[:, None].expand(HEIGHT, WIDTH)
@@ -33,7 +34,7 @@ def functionals() -> torch.Tensor:
 
 
 def checkerboard(height: int, width: int) -> torch.Tensor:
-    """[height, width] of 1 and -1, 1 where row and column are both even."""
+    """A checkerboard [height, width] of 1 and -1 that starts with 1."""
     return (1.0 - 2.0 * (torch.arange(height) % 2))[:, None] * (1.0 - 2.0 * (torch.arange(width) % 2))
 
 
@@ -43,7 +44,7 @@ def read(noise: torch.Tensor) -> torch.Tensor:
 
 
 def write(noise: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The same noise with its functionals set to `values` [B, COUNT]; everything orthogonal to them is kept."""
+    """The same noise with its functionals set to `values` [B, COUNT]. Everything orthogonal to them is unchanged."""
     change = (values - read(noise)) @ functionals()
     return noise + change.view_as(noise)
 
@@ -54,7 +55,7 @@ def style_of(values: torch.Tensor) -> torch.Tensor:
 
 
 def with_style(values: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-    """Swap the largest style value to the wanted place: stays Gaussian when styles are drawn evenly."""
+    """Swap the largest style value to the position `style` [B]. Values stay Gaussian if styles are drawn evenly."""
     values = values.clone()
     rows = torch.arange(len(values))
     largest = style_of(values)
@@ -63,12 +64,12 @@ def with_style(values: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
 
 
 def background(values: torch.Tensor) -> torch.Tensor:
-    """Pastel colour [B, 3] in [0, 1]: near white in the middle of the two tint values, saturated outwards."""
+    """Pastel colour [B, 3] in [0, 1]: near white where both tint values are near 0, more saturated away from it."""
     warm, green = torch.tanh(0.8 * values[:, TINT]).unbind(1)
     offsets = torch.stack([warm, -0.5 * warm + 0.866 * green, -0.5 * warm - 0.866 * green], 1)
     return 0.97 + 0.16 * (offsets - offsets.max(1, keepdim=True).values)
 
 
 def choice_value(index: torch.Tensor, count: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] places it within."""
+    """A value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] is its place within."""
     return torch.special.ndtri(((index + uniform) / count).clamp(1e-6, 1 - 1e-6))

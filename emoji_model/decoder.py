@@ -1,7 +1,7 @@
-"""Stage `decoder`: fine-tune the decoder on the latents that the generator really draws.
+"""Stage `decoder`: fine-tune the decoder on latents that the generator draws.
 
-Regression leaves the generator's latents a little smooth, and the latents themselves hold too little for sharp
-edges; a decoder that has seen them, with a small adversary beside the reconstruction loss, gives the edges back.
+Regression leaves the generator's latents a little smooth, and latents hold too little for sharp edges. A decoder that
+is trained on these latents, with a small adversary beside the reconstruction loss, restores the edges.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ SCHEDULE = Schedule(steps=1200, batch=16, learning_rate=5e-4, warmup=30, decay=0
 ADVERSARY = 0.1
 """Weight of the adversarial term beside the reconstruction."""
 EDGES = 3.0
-"""Weight of the edges' strength."""
+"""Weight of `edge_loss`."""
 REAL = 4
-"""One in so many latents comes from the encoder, so that the pair stays an autoencoder."""
+"""One in this many latents comes from the encoder, so that encoder and decoder stay an autoencoder."""
 
 
 def edge_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Difference of the edges' strength, the mean absolute Laplacian of 8x8 pixels, wherever in them the edges lie.
+    """Difference of the strength of edges: the mean absolute Laplacian over 8x8 pixels, wherever in them an edge is.
 
-    A pixel loss prefers a soft edge to a sharp one that is a pixel off; this one does not.
+    A pixel loss prefers a soft edge to a sharp one that is a pixel off. This loss does not.
     """
     drawn, wanted = (F.avg_pool2d(laplacian(pictures).abs(), 8, 6) for pictures in (output, target))
     return F.l1_loss(drawn, wanted)
 
 
 class WithEdges(nn.Module):
-    """Pictures [B, 3, H, W] in [0, 1] -> [B, 6, H, W]: colours around 0, and their Laplacian."""
+    """Pictures [B, 3, H, W] in [0, 1] -> [B, 6, H, W]: colours in [-1, 1], and their Laplacian."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return torch.cat([pictures * 2 - 1, F.pad(laplacian(pictures), (1, 1, 1, 1))], 1)
 
 
 def build_adversary() -> nn.Sequential:
-    """A small PatchGAN: 128x128 pictures -> 16x16 verdicts, high for drawings and low for what was decoded."""
+    """A small PatchGAN: 128x128 pictures -> 16x16 logits, high for drawings and low for decoded pictures."""
     widths = (6, 32, 64, 96)
     layers: list[nn.Module] = [WithEdges()]
     for narrow, wide in zip(widths, widths[1:], strict=False):
@@ -60,28 +60,28 @@ def build_adversary() -> nn.Sequential:
 
 
 def frozen(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """The module's output, differentiable in its input and not in its weights."""
+    """The output of `module`, differentiable in its input but not in its weights."""
     weights = {name: p.detach() for name, p in module.named_parameters()}
     return torch.func.functional_call(module, weights, (inputs,))
 
 
 @torch.no_grad()
 def draw(
-    modules: nn.ModuleDict, concepts: list[Concept], pictures: torch.Tensor, words: CLIPTokenizer, count: int,
-    randoms: torch.Generator, sampling: Sampling,
+    modules: nn.ModuleDict, concepts: list[Concept], pictures: torch.Tensor, tokenizer: CLIPTokenizer, count: int,
+    rng: torch.Generator, sampling: Sampling,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Generated latents for plain labels, and the pictures that prompt and noise ask for."""
-    chosen = torch.randint(len(concepts), (count,), generator=randoms)
-    noise = torch.randn(count, *generator.LATENT_SHAPE, generator=randoms)
+    """Generated latents [count, C, h, w] for plain labels, and the pictures that label and noise ask for."""
+    chosen = torch.randint(len(concepts), (count,), generator=rng)
+    noise = torch.randn(count, *generator.LATENT_SHAPE, generator=rng)
     values = coupling.read(noise)
     wanted = apply_attributes(pictures[chosen, coupling.style_of(values)], values)
-    text = modules["text_encoder"](tokens(words, [concepts[c].label for c in chosen])).last_hidden_state
+    text = modules["text_encoder"](tokens(tokenizer, [concepts[c].label for c in chosen])).last_hidden_state
     return sample_latents(generator.denoiser(modules["unet"], text, sampling), noise, sampling), wanted
 
 
 def train(
     worker: Worker, folder: Path, vae: AutoencoderTiny, modules: nn.ModuleDict, concepts: list[Concept],
-    pictures: torch.Tensor, words: CLIPTokenizer, schedule: Schedule,
+    pictures: torch.Tensor, tokenizer: CLIPTokenizer, schedule: Schedule,
 ) -> None:  # fmt: skip
     """Leaves checkpoint.pt (the whole autoencoder under `vae`) and samples in `folder`."""
     vae.decoder.requires_grad_(True)
@@ -90,9 +90,9 @@ def train(
     trainer = Trainer(folder, trained, schedule, worker)
     samplings = [euler_schedule(generator.build_scheduler(), steps) for steps in (1, 2)]
 
-    def loss(step: int, randoms: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         count = schedule.batch // worker.world
-        latents, wanted = draw(modules, concepts, pictures, words, count, randoms, samplings[step % 2])
+        latents, wanted = draw(modules, concepts, pictures, tokenizer, count, rng, samplings[step % 2])
         latents = torch.cat([encode(vae, wanted[: count // REAL]), latents[count // REAL :]])
         output = (vae.decoder(latents.contiguous(memory_format=torch.channels_last)) + 1) / 2
         adversary = trained["adversary"]
@@ -100,13 +100,13 @@ def train(
         return {
             "reconstruction": reconstruction_loss(output, wanted),
             "edges": EDGES * edge_loss(output, wanted),
-            # Patch against patch of the same picture: what both show, flat colour for the most part, cancels.
+            # Compares patches of the same picture, so that what both show, mostly flat colour, cancels.
             "fooling": ADVERSARY * F.softplus(real.detach() - frozen(adversary, output)).mean(),
             "adversary": F.softplus(fake - real).mean(),
         }
 
     def sample(step: int) -> None:
-        shown = generator.preview(modules, trainer.ema["vae"], words, steps=1)
+        shown = generator.preview(modules, trainer.ema["vae"], tokenizer, steps=1)
         save_grid(shown, 12, folder / f"{step}.png")
 
     trainer.run(loss, sample)

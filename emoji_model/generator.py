@@ -1,8 +1,8 @@
-"""Stage `generator`: the UNet, and the text encoder with it, learn to draw clean latents from noise in one step.
+"""Stage `generator`: UNet and text encoder learn together to draw clean latents from noise in one step.
 
-Direct regression of x0 (`prediction_type="sample"`) at the scheduler's first timestep, on targets coupled to
-the noise (coupling.py); in the last part also at the second step's timestep, on the generator's own output,
-so that two deterministic Euler steps refine what one step drew.
+Training is direct regression of x0 (`prediction_type="sample"`) at the scheduler's first timestep, on targets that are
+coupled to the noise (coupling.py). In the last part the second step's timestep is trained too, on the generator's own
+output, so that two deterministic Euler steps refine what one step drew.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SECOND_STEP, ALL_TWICE = 0.25, 0.8
 """Shares of the steps after which the second timestep is trained too: on half of each batch, then on all of it."""
 LIFT, LIFTED = 6.0, (0.19, 0.27)
 """The style's functionals start LIFT times too large and come down to their true size between these shares of the
-steps: what the style changes differs from concept to concept, so that its gradient is lost in the noise at first."""
+steps. A style's effect differs from concept to concept, so at true size its gradient is lost in the noise at first."""
 BETA = 0.1
-"""Errors below it count by their square, others by their size: where the noise leaves two styles nearly level, the
-median is one of them and the mean is a blur."""
+"""Errors below BETA count by their square, others by their size. Where the noise leaves two styles nearly equal, the
+median is one of them; the mean would be a blur."""
 STYLED = 0.35
 """Share of the captions that name the drawing style."""
 PREVIEW = (
@@ -50,7 +50,7 @@ PREVIEW = (
 
 
 def build_scheduler() -> EulerDiscreteScheduler:
-    """SD-Turbo's noise levels; the network predicts the clean latents themselves."""
+    """A scheduler with SD-Turbo's noise levels, for a network that predicts the clean latents."""
     return turbo_scheduler("sample")
 
 
@@ -74,15 +74,15 @@ def build_unet() -> UNet2DConditionModel:
 
 @torch.no_grad()
 def pass_functionals(unet: UNet2DConditionModel, gain: float = 8.0) -> None:
-    """Start the first channels as averages of the noise's checkerboard on their way to the lowest resolution.
+    """Initialise the first channels so that they carry averages of the noise's checkerboard to the lowest resolution.
 
-    A functional is a mean of 256 values and so a sixteenth of the noise's size: unless it is lifted out, the
-    style is learned very late.
+    A functional is a mean of 256 values, so it has a sixteenth of the noise's size. Without this start, the style is
+    learned very late.
     """
     box = torch.full((3, 3), 1 / 9)
     board = box * coupling.checkerboard(3, 3)
     _route(unet.conv_in.weight, board * gain)
-    # The features alternate in sign until the first downsampler, which meets every second of them.
+    # The features alternate in sign until the first downsampler, which sees every second one.
     kernels = iter((board, box))
     for block in unet.down_blocks:
         if block.resnets[0].conv_shortcut is not None:
@@ -99,10 +99,10 @@ def _route(weight: torch.Tensor, kernel: torch.Tensor) -> None:
 
 @torch.no_grad()
 def mute_functionals(unet: UNet2DConditionModel) -> None:
-    """Take out of the last convolution what draws a checkerboard, which is where the noise is read.
+    """Remove from the last convolution what draws a checkerboard, where the functionals are read.
 
-    The second step sees the noise through the first one's drawing; one that holds nothing there leaves every value as
-    the first step read it.
+    The second step sees the noise through the drawing of the first. If that drawing is 0 on the checkerboard, the
+    second step reads the same values as the first.
     """
     board, weight = coupling.checkerboard(3, 3), unet.conv_out.weight
     weight -= board * (weight * board).sum((2, 3), keepdim=True) / board.numel()
@@ -113,44 +113,44 @@ class Batch:
     input_ids: torch.Tensor
     noise: torch.Tensor
     latents: torch.Tensor
-    """[B, C, h, w]: what caption and noise ask for."""
+    """[B, C, h, w]: the target that caption and noise ask for."""
     styles: torch.Tensor
-    """[B, styles, C, h, w]: the same concept on the same tint in every style."""
+    """[B, styles, C, h, w]: the same concept on the same tint, in every style."""
 
 
 class Sampler:
-    """Draws batches: caption, noise, and the one target that both ask for."""
+    """Draws batches of captions, noise, and the one target that both ask for."""
 
-    def __init__(self, targets: Targets, captions: Captions, words: CLIPTokenizer) -> None:
-        self.targets, self.captions, self.words = targets, captions, words
+    def __init__(self, targets: Targets, captions: Captions, tokenizer: CLIPTokenizer) -> None:
+        self.targets, self.captions, self.tokenizer = targets, captions, tokenizer
 
-    def draw(self, count: int, generator: torch.Generator, lift: float = 1.0) -> Batch:
-        """`lift` enlarges the style's functionals; 1 leaves the noise standard Gaussian."""
+    def draw(self, count: int, rng: torch.Generator, lift: float = 1.0) -> Batch:
+        """Draw `count` samples. `lift` enlarges the style's functionals; at 1 the noise is standard Gaussian."""
         concepts, styles, variants = (
-            torch.randint(size, (count,), generator=generator) for size in self.targets.latents.shape[:3]
+            torch.randint(size, (count,), generator=rng) for size in self.targets.latents.shape[:3]
         )
-        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        named = [rng.random() < STYLED for _ in range(count)]
+        python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        named = [python_rng.random() < STYLED for _ in range(count)]
         names = list(STYLES)
         drawn = [
-            self.captions.draw(concept, names[style] if say else None, rng)
+            self.captions.draw(concept, names[style] if say else None, python_rng)
             for concept, style, say in zip(concepts.tolist(), styles.tolist(), named, strict=True)
         ]
-        noise = torch.randn(count, *self.targets.latents.shape[3:], generator=generator)
+        noise = torch.randn(count, *self.targets.latents.shape[3:], generator=rng)
         values = self.targets.values[concepts, variants].clone()
         values[:, coupling.STYLE] = coupling.read(noise)[:, coupling.STYLE]
         values = torch.where(torch.tensor(named)[:, None], values, coupling.with_style(values, styles))
         values[:, coupling.STYLE] *= lift
         place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])
         number = torch.tensor([len(d.meanings) for d in drawn])
-        values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=generator))
+        values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=rng))
         every = self.targets.latents[concepts, :, variants].float()
         latents = every[torch.arange(count), styles]
-        return Batch(tokens(self.words, [d.text for d in drawn]), coupling.write(noise, values), latents, every)
+        return Batch(tokens(self.tokenizer, [d.text for d in drawn]), coupling.write(noise, values), latents, every)
 
 
 def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
-    """The UNet with everything but the scaled latents and the step's index held fixed."""
+    """The UNet as a function of the scaled latents and the index of the step, with all other inputs fixed."""
 
     def denoise(latents: torch.Tensor, step: int) -> torch.Tensor:
         timestep = torch.tensor(schedule.timesteps[step])
@@ -160,39 +160,39 @@ def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callabl
 
 
 def lift(done: float) -> float:
-    """Size of the style's functionals when this share of the steps is done."""
+    """Size of the style's functionals after the share `done` of the steps."""
     first, last = LIFTED
     return LIFT + (1 - LIFT) * min(1.0, max(0.0, (done - first) / (last - first)))
 
 
 def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
-    """Of real latents [B, styles, C, h, w] the ones that are nearest to drawn ones [B, C, h, w].
+    """For drawn latents [B, C, h, w], the nearest ones among the real `styles` [B, styles, C, h, w]: [B, C, h, w].
 
-    The second step refines what the first one drew.
+    They are the targets of the second step, which refines what the first one drew.
     """
     errors = (styles - drawn[:, None]).square().mean((2, 3, 4))
     return styles[torch.arange(len(drawn)), errors.argmin(1)]
 
 
 def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
-    """A sample of noise level sigma at the size that the UNet reads."""
+    """Scale a sample of noise level `sigma` to the size that the UNet reads."""
     return sample / (sigma**2 + 1) ** 0.5
 
 
 def train(
-    worker: Worker, folder: Path, targets: Targets, captions: Captions, words: CLIPTokenizer,
+    worker: Worker, folder: Path, targets: Targets, captions: Captions, tokenizer: CLIPTokenizer,
     text_encoder: CLIPTextModel, vae: AutoencoderTiny, schedule: Schedule,
 ) -> None:  # fmt: skip
-    """Leaves checkpoint.pt, metrics.jsonl and sample grids (PREVIEW x 6 seeds) in `folder`."""
+    """Train UNet and text encoder; leaves checkpoint.pt, metrics.jsonl and grids (PREVIEW x 6 seeds) in `folder`."""
     modules = nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()}).train()
     trainer = Trainer(folder, modules, schedule, worker)
-    sampler = Sampler(targets, captions, words)
+    sampler = Sampler(targets, captions, tokenizer)
     two = euler_schedule(build_scheduler(), 2)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         mute_functionals(modules["unet"])  # after every update
         done, count = step / schedule.steps, schedule.batch // worker.world
-        batch = sampler.draw(count, generator, lift(done))
+        batch = sampler.draw(count, rng, lift(done))
         text = modules["text_encoder"](batch.input_ids).last_hidden_state
         first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
         terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
@@ -205,24 +205,24 @@ def train(
         return terms
 
     def sample(step: int) -> None:
-        save_grid(preview(trainer.ema, vae, words, steps=1), 12, folder / f"{step}.png")
+        save_grid(preview(trainer.ema, vae, tokenizer, steps=1), 12, folder / f"{step}.png")
 
     trainer.run(loss, sample)
 
 
 @torch.no_grad()
-def preview(modules: nn.ModuleDict, vae: AutoencoderTiny, words: CLIPTokenizer, steps: int) -> torch.Tensor:
-    """PREVIEW prompts x 6 seeds as float pictures."""
-    text = modules["text_encoder"](tokens(words, list(PREVIEW))).last_hidden_state.repeat_interleave(6, 0)
+def preview(modules: nn.ModuleDict, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, steps: int) -> torch.Tensor:
+    """Pictures [PREVIEW x 6, 3, H, W] of the PREVIEW prompts from 6 seeds."""
+    text = modules["text_encoder"](tokens(tokenizer, list(PREVIEW))).last_hidden_state.repeat_interleave(6, 0)
     noise = torch.randn(6, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).repeat(len(PREVIEW), 1, 1, 1)
     schedule = euler_schedule(build_scheduler(), steps)
     latents = sample_latents(denoiser(modules["unet"], text, schedule), noise, schedule)
     return (vae.decoder(latents) + 1) / 2
 
 
-def load(folder: Path, words: CLIPTokenizer) -> nn.ModuleDict:
+def load(folder: Path, tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     """The trained text encoder and UNet (moving average of the weights), frozen."""
-    modules = nn.ModuleDict({"text_encoder": build_text_encoder(words), "unet": build_unet()})
+    modules = nn.ModuleDict({"text_encoder": build_text_encoder(tokenizer), "unet": build_unet()})
     for name, module in modules.items():
         module.load_state_dict(averaged(folder, name))
     return modules.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Stage `package`: the trained parts as a diffusers pipeline folder, their measurements, and the bundle's papers."""
+"""Stage `package`: writes the trained parts as a diffusers folder, measures them, and describes the bundle."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ LIMITS = (
 )
 
 
-def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, words: CLIPTokenizer, folder: Path) -> Path:
-    """Write a diffusers StableDiffusionPipeline folder with float16 weights, through a temporary name."""
+def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, tokenizer: CLIPTokenizer, folder: Path) -> Path:
+    """Write a folder of diffusers' StableDiffusionPipeline with float16 weights, through a temporary folder."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=modules["text_encoder"],
-        tokenizer=words,
+        tokenizer=tokenizer,
         unet=modules["unet"],
         scheduler=generator.build_scheduler(),
         safety_checker=None,
@@ -70,11 +70,11 @@ def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, words: CLIPToken
 
 
 def measure(
-    model: Generator, words: CLIPTokenizer, concepts: Sequence[Concept], pictures: torch.Tensor, seeds: int
+    model: Generator, tokenizer: CLIPTokenizer, concepts: Sequence[Concept], pictures: torch.Tensor, seeds: int
 ) -> dict[str, Any]:
-    """Every figure of the emoji generator's card."""
+    """All numbers of the emoji generator's card."""
     labels = [concept.label for concept in concepts]
-    recognised = evaluate.recognition(model, words, labels, pictures, (1, 2), seeds)
+    recognised = evaluate.recognition(model, tokenizer, labels, pictures, (1, 2), seeds)
     return {
         "command": "python -m emoji_model package",
         "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
@@ -87,7 +87,7 @@ def measure(
         "autoencoder_psnr_db": evaluate.autoencoder_psnr(model, pictures),
         "one_step": recognised[1],
         "two_steps": recognised[2],
-        "explained_variance": evaluate.explained_variance(model, words, labels[::8], 1, 64),
+        "explained_variance": evaluate.explained_variance(model, tokenizer, labels[::8], 1, 64),
     }
 
 
@@ -98,7 +98,7 @@ PREVIEW = (
 
 @torch.no_grad()
 def write_preview(model: Generator, prior: Prior | None, path: Path) -> Path:
-    """The first four seeds of eight prompts, not chosen, drawn from the runtime's own noise as `prior` shapes it."""
+    """Draw the first four seeds of eight prompts, not cherry-picked, from the runtime's noise, shaped by `prior`."""
     noise = torch.from_numpy(draw_noise(range(4), generator.LATENT_SHAPE)).repeat(len(PREVIEW), 1, 1, 1)
     conditioning = model.encode_prompt(model.tokenize([prompt for prompt in PREVIEW for _ in range(4)]))
     if prior:
@@ -108,6 +108,7 @@ def write_preview(model: Generator, prior: Prior | None, path: Path) -> Path:
 
 
 def card(report: dict[str, Any]) -> Card:
+    """The bundle's card, from a report of `measure`."""
     one, two = report["one_step"], report["two_steps"]
     return Card(
         summary=f"One-step text to 128x128 emoji: {report['concepts']} concepts in {len(STYLES)} drawing styles.",
@@ -127,7 +128,7 @@ def card(report: dict[str, Any]) -> Card:
 
 
 def vocabulary(concepts: Sequence[Concept]) -> dict[str, Any]:
-    """Content of vocabulary.json: what the model knows, and what `prompts` makes its prompts from."""
+    """Content of vocabulary.json: the words and concepts that the model knows. prompts.py makes its prompts from it."""
     rows = [
         {"label": c.label, "emoji": c.emoji, "category": c.category, "synonyms": list(c.synonyms)} for c in concepts
     ]

@@ -1,4 +1,4 @@
-"""Grids of pictures, so that a person can look at what a stage does."""
+"""Saves grids of pictures, so that people can see what a stage does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def to_image(pictures: torch.Tensor, columns: int) -> Image.Image:
-    """Float pictures [N, 3, H, W] in [0, 1] as one grid, row by row, rounded (not floored) to bytes."""
+    """Arrange float pictures [N, 3, H, W] in [0, 1] in a grid, row by row, rounded (not floored) to bytes."""
     count, channels, height, width = pictures.shape
     rows = -(-count // columns)
     sheet = torch.ones(rows * columns, channels, height, width)

@@ -1,12 +1,12 @@
-"""Prompts of the embedded generator, and which of them no prior is trained on.
+"""The prompts of the embedded generator, split into a part to train priors on and held-out parts.
 
-They come from what ships with it: the vocabulary's concepts, each by its label and its synonyms, alone and in the
-recipe's templates, and without a drawing style, which the noise is to decide.
+Prompts are made from the bundle's vocabulary: the label and the synonyms of each concept, alone and in the templates of
+captions.py. They do not name a drawing style, which the noise has to decide.
 
-A random split would not tell whether a prior has learned pictures or wordings, since "panda" and "a panda" are nearly
-one prompt. So whole concepts are held out, spread over the categories; and of the others one wording each: a synonym
-in all its templates or, where there is none, the label in a few of its templates. Words are still shared: "grinning
-cat" may be held out while "grinning face" is not.
+A random split would not tell whether a prior has learned pictures or wordings, because "panda" and "a panda" are nearly
+the same prompt. So whole concepts are held out, spread over the categories. Of every other concept, one wording is held
+out: a synonym in all templates or, if there is none, the label in a few templates. Single words are still shared:
+"grinning cat" may be held out while "grinning face" is not.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pahi_rt.train.prompts import Split, shuffle
 
 UNSEEN, REPHRASED = "unseen concepts", "new phrasings"
 SYNONYMS, TEMPLATES = "new synonyms", "new templates"
-"""The groups of the test part are UNSEEN and the two kinds of REPHRASED: names that no training prompt has, and
-labels in templates that they were not trained in."""
+"""The groups of the test part: UNSEEN and the two kinds of REPHRASED. These are synonyms that no training prompt has,
+and labels in templates that they were not trained in."""
 RUDE = {"shit"}
-"""Synonyms that are no prompts: the first ones of the test part are printed in the README."""
+"""Synonyms that are not used: the first prompts of the test part are printed in the README."""
 WITHHELD_LABELS = 3
-"""Phrasings of the label that are held out of a concept without synonyms, of the 7 there are."""
+"""How many of the 7 phrasings of the label are held out, for a concept without synonyms."""
 
 Wordings = list[list[str]]
-"""Concept by concept, phrases or prompts."""
+"""For each concept, its phrases or prompts."""
 
 
 def load_concepts(bundle: str = "emoji") -> list[Concept]:
-    """The concepts in the vocabulary of a bundle, without tags and drawings. Raises BundleError."""
+    """Load the concepts in a bundle's vocabulary, without tags and drawings. Raises BundleError if it has none."""
     opened = open_bundle(bundle)
     if opened.manifest.vocabulary is None:
         raise BundleError(f"bundle {bundle!r} lists no concepts", fix="use the one that ships: emoji")
@@ -45,21 +45,21 @@ def load_concepts(bundle: str = "emoji") -> list[Concept]:
 
 
 def _synonyms(row: dict[str, Any]) -> tuple[str, ...]:
-    # Bundles that were packaged before there was this file list none.
+    # Older bundles do not list synonyms.
     return tuple(synonym for synonym in row.get("synonyms", ()) if synonym not in RUDE)
 
 
 def split(validation: int, test: int, seed: int) -> Split:
-    """`split_concepts` of the embedded generator: 356 concepts, 60 of them for the test part alone."""
+    """`split_concepts` for the embedded generator: 356 concepts, 60 of them only in the test part."""
     return split_concepts(load_concepts(), validation, test, seed)
 
 
 def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed: int) -> Split:
-    """Prompts to train on, and as many held-out ones as asked for: half of unseen concepts, half new phrasings.
+    """Split into training prompts and `validation` and `test` held-out ones: half unseen concepts, half new phrasings.
 
-    The groups of the result tell these apart in the test part. Held-out concepts take turns, so that a small part has
-    many of them. What is held out from training depends on the seed and not on how many prompts are asked for.
-    Raises PromptError if there are not so many.
+    The groups of the result separate these halves in the test part. Held-out concepts take turns, so that a small part
+    covers many of them. What is held out from training depends on the seed, not on `validation` and `test`.
+    Raises PromptError if there are fewer held-out prompts.
     """
     wordings = _share_out(concepts, seed)
     withheld = [_withhold(phrases, seed) for phrases in wordings["train"]]
@@ -69,7 +69,7 @@ def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed
     first = _choose(validation, unseen["validation"], withheld[::3], seed)
     second = _choose(test, unseen["test"], [*withheld[1::3], *withheld[2::3]], seed)
     chosen = [tuple(shuffle([*part[UNSEEN], *part[REPHRASED]], seed)) for part in (first, second)]
-    # A concept without synonyms has only its label to be worded with.
+    # A concept without synonyms has a single phrase, its label.
     pairs = zip(wordings["train"], withheld, strict=True)
     same_words = {text for phrases, texts in pairs if len(phrases) == 1 for text in texts}
     groups = {
@@ -82,14 +82,14 @@ def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed
 
 
 def _label(wordings: Wordings, prompts: Wordings) -> dict[str, str]:
-    """The label of the concept that each prompt means."""
+    """Prompt -> the label of its concept."""
     return {text: phrases[0] for phrases, texts in zip(wordings, prompts, strict=True) for text in texts}
 
 
 def _share_out(concepts: Sequence[Concept], seed: int) -> dict[str, Wordings]:
-    """The phrases of each concept, label first, in the part of the split that the concept is in.
+    """Part of the split -> the phrases of each of its concepts, label first.
 
-    A phrase of several concepts is the first one's; if they are in different parts it is nobody's.
+    A phrase of several concepts belongs to the first one. If they are in different parts, it is dropped.
     """
     captions, parts = Captions(concepts), _assign(concepts, seed)
     wordings: dict[str, Wordings] = {"train": [], "validation": [], "test": []}
@@ -102,7 +102,7 @@ def _share_out(concepts: Sequence[Concept], seed: int) -> dict[str, Wordings]:
 
 
 def _assign(concepts: Sequence[Concept], seed: int) -> list[str]:
-    """The part of every concept: of each twelve two are for the test and one for validation, category by category."""
+    """The part of every concept: category by category, of every twelve, two are for test and one for validation."""
     rank = {label: place for place, label in enumerate(shuffle({concept.label for concept in concepts}, seed))}
     order = sorted(range(len(concepts)), key=lambda number: (concepts[number].category, rank[concepts[number].label]))
     place = {number: index % 12 for index, number in enumerate(order)}
@@ -110,7 +110,7 @@ def _assign(concepts: Sequence[Concept], seed: int) -> list[str]:
 
 
 def _withhold(phrases: list[str], seed: int) -> list[str]:
-    """The prompts of a seen concept that are held out, of its phrases, label first."""
+    """The held-out prompts of a seen concept with these `phrases`, label first."""
     label, *synonyms = phrases
     if synonyms:
         return shuffle(phrasings(shuffle(synonyms, seed)[0]), seed)
@@ -126,7 +126,7 @@ def _choose(count: int, unseen: Wordings, rephrased: Wordings, seed: int) -> dic
 
 
 def _take_turns(count: int, wordings: Wordings, group: str, seed: int) -> tuple[str, ...]:
-    """One prompt of every concept, then a second one of every concept, and so on."""
+    """The first `count` prompts: one of every concept, then a second one of every concept, and so on."""
     first = {texts[0]: texts for texts in wordings}
     turns = zip_longest(*(first[text] for text in shuffle(first, seed)))
     prompts = [text for turn in turns for text in turn if text is not None]

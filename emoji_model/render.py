@@ -1,4 +1,4 @@
-"""SVG drawings -> pixels -> pictures on a tinted background."""
+"""Rasterises SVG drawings, and puts them on tinted backgrounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARGIN = 0.03
 
 
 def rasterise(svg: str) -> np.ndarray:
-    """Draw an SVG document: uint8 [SIZE, SIZE, 4], RGBA."""
+    """Rasterise an SVG document: uint8 [SIZE, SIZE, 4], RGBA."""
     inner = svg.replace(
         "<svg ", f'<svg x="{MARGIN}" y="{MARGIN}" width="{1 - 2 * MARGIN}" height="{1 - 2 * MARGIN}" ', 1
     )
@@ -28,7 +28,7 @@ def rasterise(svg: str) -> np.ndarray:
 
 
 def render_all(concepts: Sequence[Concept]) -> torch.Tensor:
-    """Every concept in every style, upright: uint8 [concepts, styles, 4, SIZE, SIZE]."""
+    """Rasterise every concept in every style: uint8 [concepts, styles, 4, SIZE, SIZE]."""
     pictures = [[rasterise(concept.svg[style]) for style in STYLES] for concept in concepts]
     return torch.from_numpy(np.array(pictures)).permute(0, 1, 4, 2, 3).contiguous()
 

@@ -1,10 +1,10 @@
-"""Two small preference scorers for the emoji stack, in the parts of PickScore and ImageReward.
+"""Two small preference scorers for the emoji generator, in the roles of PickScore and ImageReward.
 
-    DualEncoder      as PickScore: cosine of a picture's and a prompt's embedding, times a learned scale
-    CrossEncoder     as ImageReward: the prompt acts on what is seen of the picture, and a head gives a reward
+    DualEncoder      as PickScore: cosine of the embeddings of a picture and a prompt, times a learned scale
+    CrossEncoder     as ImageReward: the prompt modulates the picture's features, and a head gives a reward
 
-They share no weights, no data order and no architecture beyond 3x3 convolutions: what one of them rewards and the
-other does not is that one's own shortcut. `preferences.py` trains them.
+They share neither weights, nor the order of data, nor an architecture beyond 3x3 convolutions. So if only one of them
+rewards something, it is a shortcut of that one. preferences.py trains them.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from emoji_model import tokenizer
 from emoji_model.text import tokens
+from emoji_model.tokenizer import POSITIONS
+from emoji_model.tokenizer import load as load_tokenizer
 from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.files import writing_whole
 from pahi_rt.scorers.checkpoints import fill, read_weights
 from pahi_rt.scorers.preprocess import check_inputs
 
 HERE = Path(__file__).parent
-WORDS = HERE / "weights" / "tokenizer"
-"""Both scorers read the tokens of the generator's tokeniser; what they make of them is their own."""
+TOKENIZER = HERE / "weights" / "tokenizer"
+"""The generator's tokenizer, which both scorers use; each has its own embeddings."""
 HOME = HERE / "scorers"
 IMAGE_SIZE = 128
 
 
 def image_encoder(widths: Sequence[int]) -> nn.Sequential:
-    """Pictures [B, 3, 128, 128] in [-1, 1] -> features [B, widths[-1], 128 / 2**n, ...], halved by every stage."""
+    """Pictures [B, 3, 128, 128] in [-1, 1] -> features [B, widths[-1], h, h], h = 128 / 2**n after n stages."""
     layers: list[nn.Module] = []
     for narrow, wide in zip((3, *widths), widths, strict=False):
         layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.SiLU()]
@@ -46,43 +47,43 @@ def image_encoder(widths: Sequence[int]) -> nn.Sequential:
 
 
 def pool(features: Tensor) -> Tensor:
-    """Features [B, C, h, w] -> [B, 2 C]. The mean says what is shown, the maximum where something is wrong."""
+    """Features [B, C, h, w] -> [B, 2 C]: the mean tells what is shown, the maximum where something is wrong."""
     return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
 
 
 class Network(nn.Module):
-    """What both have in common: a picture is looked at once, and judged under as many prompts as need be."""
+    """Base of both scorers: `look` at a picture once, then `judge` it under any number of prompts."""
 
     unit: str
     image: nn.Sequential
     width: int
-    """Channels of what `look` sees."""
+    """Channels of the features from `look`."""
 
     @property
     def scale(self) -> float:
-        """What one unit of the score is worth in a preference's logit."""
+        """Factor from a difference of scores to the logit of a preference."""
         raise NotImplementedError
 
     def logits(self, difference: Tensor) -> Tensor:
-        """Logit of a preference from a difference of scores."""
+        """A difference of scores -> the logit of the preference, with gradient."""
         raise NotImplementedError
 
     def look(self, images: Tensor) -> Tensor:
-        """Features [B, width, 4, 4] of pictures [B, 3, 128, 128] in [0, 1]."""
+        """Pictures [B, 3, 128, 128] in [0, 1] -> features [B, width, 4, 4]."""
         features: Tensor = self.image(images * 2 - 1)
         return features
 
     def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
-        """Scores [B] of what `look` saw under the prompts of token ids [B, T]."""
+        """Features `seen` from `look`, and token ids [B, T] -> scores [B]."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, input_ids: Tensor) -> Tensor:
-        """Scores [B] of pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T]."""
+        """Pictures [B, 3, 128, 128] in [0, 1] and token ids [B, T] -> scores [B]."""
         return self.judge(self.look(images), input_ids)
 
 
 class DualEncoder(Network):
-    """PickScore's part: score = cosine in [-1, 1]; scale = exp(logit_scale)."""
+    """In the role of PickScore: score = cosine in [-1, 1]; scale = exp(logit_scale)."""
 
     unit, width = "cosine", 160
 
@@ -107,11 +108,11 @@ class DualEncoder(Network):
 
 
 class CrossEncoder(Network):
-    """ImageReward's part: a reward in standard deviations of the rewards of generated pictures.
+    """In the role of ImageReward: a reward, in standard deviations of the rewards of generated pictures.
 
-    The prompt scales and shifts what was seen (FiLM, Perez et al. 2018). Cross-attention learned a third as fast: a
-    softmax over the picture's places says where something matches best, and not whether it does. The head reads what
-    was seen without the prompt as well: flaws are flaws under any.
+    The prompt scales and shifts the picture's features (FiLM, Perez et al. 2018). Cross-attention learned a third as
+    fast: a softmax over positions of the picture tells where something matches best, but not whether it does. The head
+    also reads the features without the prompt, because a flaw is a flaw under any prompt.
     """
 
     unit, width = "standard deviations", 128
@@ -123,7 +124,7 @@ class CrossEncoder(Network):
         width = self.width
         self.image = image_encoder((24, 48, 96, 128, width))
         self.words = nn.Embedding(entries, width, padding_idx=0)
-        self.positions = nn.Parameter(torch.randn(tokenizer.POSITIONS, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(POSITIONS, width) * 0.02)
         self.text = nn.TransformerEncoderLayer(
             width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -141,7 +142,7 @@ class CrossEncoder(Network):
         return difference * self.std
 
     def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
-        # The first token is always the same: it gathers what the others say.
+        # The first token is the same for all prompts; its state collects what the others say.
         text = self.text(self.words(input_ids) + self.positions)[:, 0]
         scale, shift = self.film(text)[:, :, None, None].chunk(2, 1)
         mixed = self.mix(seen * (1 + scale) + shift)
@@ -153,50 +154,52 @@ KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "e
 
 
 class EmojiScorer(nn.Module):
-    """A frozen scorer that takes prompts as text: the scorer protocol of `pahi_rt.scorers`."""
+    """A frozen network with its tokenizer: a Scorer of `pahi_rt.scorers`."""
 
-    def __init__(self, name: str, network: Network, words: CLIPTokenizer) -> None:
+    def __init__(self, name: str, network: Network, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.name, self.unit, self.scale = name, network.unit, network.scale
-        self.network, self.words = network.eval().requires_grad_(False), words
+        self.network, self.tokenizer = network.eval().requires_grad_(False), tokenizer
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures [B, 3, 128, 128] in [0, 1] and a prompt for each -> scores [B]. PahiError for other shapes."""
+        """Pictures [B, 3, 128, 128] in [0, 1] and B prompts -> scores [B]. Raises PahiError for other shapes."""
         check_inputs(images, prompts)
         if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
             what = f"the scorer {self.name} reads {IMAGE_SIZE}x{IMAGE_SIZE} pictures, not {tuple(images.shape[-2:])}"
             raise PahiError(what, fix="use it with the emoji generator, or another scorer with this one")
-        ids = tokens(self.words, list(prompts)).to(images.device)
+        ids = tokens(self.tokenizer, list(prompts)).to(images.device)
         scores: Tensor = self.network(images, ids)
         return scores
 
 
 def save(network: nn.Module, path: Path, report: dict[str, Any]) -> None:
-    """float16 safetensors, with what was measured in the metadata; written to a temporary name and renamed."""
+    """Write `network` as float16 safetensors, `report` in the metadata. A kill leaves the old file or the new one."""
     weights = {key: value.half().contiguous() for key, value in network.state_dict().items()}
     with writing_whole(path) as new:
         save_file(weights, new, metadata={"measured": json.dumps(report)})
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """The report that `save` put into a scorer's file."""
+    """Read the report that `save` wrote into a scorer's file."""
     with safe_open(path, "pt") as file:
         report: dict[str, Any] = json.loads(file.metadata()["measured"])
     return report
 
 
-def load(name: str, source: str | Path | None = None, words: CLIPTokenizer | None = None) -> EmojiScorer:
-    """The scorer `emoji-a` or `emoji-b`, from `source` or as shipped, for the tokens of `words` or of the published
-    tokeniser. ScorerError for a missing or foreign file."""
+def load(name: str, source: str | Path | None = None, tokenizer: CLIPTokenizer | None = None) -> EmojiScorer:
+    """Load the scorer `emoji-a` or `emoji-b` from `source`, by default the published one.
+
+    `tokenizer` replaces the published one. Raises ScorerError if the file is missing, or is not that scorer.
+    """
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    words = words or tokenizer.load(WORDS)
-    network = KINDS[name](len(words))
+    tokenizer = tokenizer or load_tokenizer(TOKENIZER)
+    network = KINDS[name](len(tokenizer))
     fix = "python -m emoji_model scorers"
     if not path.is_file():
         raise ScorerError(f"there is no scorer at {path}", fix=fix)
-    # Halves become floats as they are copied into the network.
+    # float16 becomes float32 as weights are copied into the network.
     fill(network, read_weights(path), path, fix)
-    return EmojiScorer(name, network, words)
+    return EmojiScorer(name, network, tokenizer)
 
 
 load_emoji_a = partial(load, "emoji-a")

@@ -1,4 +1,4 @@
-"""Openly licensed emoji sets, fetched from npm at pinned versions and read into concepts.
+"""Fetches openly licensed emoji sets from npm at pinned versions, and reads them into concepts.
 
 Drawings: Noto Emoji (Apache-2.0), Twemoji (CC-BY-4.0), Fluent Emoji Flat (MIT), each as the
 `@iconify-json` package; labels, tags and shortcodes: emojibase-data (MIT).
@@ -24,7 +24,7 @@ class Package:
     name: str
     version: str
     sha256: str
-    """Of the tarball that `npm pack` writes."""
+    """sha256 of the tarball that `npm pack` writes."""
     licence: str
 
 
@@ -72,7 +72,7 @@ class Concept:
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Download a package with `npm pack` unless it is there; return the tarball.
+    """Download a package with `npm pack`, unless its tarball is in `folder`; return the tarball.
 
     Raises:
         PahiError: npm is missing, the download fails, or the tarball is not the pinned one.
@@ -123,7 +123,7 @@ def load_concepts(folder: Path) -> list[Concept]:
     """Fetch all packages into `folder` and join them into the concepts of concepts.txt.
 
     Raises:
-        PahiError: a package cannot be had, or a set lacks a concept.
+        PahiError: a package cannot be fetched, or a set lacks a concept.
     """
     labels = fetch(LABELS, folder)
     shortcodes = [read_json(labels, f"en/shortcodes/{name}.json") for name in ("cldr", "github", "emojibase")]
@@ -140,7 +140,7 @@ class _IconSet:
 
     def __init__(self, tarball: Path) -> None:
         chars = read_json(tarball, "chars.json")
-        # Some sets key "2764-fe0f", some "2764": compare without the variation selector.
+        # Some sets have the key "2764-fe0f", others "2764": compare without the variation selector.
         self.names = {code.replace("-fe0f", ""): name for code, name in chars.items()}
         self.sheet = read_json(tarball, "icons.json")
         self.tarball = tarball

@@ -1,4 +1,4 @@
-"""Latents of every concept in every style, on random tints: what the generator regresses to."""
+"""The targets of the generator's regression: latents of every concept in every style, on random tints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from emoji_model.render import composite
 from emoji_model.trainer import save_atomically
 
 VARIANTS = 16
+"""Tints of each concept."""
 
 
 @dataclass(frozen=True)
@@ -21,31 +22,31 @@ class Targets:
     latents: torch.Tensor
     """float16 [concepts, styles, VARIANTS, C, h, w]."""
     values: torch.Tensor
-    """float32 [concepts, VARIANTS, COUNT]: functionals that ask for each variant, in every style; the style's and the
-    choice's entries are free."""
+    """float32 [concepts, VARIANTS, COUNT]: values of the functionals that ask for each variant, in every style. The
+    entries of the style and the choice are arbitrary."""
 
 
 def apply_attributes(pictures: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Tint as the functionals say: uint8 RGBA [B, 4, H, W], [B, COUNT] -> float [B, 3, H, W] in [0, 1]."""
+    """Put pictures, uint8 RGBA [B, 4, H, W], on the tints of `values` [B, COUNT]: float [B, 3, H, W] in [0, 1]."""
     return composite(pictures, coupling.background(values))
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
-    """Latents of float pictures [N, 3, H, W] in [0, 1]."""
+    """Float pictures [N, 3, H, W] in [0, 1] -> latents [N, C, h, w]."""
     return torch.cat([vae.encoder(part * 2 - 1) for part in pictures.split(32)])
 
 
 def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Targets]:
     """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time.
 
-    The latents' own functionals are set to zero, a change of two percent of their size: the second step, which sees
-    the noise through a drawing, then reads the same values as the first one.
+    The functionals of the latents themselves are set to 0, a change of two percent of their size. So the second step,
+    which sees the noise through a drawing, reads the same values as the first.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for concept in pictures:
-        # The same for all styles, so that a variant shows one tint in all of them.
-        values = torch.randn(VARIANTS, coupling.COUNT, generator=generator)
+        # The same values for all styles, so that a variant has one tint in all of them.
+        values = torch.randn(VARIANTS, coupling.COUNT, generator=rng)
         shown = concept.repeat_interleave(VARIANTS, 0)
         latents = encode(vae, apply_attributes(shown, values.repeat(len(concept), 1)))
         latents = coupling.write(latents, torch.zeros(len(latents), coupling.COUNT))

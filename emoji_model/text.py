@@ -1,10 +1,10 @@
-"""Stage `text`: the text encoder learns to sketch, before there is a UNet.
+"""Stage `text`: the text encoder learns a sketch of each concept, before the UNet is trained.
 
-A UNet that must both understand captions and remember a thousand drawings learns slowly, and costs ten times
-as much per sample as the text encoder. So the text encoder remembers first: each of its last 16 tokens (padding
-in all but the longest captions) learns to hold one cell of a 4x4 grid over the concept's latents, in all
-drawing styles, up to a linear map. What is left for the UNet is one rule for all concepts: look at your cell's
-token, and unpack the style that the noise asks for.
+A UNet that has to understand captions and to remember a thousand drawings learns slowly, and a sample costs ten times
+as much as in the text encoder. So the text encoder remembers first. Each of its last 16 tokens (padding in all but the
+longest captions) learns to hold one cell of a 4x4 grid over the concept's latents, in all drawing styles, up to a
+linear map. The UNet then needs only one rule for all concepts: attend to the token of each cell, and unpack the style
+that the noise asks for.
 """
 
 from __future__ import annotations
@@ -17,44 +17,43 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from emoji_model import coupling, tokenizer
+from emoji_model import coupling
 from emoji_model.captions import Captions
 from emoji_model.sources import STYLES
 from emoji_model.targets import apply_attributes, encode
+from emoji_model.tokenizer import POSITIONS
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(steps=1400, batch=128, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 GRID = 4
-"""Cells along each side; their tokens are the last GRID * GRID."""
+"""Cells along each side. The last GRID * GRID tokens hold them."""
 
 
-def build(words: CLIPTokenizer) -> CLIPTextModel:
+def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(words),
+            vocab_size=len(tokenizer),
             hidden_size=192,
             intermediate_size=768,
             num_hidden_layers=4,
             num_attention_heads=4,
-            max_position_embeddings=tokenizer.POSITIONS,
+            max_position_embeddings=POSITIONS,
             hidden_act="gelu",
             projection_dim=192,
-            pad_token_id=words.pad_token_id,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     )
 
 
-def tokens(words: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Input ids [B, POSITIONS]."""
-    return words(
-        texts, padding="max_length", truncation=True, max_length=tokenizer.POSITIONS, return_tensors="pt"
-    ).input_ids
+def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    """B texts -> token ids int64 [B, POSITIONS]."""
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=POSITIONS, return_tensors="pt").input_ids
 
 
 class Sketch(nn.Module):
-    """One linear map for each of the last tokens: [B, POSITIONS, D] -> [B, GRID * GRID, cell]."""
+    """A linear map for each of the last tokens: [B, POSITIONS, D] -> [B, GRID * GRID, cell]."""
 
     def __init__(self, width: int, cell: int) -> None:
         super().__init__()
@@ -66,7 +65,7 @@ class Sketch(nn.Module):
 
 
 def cells(latents: torch.Tensor) -> torch.Tensor:
-    """Latents of each concept in each style, [N, S, C, h, w], as [N, GRID * GRID, S * C * h/GRID * w/GRID]."""
+    """Latents [N, S, C, h, w] of each concept in each style -> cells [N, GRID * GRID, S * C * h/GRID * w/GRID]."""
     count, styles, channels, height, width = latents.shape
     high, wide = height // GRID, width // GRID
     parts = latents.reshape(count, styles, channels, GRID, high, GRID, wide)
@@ -74,35 +73,40 @@ def cells(latents: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    worker: Worker, folder: Path, latents: torch.Tensor, captions: Captions, words: CLIPTokenizer, schedule: Schedule
+    worker: Worker,
+    folder: Path,
+    latents: torch.Tensor,
+    captions: Captions,
+    tokenizer: CLIPTokenizer,
+    schedule: Schedule,
 ) -> None:
     """Train on latents [concepts, styles, C, h, w]; leaves checkpoint.pt and metrics.jsonl in `folder`."""
     targets = cells(latents.float())
-    modules = nn.ModuleDict({"text_encoder": build(words), "sketch": Sketch(192, targets.shape[-1])}).train()
+    modules = nn.ModuleDict({"text_encoder": build(tokenizer), "sketch": Sketch(192, targets.shape[-1])}).train()
     trainer = Trainer(folder, modules, schedule, worker)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+        python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
         count = schedule.batch // worker.world
-        concepts = torch.randint(len(targets), (count,), generator=generator).tolist()
-        drawn = [captions.draw(c, rng.choice((None, None, *STYLES)), rng) for c in concepts]
-        # A caption of several meanings sketches their mean: which one is drawn, the noise decides later.
+        concepts = torch.randint(len(targets), (count,), generator=rng).tolist()
+        drawn = [captions.draw(c, python_rng.choice((None, None, *STYLES)), python_rng) for c in concepts]
+        # The sketch of a caption with several meanings is their mean; the noise later decides which one is drawn.
         wanted = torch.stack([targets[list(caption.meanings)].mean(0) for caption in drawn])
-        text = modules["text_encoder"](tokens(words, [caption.text for caption in drawn])).last_hidden_state
+        text = modules["text_encoder"](tokens(tokenizer, [caption.text for caption in drawn])).last_hidden_state
         return {"sketch": F.smooth_l1_loss(modules["sketch"](text), wanted, beta=0.3)}
 
     trainer.run(loss, lambda step: None)
 
 
-def load(folder: Path, words: CLIPTokenizer) -> CLIPTextModel:
-    """The text encoder (moving average of the weights); the sketch's maps are thrown away."""
-    model = build(words)
+def load(folder: Path, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The text encoder (moving average of the weights), without the linear maps of the sketch."""
+    model = build(tokenizer)
     model.load_state_dict(averaged(folder, "text_encoder"))
     return model
 
 
 def plain_latents(pictures: torch.Tensor, vae: nn.Module) -> torch.Tensor:
-    """Latents [concepts, styles, C, h, w] of uint8 pictures [concepts, styles, 4, H, W] on the middle background."""
+    """Latents [concepts, styles, C, h, w] of uint8 pictures [concepts, styles, 4, H, W] on the background of tint 0."""
     flat = pictures.flatten(0, 1)
     latents = encode(vae, apply_attributes(flat, torch.zeros(len(flat), coupling.COUNT)))
     return latents.unflatten(0, pictures.shape[:2])

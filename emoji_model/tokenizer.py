@@ -1,4 +1,4 @@
-"""Stage `tokenizer`: a CLIP-format byte-pair tokeniser for the captions' few thousand words."""
+"""Stage `tokenizer`: learns a byte-pair tokenizer in CLIP's format for the few thousand words of the captions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from emoji_model.trainer import left_by
 from pahi_rt.scratch import scratch
 
 ENTRIES = 4096
+"""Size of the vocabulary that is learned, start and end included."""
 POSITIONS = 24
 """Tokens of a caption, start and end included."""
 PAD, START, END = "!", "<|startoftext|>", "<|endoftext|>"
-"""The pad token has id 0, start and end are the last two ids: as in SD-Turbo's tokeniser."""
+"""The pad token has id 0, start and end are the last two ids: as in SD-Turbo's tokenizer."""
 
 
 def train(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Learn merges from captions and save the tokeniser in transformers' format, as a new folder."""
-    # The empty model lends its normaliser and pre-tokeniser, so that the words are split exactly as CLIP's are.
+    """Learn merges from captions and save the tokenizer in transformers' format, as a new folder."""
+    # Take the normaliser and pre-tokenizer of an empty CLIPTokenizer, so that words are split exactly as in CLIP.
     clip = CLIPTokenizer(vocab={PAD: 0, START: 1, END: 2}, merges=[]).backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
@@ -37,7 +38,7 @@ def train(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
 
 
 def load(folder: Path) -> CLIPTokenizer:
-    """PahiError if the stage has not run."""
+    """Load the tokenizer. Raises PahiError if the stage has not run."""
     return CLIPTokenizer.from_pretrained(left_by(folder.name, folder))
 
 
@@ -45,7 +46,7 @@ def _assemble(learner: Tokenizer) -> CLIPTokenizer:
     model = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
     letters = [PAD, *(symbol for symbol in _alphabet() if symbol != PAD)]
-    # Every byte alone and at the end of a word, whether a caption held it or not: no text is unknown.
+    # Add every byte, alone and at the end of a word, even if no caption holds it: then no text is unknown.
     tokens = letters + [f"{letter}</w>" for letter in letters] + ["".join(merge) for merge in merges]
     tokens = list(dict.fromkeys(tokens)) + [START, END]
     vocabulary = {token: number for number, token in enumerate(tokens)}

@@ -1,9 +1,9 @@
-"""The loop that the autoencoder, the generator and the decoder share.
+"""The training loop that all stages share.
 
-One process per core, each with one thread, which average their weights every SYNC steps: two OpenMP threads
-fall to a sixth of their speed when anything else runs, and averaging gradients at every step costs a sixth of
-the time. Random numbers depend on (seed, step, rank) alone, so that a run that was killed and resumed ends with
-the weights of one that was not.
+There is one process per core, with one thread each, and they average their weights every SYNC steps. The reasons: two
+OpenMP threads fall to a sixth of their speed when another program runs, and averaging gradients at every step takes a
+sixth of the time. Random numbers depend only on (seed, step, rank), so that a resumed run ends with the same weights as
+one that was never killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pahi_rt.files import writing_whole
 
 Losses = dict[str, torch.Tensor]
 SYNC = 10
-"""Steps between two averagings of weights and Adam moments; checkpoints fall on them."""
+"""Steps between averagings of weights and Adam moments. Checkpoints fall on these steps."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Schedule:
     decay: float = 0.3
     """Share of the steps, at the end, over which the rate falls linearly to zero."""
     ema: float = 0.995
+    """Decay of the moving average of the weights."""
     save_every: int = 200
     sample_every: int = 1000
 
@@ -51,14 +52,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Worker:
-    """One process of a stage: its rank among `world`."""
+    """One process of a stage: number `rank` of `world`."""
 
     rank: int = 0
     world: int = 1
     seed: int = 0
 
-    def generator(self, step: int) -> torch.Generator:
-        """Random numbers of one step of one worker."""
+    def rng(self, step: int) -> torch.Generator:
+        """The RNG of one step of this worker."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 64 + self.rank)
 
 
@@ -75,10 +76,11 @@ class Trainer:
         self._resume()
 
     def run(self, loss: Callable[[int, torch.Generator], Losses], sample: Callable[[int], None]) -> None:
-        """Train to the end of the schedule; `loss` gives named terms that are summed."""
+        """Train to the end of the schedule. `loss(step, rng)` gives named terms, which are summed; `sample(step)` saves
+        example pictures."""
         started, first = time.perf_counter(), self.step
         while self.step < self.schedule.steps:
-            losses = loss(self.step, self.worker.generator(self.step))
+            losses = loss(self.step, self.worker.rng(self.step))
             sum(losses.values(), torch.zeros(())).backward()
             self._update()
             if self.worker.rank == 0:
@@ -94,13 +96,13 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.worker.world > 1 and ((self.step + 1) % SYNC == 0 or self.step + 1 == self.schedule.steps):
             self._average()
-        # A short memory at first, or the average would keep the initial weights for long.
+        # A short memory at first; otherwise the average would contain the initial weights for a long time.
         keep = min(self.schedule.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.modules.parameters()), 1 - keep)
 
     def _average(self) -> None:
-        """Set weights and moments to their mean over the workers."""
+        """Replace weights and moments by their mean over the workers."""
         moments = [m for state in self.optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
         tensors = [*(p.data for p in self.parameters), *moments]
         flat = torch.cat([t.flatten() for t in tensors])
@@ -145,7 +147,7 @@ class Trainer:
             self._forget_rows_after(self.step)
 
     def _forget_rows_after(self, step: int) -> None:
-        """Drop what a killed run logged beyond its last checkpoint: those steps are made again."""
+        """Drop the rows that a killed run logged after its last checkpoint, because those steps are taken again."""
         path = self.folder / "metrics.jsonl"
         if path.exists():
             rows = [row for row in path.read_text().splitlines() if json.loads(row)["step"] <= step]
@@ -154,13 +156,13 @@ class Trainer:
 
 def spawn(stage: Callable[..., None], workers: int, seed: int, *arguments: Any) -> None:
     """Run `stage(worker, *arguments)` in one single-threaded process per worker."""
-    # A process of a fork server ends without Python's finalization, in which a thread of gloo that lets go of its
-    # last tensor now and then aborts the process (seen once in CI, after a run that had ended well).
+    # A process of a fork server ends without Python's finalization. There, a thread of gloo that frees its last tensor
+    # sometimes aborts the process (seen once in CI, after a run that had finished).
     start_processes(_enter, (stage, workers, seed, _free_port(), arguments), workers, start_method="forkserver")
 
 
 def restore(modules: nn.ModuleDict, step: int, folder: Path) -> None:
-    """Leave a checkpoint as if a stage had come to `step` with these weights, Adam's moments still at zero."""
+    """Write a checkpoint as if a stage had reached `step` with these weights, with Adam's moments at 0."""
     weights = modules.state_dict()
     optimizer = _adam(list(modules.parameters())).state_dict()
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def restore(modules: nn.ModuleDict, step: int, folder: Path) -> None:
 
 
 def steps_done(folder: Path) -> int:
-    """Steps of the checkpoint that a stage has left; 0 without one."""
+    """The step of a stage's checkpoint; 0 without one."""
     path = _checkpoint(folder)
     return int(torch.load(path, weights_only=True, mmap=True)["step"]) if path.exists() else 0
 
@@ -201,19 +203,19 @@ def _free_port() -> int:
 
 
 def averaged(folder: Path, module: str) -> dict[str, torch.Tensor]:
-    """The moving average of one module's weights, from a stage's checkpoint. PahiError if the stage has not run."""
+    """Load the moving average of a module's weights from a stage's checkpoint. Raises PahiError if there is none."""
     state = torch.load(left_by(folder.name, _checkpoint(folder)), weights_only=True)["ema"]
     return {k.removeprefix(f"{module}."): value for k, value in state.items() if k.startswith(f"{module}.")}
 
 
 def left_by(stage: str, path: Path) -> Path:
-    """`path` itself; PahiError if it is not there, which names the stage that makes it."""
+    """`path` itself. If it does not exist, raises a PahiError that names the stage that makes it."""
     if not path.exists():
         raise PahiError(f"{path} is not there", fix=f"python -m emoji_model {stage}")
     return path
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """`torch.save` to a temporary name, then rename: a kill leaves the old file or the new one."""
+    """`torch.save` to a temporary file, then rename it. A kill leaves the old file or the new one."""
     with writing_whole(path) as new:
         torch.save(state, new)

@@ -32,7 +32,7 @@ def test_noise_asks_for_its_target(sampler: generator.Sampler) -> None:
     wanted = sampler.targets.values[number // (VARIANTS * len(STYLES)), number % VARIANTS]
     fixed = coupling.TINT
     assert torch.allclose(read[:, fixed], wanted[:, fixed], atol=1e-4)
-    texts = [sampler.words.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
+    texts = [sampler.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
     named = torch.tensor([any(style in text for style in STYLES) for text in texts])
     assert named.float().mean() == pytest.approx(generator.STYLED, abs=0.1)
     # A caption that names the style leaves the noise's own style free; any other is decided by the noise.

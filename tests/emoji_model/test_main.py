@@ -8,13 +8,13 @@ import torch
 
 from emoji_model import __main__ as stages
 from emoji_model import autoencoder, generator, preferences, scorer, text, tokenizer
-from emoji_model.__main__ import PUBLISHED, Recipe
+from emoji_model.__main__ import PUBLISHED, Workshop
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
 
 
 def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Recipe(tmp_path, workers=1, seed=0, steps=None)
+    recipe = Workshop(tmp_path, workers=1, seed=0, steps=None)
     recipe.restore()
     words, published = tokenizer.load(tmp_path / "tokenizer"), load_generator(PUBLISHED)
     restored = {
@@ -31,7 +31,7 @@ def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytes
 
 
 def test_the_package_is_restored_as_it_is_published(tmp_path: Path) -> None:
-    Recipe(tmp_path, 1, 0, steps=7).restore()
+    Workshop(tmp_path, 1, 0, steps=7).restore()
     published = {path.relative_to(PUBLISHED): path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()}
     folder = tmp_path / "pahi-emoji"
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == published
@@ -43,16 +43,16 @@ def test_the_package_is_restored_as_it_is_published(tmp_path: Path) -> None:
 
 
 def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(tmp_path, workers=2, seed=5, steps=3)
+    recipe = Workshop(tmp_path, workers=2, seed=5, steps=3)
     trained: dict[str, tuple[int, int, int | None]] = {}
 
-    def note(self: Recipe, stage: object, name: str, *rest: object) -> None:
+    def note(self: Workshop, stage: object, name: str, *rest: object) -> None:
         trained[name] = (self.workers, self.seed, self.steps)
 
-    monkeypatch.setattr(Recipe, "_train", note)
-    monkeypatch.setattr(Recipe, "_pool", lambda self, name, seed, *rest: f"{name} {seed}")
-    monkeypatch.setattr(Recipe, "_finish", lambda self, network, path, *rest: {"path": path.name})
-    monkeypatch.setattr(Recipe, "concepts", lambda self: [])
+    monkeypatch.setattr(Workshop, "_train", note)
+    monkeypatch.setattr(Workshop, "_pool", lambda self, name, seed, *rest: f"{name} {seed}")
+    monkeypatch.setattr(Workshop, "_finish", lambda self, network, path, *rest: {"path": path.name})
+    monkeypatch.setattr(Workshop, "concepts", lambda self: [])
     monkeypatch.setattr(preferences, "join", lambda pools: pools)
     monkeypatch.setattr(preferences, "load", lambda folder, name, words: name)
     monkeypatch.setattr(preferences, "standardise", lambda *rest: None)
@@ -64,9 +64,9 @@ def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monk
 
 
 def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
-    Recipe(tmp_path, 1, 0, steps=7).restore()
+    Workshop(tmp_path, 1, 0, steps=7).restore()
     before = (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns
-    Recipe(tmp_path, 1, 0, steps=9).restore()
+    Workshop(tmp_path, 1, 0, steps=9).restore()
     assert (tmp_path / "generator" / "checkpoint.pt").stat().st_mtime_ns == before
 
 
@@ -75,7 +75,7 @@ def test_published_priors_are_restored_unless_there_are_others(tmp_path: Path, m
     (tmp_path / "published").mkdir()
     for kind in ("hi", "pahi"):
         (tmp_path / "published" / f"{kind}.safetensors").write_text(f"published {kind}")
-    recipe = Recipe(tmp_path / "work", 1, 0, None)
+    recipe = Workshop(tmp_path / "work", 1, 0, None)
     assert recipe.priors() == {}
     own = tmp_path / "work" / "priors" / "hi" / "prior.safetensors"
     own.parent.mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: 
     words = tokenizer.load(PUBLISHED / "tokenizer")
     network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
     monkeypatch.setattr(preferences, "measure", lambda network, *rest: {"scale": network.scale})
-    report = Recipe(tmp_path, 1, 0, None)._finish(network, path, *[None] * 2, words)  # type: ignore[arg-type]
+    report = Workshop(tmp_path, 1, 0, None)._finish(network, path, *[None] * 2, words)  # type: ignore[arg-type]
     loaded = scorer.load("emoji-a", path)
     assert report == scorer.measured(path) == {"scale": loaded.scale}
     assert report["scale"] != network.scale  # 2.3 in half precision is another number
@@ -103,10 +103,10 @@ def test_a_poor_scorer_is_not_installed(tmp_path: Path) -> None:
     path = tmp_path / "scorers" / "emoji-a.safetensors"
     scorer.save(torch.nn.Linear(1, 1), path, {"pair_accuracy": {"real": 0.5}})
     with pytest.raises(PahiError, match="emoji-a is not good enough"):
-        Recipe(tmp_path, 1, 0, None).install()
+        Workshop(tmp_path, 1, 0, None).install()
 
 
 def test_install_needs_what_package_makes(tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="is not there") as error:
-        Recipe(tmp_path, 1, 0, None).install()
+        Workshop(tmp_path, 1, 0, None).install()
     assert error.value.fix == "python -m emoji_model bundle"

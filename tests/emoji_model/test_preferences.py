@@ -153,7 +153,7 @@ def test_a_scorer_learns_is_saved_and_loaded(
     path = tmp_path / f"{name}.safetensors"
     scorer.save(network, path, {"pair_accuracy": {"real": 0.5}})
     assert scorer.measured(path) == {"pair_accuracy": {"real": 0.5}}
-    monkeypatch.setattr(scorer, "WORDS", tmp_path / "tokenizer")
+    monkeypatch.setattr(scorer, "TOKENIZER", tmp_path / "tokenizer")
     loaded = scorer.load(name, path)
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scores = loaded.score(pictures, ["cat face", "fire"])
