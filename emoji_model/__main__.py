@@ -70,6 +70,7 @@ class Workshop:
         self.folder, self.workers, self.seed, self.steps = folder, workers, seed, steps
 
     def concepts(self) -> list[sources.Concept]:
+        """The concepts of concepts.txt, from the npm packages."""
         return sources.load_concepts(self.folder / "data" / "packages")
 
     def pictures(self) -> torch.Tensor:
@@ -77,12 +78,14 @@ class Workshop:
         return torch.load(left_by("data", self.folder / "data" / "pictures.pt"), weights_only=True)
 
     def data(self) -> None:
+        """Leaves pictures.pt, every concept in every style, in `data/`."""
         path = self.folder / "data" / "pictures.pt"
         if not path.exists():
             save_atomically(render.render_all(self.concepts()), path)
         print(f"data: {len(self.pictures())} concepts x {len(sources.STYLES)} styles in {path}")
 
     def tokenizer(self) -> None:
+        """Leaves the tokenizer in transformers' format in `tokenizer/`."""
         folder = self.folder / "tokenizer"
         if not folder.exists():
             captions, rng = Captions(self.concepts()), random.Random(self.seed)
@@ -91,10 +94,12 @@ class Workshop:
         print(f"tokenizer: {len(bpe.load(folder))} entries in {folder}")
 
     def autoencoder(self) -> None:
+        """Leaves checkpoint.pt in `autoencoder/`."""
         pictures = self.pictures().flatten(0, 1)
         self._train(autoencoder.train, "autoencoder", autoencoder.SCHEDULE, pictures)
 
     def targets(self) -> targets.Targets:
+        """The generator's targets, made on first use and kept in `generator/`."""
         path = self.folder / "generator" / "targets.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,11 +108,13 @@ class Workshop:
         return targets.load(path)
 
     def text(self) -> None:
+        """Leaves checkpoint.pt in `text/`."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
         latents = text.plain_latents(self.pictures(), vae)
         self._train(text.train, "text", text.SCHEDULE, latents, Captions(self.concepts()), tokenizer)
 
     def generator(self) -> None:
+        """Leaves checkpoint.pt in `generator/`."""
         vae = autoencoder.load(self.folder / "autoencoder")
         tokenizer = bpe.load(self.folder / "tokenizer")
         arguments = (
@@ -120,6 +127,7 @@ class Workshop:
         self._train(generator.train, "generator", generator.SCHEDULE, *arguments)
 
     def decoder(self) -> None:
+        """Leaves checkpoint.pt in `decoder/`."""
         vae = autoencoder.load(self.folder / "autoencoder")
         tokenizer = bpe.load(self.folder / "tokenizer")
         modules = generator.load(self.folder / "generator", tokenizer)
@@ -128,6 +136,7 @@ class Workshop:
         )
 
     def package(self) -> None:
+        """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json and vocabulary.json beside it."""
         tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
         vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
         pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
@@ -138,6 +147,7 @@ class Workshop:
         print(json.dumps(report, indent=1))
 
     def bundle(self) -> None:
+        """Leaves the exported bundle in `bundle/`."""
         from pahi_rt.export.bundle import export_bundle
 
         pipeline = left_by("package", self.folder / "pahi-emoji")

@@ -20,6 +20,7 @@ WHOLE = 0.9
 
 
 def build() -> AutoencoderTiny:
+    """The autoencoder with random weights: pictures [B, 3, 128, 128] in [-1, 1] <-> latents [B, 4, 16, 16]."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32),
         decoder_block_out_channels=(48, 48, 48, 48),

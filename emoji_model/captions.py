@@ -17,6 +17,8 @@ MOST = 4
 
 @dataclass(frozen=True)
 class Caption:
+    """A caption and its meanings."""
+
     text: str
     meanings: tuple[int, ...]
     """Indices of the concepts that the text may mean, ascending. The noise chooses among them."""

@@ -55,6 +55,7 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
 
 def build_unet() -> UNet2DConditionModel:
+    """The UNet with random weights, apart from the channels that carry the noise's functionals."""
     unet = UNet2DConditionModel(
         sample_size=coupling.WIDTH,
         in_channels=coupling.CHANNELS,
@@ -110,8 +111,12 @@ def mute_functionals(unet: UNet2DConditionModel) -> None:
 
 @dataclass(frozen=True)
 class Batch:
+    """B captions, their noise, and their targets."""
+
     input_ids: torch.Tensor
+    """int64 [B, POSITIONS]."""
     noise: torch.Tensor
+    """[B, C, h, w]."""
     latents: torch.Tensor
     """[B, C, h, w]: the target that caption and noise ask for."""
     styles: torch.Tensor

@@ -136,5 +136,6 @@ def vocabulary(concepts: Sequence[Concept]) -> dict[str, Any]:
 
 
 def write_json(content: dict[str, Any], path: Path) -> Path:
+    """Write `content` as JSON; return the path."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return path

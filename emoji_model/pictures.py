@@ -21,5 +21,6 @@ def to_image(pictures: torch.Tensor, columns: int) -> Image.Image:
 
 
 def save_grid(pictures: torch.Tensor, columns: int, path: Path) -> None:
+    """Save `to_image(pictures, columns)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     to_image(pictures, columns).save(path)

@@ -21,6 +21,8 @@ from pahi_rt.errors import PahiError
 
 @dataclass(frozen=True)
 class Package:
+    """An npm package at a pinned version."""
+
     name: str
     version: str
     sha256: str
@@ -60,6 +62,8 @@ LABELS = Package(
 
 @dataclass(frozen=True)
 class Concept:
+    """An emoji: its names and its drawings."""
+
     emoji: str
     label: str
     """CLDR short name, lower case: `grinning cat`."""
@@ -68,7 +72,7 @@ class Concept:
     tags: tuple[str, ...]
     category: str
     svg: dict[str, str]
-    """Style -> a complete SVG document."""
+    """Style -> its drawing, a complete SVG document."""
 
 
 def fetch(package: Package, folder: Path) -> Path:

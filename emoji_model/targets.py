@@ -19,6 +19,8 @@ VARIANTS = 16
 
 @dataclass(frozen=True)
 class Targets:
+    """Latents of all concepts, and the noise values that ask for them."""
+
     latents: torch.Tensor
     """float16 [concepts, styles, VARIANTS, C, h, w]."""
     values: torch.Tensor
@@ -54,9 +56,11 @@ def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Ta
 
 
 def save(parts: list[Targets], path: Path) -> None:
+    """Save the targets of all concepts, one part for each concept, as one file."""
     latents, values = (torch.stack([getattr(part, name) for part in parts]) for name in ("latents", "values"))
     save_atomically({"latents": latents, "values": values}, path)
 
 
 def load(path: Path) -> Targets:
+    """Load what `save` wrote."""
     return Targets(**torch.load(path, weights_only=True))

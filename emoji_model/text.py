@@ -30,6 +30,7 @@ GRID = 4
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The text encoder for the tokens of `tokenizer`, with random weights."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),

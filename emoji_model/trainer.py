@@ -33,6 +33,8 @@ SYNC = 10
 
 @dataclass(frozen=True)
 class Schedule:
+    """Length, batch and learning rate of a training stage."""
+
     steps: int
     batch: int
     """Samples of one step over all workers."""
@@ -46,6 +48,7 @@ class Schedule:
     sample_every: int = 1000
 
     def rate(self, step: int) -> float:
+        """The learning rate at `step`: rises over `warmup` steps, and falls at the end."""
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
 

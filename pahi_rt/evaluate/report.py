@@ -40,6 +40,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class ScorerNote:
+    """A scorer of the report."""
+
     unit: str
     trained: bool
     """Whether a prior in the report was trained against it, so that its win rate is not independent evidence."""
@@ -47,6 +49,8 @@ class ScorerNote:
 
 @dataclass(frozen=True)
 class Row:
+    """One contender."""
+
     name: str
     pictures_drawn: int
     """Pictures drawn for each one that counts: the cost of the row relative to the Gaussian."""
@@ -59,6 +63,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
+    """The rows for one group of prompts."""
+
     name: str
     prompts: int
     meanings: int
@@ -70,6 +76,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
+    """Table 1 of one target: runs of one recipe, or a bundle."""
+
     target: str
     steps: int
     """Sampling steps of a picture."""

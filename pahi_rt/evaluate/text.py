@@ -35,16 +35,20 @@ def _format_group(report: Report, group: Group) -> Iterator[str]:
         spread = group.rows[0].scores[label].seed_std
         trained = "trained the prior" if note.trained else "trained no prior here"
         title = f"{label}: {trained}; unit: {note.unit}; sd between seeds of one prompt: {_score(spread)}"
-        rows = [_plain_cells(group.rows[0], label), *(_cells(row, label) for row in group.rows[1:])]
+        # The Gaussian has no comparisons: against itself everything is a tie.
+        plain = group.rows[0]
+        plain_cells = (plain.name, *[_NONE] * 5, *_cells_of_pictures(plain, plain.scores[label]))
+        rows = [plain_cells, *(_cells(row, label) for row in group.rows[1:])]
         yield "\n".join([_wrap(title), *_align([*_HEAD, *rows])])
 
 
 def _cells(row: Row, label: str) -> Cells:
     score = row.scores[label]
+    ends = score.independent_win_rate_interval_percent
     return (
         row.name[:_NAME],
         f"{_percent(score.independent_win_rate_percent)} ({score.independent_win_rate_std_percent:.1f})",
-        _interval(score),
+        _NONE if ends is None else "-".join(map(_percent, ends)),
         _percent(score.same_noise_win_rate_percent),
         _percent(score.margin_win_rate_percent),
         _NONE if score.effect_size is None else f"{score.effect_size:.2f}",
@@ -52,19 +56,9 @@ def _cells(row: Row, label: str) -> Cells:
     )
 
 
-def _plain_cells(row: Row, label: str) -> Cells:
-    """The row of the standard Gaussian, without comparisons: against itself everything is a tie."""
-    return (row.name, *[_NONE] * 5, *_cells_of_pictures(row, row.scores[label]))
-
-
 def _cells_of_pictures(row: Row, score: Comparison) -> Cells:
     kl = _NONE if row.kl_nats is None else f"{row.kl_nats:.3g}" if row.kl_nats < 1000 else f"{row.kl_nats:.0f}"
     return _score(score.mean_score), _ratio(row.diversity_ratio), _ratio(row.sharpness_ratio), kl
-
-
-def _interval(score: Comparison) -> str:
-    ends = score.independent_win_rate_interval_percent
-    return _NONE if ends is None else "-".join(map(_percent, ends))
 
 
 def _percent(value: float) -> str:

@@ -16,6 +16,8 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 
 @dataclass(frozen=True)
 class Difference:
+    """One intended difference, its reason, and where it applies."""
+
     what: str
     """The wording in manifests."""
     why: str

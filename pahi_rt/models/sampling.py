@@ -45,6 +45,7 @@ class Schedule:
 
     @property
     def steps(self) -> int:
+        """Number of sampling steps."""
         return len(self.timesteps)
 
 

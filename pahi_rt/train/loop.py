@@ -40,7 +40,7 @@ class Outcome:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """Reasons to distrust the result. An interrupted training has none of its own yet."""
+        """Reasons to distrust the result; none if the training was interrupted."""
         return tuple(find_doubts(self.state, self.run.recipe.optimisation, self.reason))
 
 
