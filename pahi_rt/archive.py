@@ -39,7 +39,7 @@ _DAMAGE = (
     ValueError,
     OverflowError,
 )
-"""What zipfile raises for archives that are broken, or were made to break it."""
+"""The exceptions of zipfile for archives that are broken, or were made to break it."""
 
 
 def unpack(archive: Path) -> Path:

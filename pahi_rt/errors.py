@@ -2,7 +2,7 @@
 
     PahiError                what + fix; the CLI prints both and exits 1
     |- BundleError           missing, corrupt, tampered or too new
-    |- RequestError          what is asked for cannot be drawn, such as a prior strength of 2
+    |- RequestError          a request cannot be drawn, such as a prior strength of 2
     |  |- PromptError        a prompt or a list of prompts cannot be used
     |  '- NoiseError         a seed outside 0 .. 2**64 - 1
     |- HubError              a repository of the Hugging Face hub cannot be had
@@ -43,7 +43,7 @@ class BundleError(PahiError):
 
 
 class RequestError(PahiError):
-    """What is asked for cannot be drawn: its prompt, its seed, or the strength of its prior."""
+    """A request cannot be drawn: its prompt, its seed, or the strength of its prior."""
 
 
 class PromptError(RequestError):

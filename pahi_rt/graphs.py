@@ -116,6 +116,7 @@ class _Reader:
         self._sizes = {str(PurePosixPath(name).relative_to(folder)).encode(): sizes[name] for name in graph.weights}
 
     def check_model(self) -> None:
+        """Check the whole file."""
         if self._content[4:8] == b"ORTM":
             raise Malformed("ONNX Runtime would take it for its own format")
         graphs = []

@@ -132,12 +132,12 @@ class Parity(Record):
     levels_within_one: float
     """Share of the values that differ by at most one level of 255, 0..1."""
     tolerance: str
-    """What was asked for, in words."""
+    """The limit that was asked for, in words."""
 
 
 @dataclass(frozen=True)
 class FileRecord(Record):
-    """What a file of the bundle must be."""
+    """The size and sha256 that a file of the bundle must have."""
 
     sha256: str
     size: int
@@ -146,7 +146,7 @@ class FileRecord(Record):
 
 @dataclass(frozen=True)
 class Card(Record):
-    """What a person should know before relying on the model."""
+    """The facts that a person should know before relying on the model."""
 
     summary: str
     trained_on: tuple[str, ...]

@@ -25,7 +25,7 @@ _LONGEST = 4096
 
 @dataclass(frozen=True)
 class Marker(Record):
-    """What a scratch folder is for, and which run made it."""
+    """The purpose of a scratch folder, and the run that made it."""
 
     folder: str
     """The folder's own name: a copy under another name is not ours."""

@@ -33,7 +33,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model knows."""
+    """The words, concepts and styles that a model knows."""
 
     words: frozenset[str]
     """The words of its training prompts, in lower case."""
