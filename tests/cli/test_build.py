@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
+
 pytest.importorskip("tensorrt_rtx")
 
 
-def test_plans_go_into_the_bundle(run, folder: Path) -> None:
+def test_plans_go_into_the_bundle(run: Run, folder: Path) -> None:
     result = run("build", str(folder), "--engine", "tensorrt-rtx", "--compute-capability", "86,89", "--batch", "1/1/2")
     assert (result.exit_code, result.stdout) == (0, f"{folder}\n")
     stages = result.stderr.splitlines()
@@ -18,7 +20,7 @@ def test_plans_go_into_the_bundle(run, folder: Path) -> None:
     assert "compute capability 86, 89  batch 1/1/2" in text
 
 
-def test_json_and_defaults(run, folder: Path) -> None:
+def test_json_and_defaults(run: Run, folder: Path) -> None:
     result = run("build", str(folder), "--engine", "tensorrt-rtx", "--json")
     engines = json.loads(result.stdout)["engines"]
     assert [(engine["compute_capabilities"], engine["batch"]) for engine in engines] == [(["86"], [1, 2, 4])] * 2
@@ -36,7 +38,7 @@ def test_json_and_defaults(run, folder: Path) -> None:
         ([], 2, "--engine"),
     ],
 )
-def test_what_cannot_be_built(run, folder: Path, words: list[str], code: int, what: str) -> None:
+def test_what_cannot_be_built(run: Run, folder: Path, words: list[str], code: int, what: str) -> None:
     before = (folder / "pahi.json").read_bytes()
     result = run("build", str(folder), *words)
     assert result.exit_code == code

@@ -5,8 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.cli.conftest import Run
 
-def test_list(run) -> None:
+
+def test_list(run: Run) -> None:
     result = run("bundles")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -15,13 +17,13 @@ def test_list(run) -> None:
     assert result.stderr == "next: pahi-rt bundles show emoji\n"
 
 
-def test_list_as_json(run) -> None:
+def test_list_as_json(run: Run) -> None:
     (entry,) = json.loads(run("bundles", "--json").stdout)
     assert (entry["name"], entry["width"], entry["steps"], entry["priors"]) == ("emoji", 32, [1, 2], [])
     assert entry["card"]["summary"] == "Trivial arithmetic for tests."
 
 
-def test_without_any(run, assets: Path) -> None:
+def test_without_any(run: Run, assets: Path) -> None:
     shutil.rmtree(assets / "emoji")
     result = run("bundles")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -29,7 +31,7 @@ def test_without_any(run, assets: Path) -> None:
     assert json.loads(run("bundles", "--json").stdout) == []
 
 
-def test_show(run) -> None:
+def test_show(run: Run) -> None:
     result = run("bundles", "show", "emoji")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -50,7 +52,7 @@ def test_show(run) -> None:
     assert result.stderr == "next: pahi-rt generate 'red apple'\n"
 
 
-def test_show_wraps_long_lists(run, edit: Callable[..., Path]) -> None:
+def test_show_wraps_long_lists(run: Run, edit: Callable[..., Path]) -> None:
     limits = ["first " * 40, "second"]
     folder = edit(lambda data: data["card"].update(limits=limits))
     text = run("bundles", "show", str(folder)).stdout.splitlines()
@@ -58,7 +60,7 @@ def test_show_wraps_long_lists(run, edit: Callable[..., Path]) -> None:
     assert text[text.index("              second") - 1].startswith("              first")
 
 
-def test_show_without_card_and_vocabulary(run, edit: Callable[..., Path]) -> None:
+def test_show_without_card_and_vocabulary(run: Run, edit: Callable[..., Path]) -> None:
     folder = edit(lambda data: data.update(card=None, vocabulary=None))
     result = run("bundles", "show", str(folder))
     assert result.stdout == (
@@ -72,13 +74,13 @@ def test_show_without_card_and_vocabulary(run, edit: Callable[..., Path]) -> Non
     assert json.loads(run("bundles", "show", str(folder), "--json").stdout)["concepts"] is None
 
 
-def test_show_as_json(run) -> None:
+def test_show_as_json(run: Run) -> None:
     document = json.loads(run("bundles", "show", "emoji", "--json").stdout)
     assert document["concepts"] == {"faces": ["grinning cat"], "food": ["red apple", "green apple"]}
     assert document["styles"] == ["noto"]
 
 
-def test_show_names_the_priors(run, contract_with_priors: Path) -> None:
+def test_show_names_the_priors(run: Run, contract_with_priors: Path) -> None:
     text = run("bundles", "show", str(contract_with_priors)).stdout.splitlines()
     assert text[2].startswith("draws         32x32 pixels, 1 or 2 steps, ")
     assert text[3] == "noise         prior pahi by default; --prior hi or gaussian"

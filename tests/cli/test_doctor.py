@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from pahi_rt.runtimes import NAMES
+from tests.cli.conftest import Run
 
 
-def test_what_works_and_what_does_not(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_works_and_what_does_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for missing in ("openvino", "onnxruntime_ep_nv_tensorrt_rtx", "tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, missing, None)
     result = run("doctor")
@@ -26,14 +27,14 @@ def test_what_works_and_what_does_not(run, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.openvino
-def test_json(run) -> None:
+def test_json(run: Run) -> None:
     document = json.loads(run("doctor", "--json").stdout)
     found = {finding["runtime"]: finding for finding in document["runtimes"]}
     assert list(found) == [name for name in NAMES if name != "auto"]
     assert found["onnxruntime"]["works"] and found["onnxruntime"]["fix"] is None
 
 
-def test_nothing_works(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_works(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for missing in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, missing, None)
     result = run("doctor")

@@ -13,8 +13,9 @@ import pytest
 from typer.testing import Result
 
 import pahi_rt.pipeline
+from tests.cli.conftest import Run
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def assert_problem(result: Result, what: str) -> None:
@@ -58,7 +59,7 @@ def assert_problem(result: Result, what: str) -> None:
         (["--like", "missing.png"], "missing.png cannot be read: No such file"),
     ],
 )
-def test_generate(run, here: Path, words: list[str], what: str) -> None:
+def test_generate(run: Run, here: Path, words: list[str], what: str) -> None:
     assert_problem(run("generate", *words), what)
     assert not list(here.iterdir())
 
@@ -72,12 +73,12 @@ def test_generate(run, here: Path, words: list[str], what: str) -> None:
         (b"a cat\nb\0d\n", "prompt 2 holds a NUL byte"),
     ],
 )
-def test_prompts_from_standard_input(run, here: Path, content: bytes, what: str) -> None:
+def test_prompts_from_standard_input(run: Run, here: Path, content: bytes, what: str) -> None:
     assert_problem(run("generate", "--prompts", "-", stdin=content), what)
     assert not list(here.iterdir())
 
 
-def test_a_bundle_named_like_nothing_that_could_be_shown(run) -> None:
+def test_a_bundle_named_like_nothing_that_could_be_shown(run: Run) -> None:
     assert_problem(run("generate", "a cat", "--bundle", "n\udcffthing"), "there is no bundle")
 
 
@@ -112,26 +113,26 @@ DAMAGES: list[tuple[Damage, str]] = [
 
 
 @pytest.mark.parametrize(("damage", "what"), DAMAGES)
-def test_a_damaged_bundle(run, here: Path, folder: Path, damage: Damage, what: str) -> None:
+def test_a_damaged_bundle(run: Run, here: Path, folder: Path, damage: Damage, what: str) -> None:
     damage(folder)
     assert_problem(run("generate", "a cat", "--bundle", str(folder)), what)
     assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize(("damage", "what"), DAMAGES[:-1])
-def test_inspect_finds_the_damage(run, folder: Path, damage: Damage, what: str) -> None:
+def test_inspect_finds_the_damage(run: Run, folder: Path, damage: Damage, what: str) -> None:
     damage(folder)
     assert_problem(run("inspect", str(folder), "--verify"), what)
 
 
-def test_a_damaged_built_in_bundle(run, assets: Path) -> None:
+def test_a_damaged_built_in_bundle(run: Run, assets: Path) -> None:
     truncate(assets / "emoji")
     result = run("generate", "a cat")
     assert_problem(result, "bytes instead of")
     assert result.stderr.endswith("fix: pip install --force-reinstall --no-deps pahi-rt\n")
 
 
-def test_a_zip_that_would_write_elsewhere(run, here: Path, contract: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_zip_that_would_write_elsewhere(run: Run, here: Path, contract: Path, cache: Path, tmp_path: Path) -> None:
     archive = tmp_path / "evil.zip"
     with zipfile.ZipFile(archive, "w") as opened:
         for path in contract.iterdir():
@@ -143,12 +144,12 @@ def test_a_zip_that_would_write_elsewhere(run, here: Path, contract: Path, cache
     assert not cache.exists() or not list(cache.iterdir())
 
 
-def test_a_zip_that_is_none(run, tmp_path: Path) -> None:
+def test_a_zip_that_is_none(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK\3\4 and no more")
     assert_problem(run("bundles", "show", str(tmp_path / "x.zip")), "readable .zip")
 
 
-def test_a_folder_that_goes_away_while_drawing(run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_goes_away_while_drawing(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = pahi_rt.pipeline.to_images
 
     def draw(pictures: Any) -> Any:
@@ -178,7 +179,7 @@ def test_a_folder_that_goes_away_while_drawing(run, here: Path, monkeypatch: pyt
         ["draw"],
     ],
 )
-def test_wrong_usage_exits_with_2(run, here: Path, words: list[str]) -> None:
+def test_wrong_usage_exits_with_2(run: Run, here: Path, words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import Run
+
 
 @pytest.fixture
 def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return made
 
 
-def test_defaults(run, request_made: dict[str, Any]) -> None:
+def test_defaults(run: Run, request_made: dict[str, Any]) -> None:
     result = run("evaluate", "runs/pahi")
     assert (result.exit_code, result.stdout) == (0, "the table\n")
     lines = result.stderr.splitlines()
@@ -54,7 +56,7 @@ def test_defaults(run, request_made: dict[str, Any]) -> None:
     }
 
 
-def test_options(run, request_made: dict[str, Any]) -> None:
+def test_options(run: Run, request_made: dict[str, Any]) -> None:
     words = ["--seeds", "3", "--limit", "7", "--recipe", "emoji", "--encoder", "clip", "--json"]
     words += ["--scorer", "emoji-a", "--scorer", "emoji-b", "--judge", "emoji-b"]
     result = run("evaluate", "emoji", *words)
@@ -63,20 +65,20 @@ def test_options(run, request_made: dict[str, Any]) -> None:
     assert (request_made["scorers"], request_made["judge"]) == (["emoji-a", "emoji-b"], "emoji-b")
 
 
-def test_several_runs(run, request_made: dict[str, Any]) -> None:
+def test_several_runs(run: Run, request_made: dict[str, Any]) -> None:
     result = run("evaluate", "runs/hi", "runs/pahi")
     assert request_made["targets"] == ["runs/hi", "runs/pahi"]
     assert "next:" not in result.stderr
 
 
 @pytest.mark.parametrize("wrong", [["--seeds", "1"], ["--limit", "0"], ["--seeds", "five"], []])
-def test_wrong_usage(run, request_made: dict[str, Any], wrong: Sequence[str]) -> None:
+def test_wrong_usage(run: Run, request_made: dict[str, Any], wrong: Sequence[str]) -> None:
     result = run("evaluate", *(["runs/pahi"] if wrong else []), *wrong)
     assert result.exit_code == 2
     assert request_made == {}
 
 
-def test_a_bundle_without_a_prior(run, contract: Path) -> None:
+def test_a_bundle_without_a_prior(run: Run, contract: Path) -> None:
     pytest.importorskip("torch")
     result = run("evaluate", str(contract), "--recipe", "emoji")
     assert (result.exit_code, result.stdout) == (1, "")

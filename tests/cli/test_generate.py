@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from pahi_rt import Pipeline, __version__
 from pahi_rt.cli.written import StandardOutput
 from pahi_rt.drawing import read_drawing
 from pahi_rt.errors import OutputError
 from pahi_rt.output import contact_sheet
+from tests.cli.conftest import Run
 
 LINE = re.compile(r"(?P<path>.+)  (?P<size>\d+x\d+), \d+\.\d kB, \d+ ms, seeds? (?P<seed>.+)")
 
@@ -25,7 +27,7 @@ def lines(text: str) -> list[tuple[str, str, str]]:
     """(path, size, seed) of each line of results."""
     matches = [LINE.fullmatch(line) for line in text.splitlines()]
     assert all(matches), text
-    return [match.group("path", "size", "seed") for match in matches if match]
+    return [(match["path"], match["size"], match["seed"]) for match in matches if match]
 
 
 def pixels(path: Path | str) -> bytes:
@@ -33,7 +35,7 @@ def pixels(path: Path | str) -> bytes:
         return image.tobytes()
 
 
-def test_a_picture(run, here: Path, contract: Path) -> None:
+def test_a_picture(run: Run, here: Path, contract: Path) -> None:
     result = run("generate", "a red apple", "--seed", "7")
     assert result.exit_code == 0, result.stderr
     assert lines(result.stdout) == [("a-red-apple.png", "32x32", "7")]
@@ -42,10 +44,11 @@ def test_a_picture(run, here: Path, contract: Path) -> None:
     assert pixels("a-red-apple.png") == Pipeline.load(contract)("a red apple", seed=7).tobytes()
 
 
-def test_it_records_how_it_was_made(run, contract: Path) -> None:
+def test_it_records_how_it_was_made(run: Run, contract: Path) -> None:
     run("generate", "a red apple", "--seed", "7", "--steps", "2", "--bundle", str(contract))
     with Image.open("a-red-apple.png") as image:
-        text = image.text
+        assert isinstance(image, PngImageFile)
+        text = dict(image.text)
     sha256 = text.pop("bundle-sha256")
     assert text == {
         "prompt": "a red apple",
@@ -59,7 +62,7 @@ def test_it_records_how_it_was_made(run, contract: Path) -> None:
     assert len(sha256) == 64
 
 
-def test_a_random_seed_is_told_and_repeats_the_picture(run) -> None:
+def test_a_random_seed_is_told_and_repeats_the_picture(run: Run) -> None:
     first, second = (lines(run("generate", "a cat").stdout)[0] for _ in range(2))
     assert first[2] != second[2]
     assert 0 <= int(first[2]) < 2**32
@@ -67,7 +70,7 @@ def test_a_random_seed_is_told_and_repeats_the_picture(run) -> None:
     assert pixels("again.png") == pixels(first[0]) != pixels(second[0])
 
 
-def test_prompts_times_seeds(run) -> None:
+def test_prompts_times_seeds(run: Run) -> None:
     result = run("generate", "a cat", "red apple", "-n", "2", "--seed", "3")
     names = ["a-cat.png", "a-cat-2.png", "red-apple.png", "red-apple-2.png"]
     assert lines(result.stdout) == [(name, "32x32", seed) for name, seed in zip(names, "3434", strict=True)]
@@ -75,7 +78,7 @@ def test_prompts_times_seeds(run) -> None:
     assert [read_drawing(Path(name)).seed for name in names] == [3, 4, 3, 4]
 
 
-def test_existing_files_are_numbered_or_overwritten(run, here: Path) -> None:
+def test_existing_files_are_numbered_or_overwritten(run: Run, here: Path) -> None:
     (here / "a-cat.png").write_bytes(b"mine")
     assert lines(run("generate", "a cat").stdout)[0][0] == "a-cat-2.png"
     assert (here / "a-cat.png").read_bytes() == b"mine"
@@ -91,13 +94,13 @@ def test_existing_files_are_numbered_or_overwritten(run, here: Path) -> None:
         ("deep/er/", ["deep/er/a-cat.png", "deep/er/a-cat-2.png"]),
     ],
 )
-def test_output(run, target: str, paths: list[str]) -> None:
+def test_output(run: Run, target: str, paths: list[str]) -> None:
     result = run("generate", "a cat", "-n", "2", "--seed", "0", "-o", target)
     assert [line[0] for line in lines(result.stdout)] == paths
     assert all(Path(path).is_file() for path in paths)
 
 
-def test_grid(run, here: Path, contract: Path) -> None:
+def test_grid(run: Run, here: Path, contract: Path) -> None:
     result = run("generate", "a cat", "a red apple", "-n", "3", "--seed", "5", "--grid")
     assert lines(result.stdout) == [("a-cat-grid.png", "104x68", "5 to 7")]
     assert [path.name for path in here.iterdir()] == ["a-cat-grid.png"]
@@ -106,7 +109,7 @@ def test_grid(run, here: Path, contract: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [["--seed", "9"], ["-n", "3"], ["--steps", "2"], ["-n", "2", "--grid"]])
-def test_like_repeats_a_file_exactly(run, options: list[str]) -> None:
+def test_like_repeats_a_file_exactly(run: Run, options: list[str]) -> None:
     run("generate", "a red 猫", "-o", "first.png", *options)
     result = run("generate", "--like", "first.png", "-o", "again.png")
     assert result.exit_code == 0, result.stderr
@@ -114,7 +117,7 @@ def test_like_repeats_a_file_exactly(run, options: list[str]) -> None:
     assert Path("again.png").read_bytes() == Path("first.png").read_bytes()
 
 
-def test_like_of_one_of_several_repeats_that_one(run) -> None:
+def test_like_of_one_of_several_repeats_that_one(run: Run) -> None:
     run("generate", "a cat", "-n", "3", "--seed", "1")
     run("generate", "--like", "a-cat-3.png", "-o", "again.png")
     assert Path("again.png").read_bytes() == Path("a-cat-3.png").read_bytes()
@@ -131,7 +134,7 @@ def test_like_of_one_of_several_repeats_that_one(run) -> None:
     ],
 )
 def test_priors_are_drawn_told_recorded_and_repeated(
-    run, contract_with_priors: Path, options: list[str], prior: str, strength: float
+    run: Run, contract_with_priors: Path, options: list[str], prior: str, strength: float
 ) -> None:
     words = ["generate", "a cat", "--seed", "7", "--bundle", str(contract_with_priors), "-o"]
     document = json.loads(run(*words, "first.png", *options, "--json").stdout)
@@ -145,21 +148,23 @@ def test_priors_are_drawn_told_recorded_and_repeated(
     assert Path("again.png").read_bytes() == Path("first.png").read_bytes()
 
 
-def test_like_needs_the_prior(run, contract: Path, contract_with_priors: Path) -> None:
+def test_like_needs_the_prior(run: Run, contract: Path, contract_with_priors: Path) -> None:
     run("generate", "a cat", "--bundle", str(contract_with_priors), "-o", "cat.png")
     result = run("generate", "--like", "cat.png", "--bundle", str(contract))
     assert result.exit_code == 1
     assert result.stderr.endswith("error: bundle 'contract' has no prior 'pahi'\nfix: use --prior gaussian\n")
 
 
-def test_a_picture_without_a_prior_is_repeated_without_one(run, contract: Path, contract_with_priors: Path) -> None:
+def test_a_picture_without_a_prior_is_repeated_without_one(
+    run: Run, contract: Path, contract_with_priors: Path
+) -> None:
     run("generate", "a cat", "--seed", "7", "--bundle", str(contract), "-o", "old.png")
     result = run("generate", "--like", "old.png", "--bundle", str(contract_with_priors), "-o", "new.png")
     assert "the picture may differ" in result.stderr
     assert pixels("new.png") == pixels("old.png")
 
 
-def test_like_says_when_the_bundle_is_another(run, edit: Callable[..., Path]) -> None:
+def test_like_says_when_the_bundle_is_another(run: Run, edit: Callable[..., Path]) -> None:
     other = edit(lambda data: data["tools"].update(other="2"))
     run("generate", "a cat", "-o", "cat.png")
     result = run("generate", "--like", "cat.png", "--bundle", str(other), "-o", "again.png")
@@ -168,7 +173,7 @@ def test_like_says_when_the_bundle_is_another(run, edit: Callable[..., Path]) ->
     assert pixels("again.png") == pixels("cat.png")
 
 
-def test_like_needs_the_bundle_where_it_is_not_built_in(run, contract: Path) -> None:
+def test_like_needs_the_bundle_where_it_is_not_built_in(run: Run, contract: Path) -> None:
     run("generate", "a cat", "--bundle", str(contract), "-o", "cat.png")
     result = run("generate", "--like", "cat.png")
     assert result.exit_code == 1
@@ -191,7 +196,7 @@ def test_like_needs_the_bundle_where_it_is_not_built_in(run, contract: Path) -> 
         ["--precision", "fp32"],
     ],
 )
-def test_like_stands_alone(run, extra: list[str]) -> None:
+def test_like_stands_alone(run: Run, extra: list[str]) -> None:
     run("generate", "a cat", "-o", "cat.png")
     result = run("generate", "--like", "cat.png", *extra)
     assert result.exit_code == 2
@@ -202,13 +207,13 @@ def test_like_stands_alone(run, extra: list[str]) -> None:
     "content", ["a cat\na red apple\n", "\ufeffa cat\r\n\r\n  \r\na red apple", "a cat\n\na red apple\n\n"]
 )
 @pytest.mark.parametrize("source", ["-", "prompts.txt"])
-def test_prompts_from_a_file(run, here: Path, content: str, source: str) -> None:
+def test_prompts_from_a_file(run: Run, here: Path, content: str, source: str) -> None:
     (here / "prompts.txt").write_bytes(content.encode())
     result = run("generate", "a dog", "--prompts", source, "--seed", "2", stdin=content.encode())
     assert [line[0] for line in lines(result.stdout)] == ["a-dog.png", "a-cat.png", "a-red-apple.png"]
 
 
-def test_json(run) -> None:
+def test_json(run: Run) -> None:
     result = run("generate", "a cat", "a zeppelin", "--seed", "3", "--threads", "1", "--json")
     document = json.loads(result.stdout)
     assert [document[key] for key in ("version", "steps")] == [__version__, 1]
@@ -230,14 +235,14 @@ def test_json(run) -> None:
     assert "zeppelin" in result.stderr
 
 
-def test_json_of_a_grid_names_every_picture(run) -> None:
+def test_json_of_a_grid_names_every_picture(run: Run) -> None:
     document = json.loads(run("generate", "a cat", "-n", "3", "--seed", "3", "--grid", "--json").stdout)
     assert [(picture["path"], picture["seed"]) for picture in document["pictures"]] == [
         ("a-cat-grid.png", seed) for seed in (3, 4, 5)
     ]
 
 
-def test_unknown_words_are_named_with_their_neighbours(run) -> None:
+def test_unknown_words_are_named_with_their_neighbours(run: Run) -> None:
     result = run("generate", "a rad aple 😸", "zeppelin of two", "--seed", "1")
     assert result.exit_code == 0
     assert result.stderr.splitlines()[:-1] == [
@@ -248,7 +253,7 @@ def test_unknown_words_are_named_with_their_neighbours(run) -> None:
     ]
 
 
-def test_a_long_prompt_is_cut_and_said_so(run) -> None:
+def test_a_long_prompt_is_cut_and_said_so(run: Run) -> None:
     result = run("generate", "red cat " * 1250, "-n", "2", "--seed", "1")
     assert result.exit_code == 0
     assert [line[2] for line in lines(result.stdout)] == ["1", "2"]
@@ -256,35 +261,35 @@ def test_a_long_prompt_is_cut_and_said_so(run) -> None:
     assert len(cut) == 2 and all(len(line) < 150 for line in cut)
 
 
-def test_a_prompt_without_quotes_is_suspected(run) -> None:
+def test_a_prompt_without_quotes_is_suspected(run: Run) -> None:
     note = 'note: 3 prompts of one word each; quote a longer one, as in "a red apple"\n'
     assert note in run("generate", "a", "red", "cat").stderr
     assert note not in run("generate", "a red cat", "cat", "dog").stderr
 
 
-def test_a_prompt_of_signs_is_named_picture(run) -> None:
+def test_a_prompt_of_signs_is_named_picture(run: Run) -> None:
     assert lines(run("generate", "😸").stdout)[0][0] == "picture.png"
 
 
-def test_file_names_need_not_be_unicode(run) -> None:
+def test_file_names_need_not_be_unicode(run: Run) -> None:
     result = run("generate", "a cat", "-o", "c\udcfft.png")
     assert result.exit_code == 0
     assert result.stdout_bytes.startswith(b"c\xfft.png  32x32")
 
 
-def test_other_bundles_are_kept_in_the_next_command(run, contract: Path) -> None:
+def test_other_bundles_are_kept_in_the_next_command(run: Run, contract: Path) -> None:
     result = run("generate", "cat", "--bundle", str(contract))
     assert result.stderr == f"next: pahi-rt generate cat -n 8 --grid --bundle {contract}\n"
 
 
-def test_show_needs_a_terminal(run) -> None:
+def test_show_needs_a_terminal(run: Run) -> None:
     result = run("generate", "a cat", "--show")
     assert result.exit_code == 0
     assert "note: --show needs a terminal\n" in result.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["-n", "2", "--grid"]])
-def test_a_png_to_standard_output(run, here: Path, options: list[str]) -> None:
+def test_a_png_to_standard_output(run: Run, here: Path, options: list[str]) -> None:
     run("generate", "a cat", "--seed", "3", "-o", "cat.png", *options)
     result = run("generate", "a cat", "--seed", "3", "-o", "-", *options)
     assert result.exit_code == 0, result.stderr
@@ -295,7 +300,7 @@ def test_a_png_to_standard_output(run, here: Path, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [["a cat", "-n", "2"], ["a cat", "a dog"]])
-def test_several_pictures_do_not_go_to_standard_output(run, here: Path, words: list[str]) -> None:
+def test_several_pictures_do_not_go_to_standard_output(run: Run, here: Path, words: list[str]) -> None:
     result = run("generate", *words, "-o", "-")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
@@ -304,7 +309,7 @@ def test_several_pictures_do_not_go_to_standard_output(run, here: Path, words: l
     assert not list(here.iterdir())
 
 
-def test_json_and_a_png_do_not_share_standard_output(run) -> None:
+def test_json_and_a_png_do_not_share_standard_output(run: Run) -> None:
     result = run("generate", "a cat", "-o", "-", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
 
@@ -315,20 +320,20 @@ def test_a_png_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         StandardOutput(1)
 
 
-def test_a_file_named_dash(run, here: Path) -> None:
+def test_a_file_named_dash(run: Run, here: Path) -> None:
     (here / "-").mkdir()
     assert lines(run("generate", "a cat", "-o", "./-").stdout)[0][0] == "-/a-cat.png"
 
 
 @pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
-def test_lines_of_every_system(run, end: str) -> None:
+def test_lines_of_every_system(run: Run, end: str) -> None:
     result = run("generate", "--prompts", "-", stdin=end.join(["a cat", "", "a\x0bdog", ""]).encode())
     assert [line[0] for line in lines(result.stdout)] == ["a-cat.png", "a-dog.png"]
     wrong = end.join(["a cat", "\udcff"]).encode("utf-8", "surrogateescape")
     assert "line 2 of standard input is not valid UTF-8" in run("generate", "--prompts", "-", stdin=wrong).stderr
 
 
-def test_a_home_in_every_path(run, here: Path, contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_in_every_path(run: Run, here: Path, contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     shutil.copytree(contract, here / "bundle")
     (here / "prompts.txt").write_text("a cat")
@@ -341,7 +346,7 @@ def test_a_home_in_every_path(run, here: Path, contract: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("options", [["-n", "1000001"], ["-n", "1000000", "--grid"]])
-def test_absurdly_many_pictures(run, here: Path, options: list[str]) -> None:
+def test_absurdly_many_pictures(run: Run, here: Path, options: list[str]) -> None:
     result = run("generate", "a cat", *options)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -349,7 +354,7 @@ def test_absurdly_many_pictures(run, here: Path, options: list[str]) -> None:
     assert not list(here.iterdir())
 
 
-def test_pictures_are_not_kept_in_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_not_kept_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[weakref.ref[Image.Image]] = []
 
     def convert(pictures: Any) -> list[Image.Image]:

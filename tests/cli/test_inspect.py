@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
+
 ENGINE = {
     "file": "weights.bin",
     "graph": "one-step.onnx",
@@ -18,7 +20,7 @@ ENGINE = {
 }
 
 
-def test_tables(run, contract: Path) -> None:
+def test_tables(run: Run, contract: Path) -> None:
     result = run("inspect", str(contract))
     assert result.exit_code == 0
     text = result.stdout.splitlines()
@@ -41,7 +43,7 @@ def test_tables(run, contract: Path) -> None:
     assert result.stderr == f"next: pahi-rt inspect {contract} --verify\n"
 
 
-def test_engines(run, edit: Callable[..., Path]) -> None:
+def test_engines(run: Run, edit: Callable[..., Path]) -> None:
     folder = edit(lambda data: data.update(engines=[ENGINE]))
     line = "  weights.bin  tensorrt-rtx 1.7.1  compute capability 86, 89  batch 1/2/4"
     assert line in run("inspect", str(folder)).stdout.splitlines()
@@ -50,7 +52,7 @@ def test_engines(run, edit: Callable[..., Path]) -> None:
 PARITY = {"max_error": 1.234e-6, "psnr_db": 120.0, "levels_within_one": 1.0, "tolerance": "max error <= 0.002"}
 
 
-def test_where_diffusers_differs_stands_apart(run, edit: Callable[..., Path]) -> None:
+def test_where_diffusers_differs_stands_apart(run: Run, edit: Callable[..., Path]) -> None:
     against = "diffusers 0.42.1 X, fp32; no watermark; no fresh noise between steps"
     rows = [{"graph": "PyTorch fp32, 2 steps", "against": against, **PARITY}]
     text = run("inspect", str(edit(lambda data: data.update(parity=rows)))).stdout
@@ -61,7 +63,7 @@ def test_where_diffusers_differs_stands_apart(run, edit: Callable[..., Path]) ->
     assert f"where diffusers differs\n{lines}" in text
 
 
-def test_verify(run) -> None:
+def test_verify(run: Run) -> None:
     result = run("inspect", "emoji", "--verify")
     assert result.exit_code == 0
     assert result.stdout.endswith("emoji: all 5 files are what the manifest says\n")
@@ -69,13 +71,13 @@ def test_verify(run) -> None:
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_json(run, contract: Path, verify: bool) -> None:
+def test_json(run: Run, contract: Path, verify: bool) -> None:
     document = json.loads(run("inspect", str(contract), "--json", *["--verify"][: int(verify)]).stdout)
     assert (document.pop("path"), document.pop("hub"), document.pop("verified")) == (str(contract), None, verify)
     assert document == json.loads((contract / "pahi.json").read_text())
 
 
-def test_priors(run, contract_with_priors: Path) -> None:
+def test_priors(run: Run, contract_with_priors: Path) -> None:
     text = run("inspect", str(contract_with_priors)).stdout.splitlines()
     assert "prior hi      KL to the standard Gaussian unknown" in text
     assert "prior pahi    12.5 nats from the standard Gaussian" in text
@@ -87,7 +89,7 @@ def test_priors(run, contract_with_priors: Path) -> None:
     assert "two-step-pahi.onnx" in found[3]
 
 
-def test_a_bundle_from_the_hub(run, contract: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_from_the_hub(run: Run, contract: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
 
     def snapshot_download(*_: object, local_dir: Path | None, **__: object) -> str:

@@ -14,18 +14,19 @@ from pahi_rt import __version__
 from pahi_rt.cli import bench, build, bundles, embed, evaluate, export, generate, inspect, train
 from pahi_rt.cli.options import expand_name
 from pahi_rt.errors import BundleError
+from tests.cli.conftest import Run
 from tests.cli.verbs import list_verbs
 
 ROOT = Path(__file__).parents[2]
 VERBS = list_verbs()[1:]
 
 
-def test_version(run) -> None:
+def test_version(run: Run) -> None:
     result = run("--version")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"pahi-rt {__version__}\n", "")
 
 
-def test_no_verb_shows_the_help(run) -> None:
+def test_no_verb_shows_the_help(run: Run) -> None:
     result = run()
     assert "Usage: pahi-rt" in result.output
     assert all(verb in result.output for verb in VERBS if " " not in verb)
@@ -33,7 +34,7 @@ def test_no_verb_shows_the_help(run) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_every_verb_has_help(run, verb: str, flag: str) -> None:
+def test_every_verb_has_help(run: Run, verb: str, flag: str) -> None:
     result = run(*verb.split(), flag)
     assert result.exit_code == 0
     assert f"Usage: pahi-rt {verb}" in result.stdout
@@ -59,7 +60,7 @@ print(*sorted(heavy & set(sys.modules)), file=sys.stderr)
 
 
 @pytest.mark.parametrize("switch", ["option", "environment"])
-def test_debug_shows_the_traceback(run, switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(run: Run, switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if switch == "environment":
         monkeypatch.setenv("PAHI_DEBUG", "1")
     for words in (["generate", "a cat", "--bundle", "nothing"], ["bundles", "show", "nothing"]):
@@ -68,11 +69,11 @@ def test_debug_shows_the_traceback(run, switch: str, monkeypatch: pytest.MonkeyP
         assert result.exit_code == 1
 
 
-def test_debug_may_stand_before_the_second_verb(run) -> None:
+def test_debug_may_stand_before_the_second_verb(run: Run) -> None:
     assert isinstance(run("bundles", "--debug", "show", "nothing").exception, BundleError)
 
 
-def test_bugs_keep_their_traceback(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bugs_keep_their_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise ZeroDivisionError
 
@@ -81,13 +82,13 @@ def test_bugs_keep_their_traceback(run, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(("found", "name"), [(None, "env/bin/pahi-rt"), ("/usr/bin/pahi-rt", "pahi-rt")])
-def test_the_next_command_can_be_typed(run, found: str | None, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_command_can_be_typed(run: Run, found: str | None, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["env/bin/pahi-rt"])
     monkeypatch.setattr("shutil.which", lambda _: found)
     assert run("bundles").stderr == f"next: {name} bundles show emoji\n"
 
 
-def test_shell_completion(run) -> None:
+def test_shell_completion(run: Run) -> None:
     assert "--install-completion" in run("--help").stdout
 
 
@@ -146,7 +147,7 @@ def test_a_tilde_in_a_name(text: str, expanded: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_user_without_a_home(
-    run, here: Path, contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, here: Path, contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -18,6 +19,7 @@ from typer.testing import Result
 from pahi_rt.cli import messages
 from pahi_rt.drawing import encode_png, read_drawing
 from pahi_rt.terminal import table
+from tests.cli.conftest import Run
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\nnext: rm -rf ~"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -35,7 +37,7 @@ def assert_harmless(result: Result) -> None:
 def evil(edit: Callable[..., Path]) -> Path:
     """A bundle whose manifest has such text wherever text may be anything."""
 
-    def change(data: dict) -> None:
+    def change(data: dict[str, Any]) -> None:
         data["name"] = f"b{EVIL}"
         data["tools"] = {f"torch{EVIL}": EVIL}
         data["noise_recipe"] += EVIL
@@ -55,13 +57,13 @@ def evil(edit: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["bundles", "show"], ["generate", "a cat", "--bundle"]])
-def test_a_manifest(run, evil: Path, words: list[str]) -> None:
+def test_a_manifest(run: Run, evil: Path, words: list[str]) -> None:
     result = run(*words, str(evil))
     assert "\\x1b" in result.output
     assert_harmless(result)
 
 
-def test_json_is_escaped_by_itself(run, evil: Path) -> None:
+def test_json_is_escaped_by_itself(run: Run, evil: Path) -> None:
     result = run("bundles", "show", str(evil), "--json")
     assert_harmless(result)
     assert json.loads(result.stdout)["name"] == f"b{EVIL}"
@@ -70,14 +72,14 @@ def test_json_is_escaped_by_itself(run, evil: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompts", "bundle", "precision"])
-def test_a_picture_that_says_how_it_was_made(run, field: str) -> None:
+def test_a_picture_that_says_how_it_was_made(run: Run, field: str) -> None:
     from dataclasses import replace
 
     from PIL import Image
 
     run("generate", "a cat", "-o", "cat.png")
     drawing = read_drawing(Path("cat.png"))
-    value = (f"a cat {EVIL}",) if field == "prompts" else EVIL
+    value: Any = (f"a cat {EVIL}",) if field == "prompts" else EVIL
     with Image.open("cat.png") as image:
         Path("evil.png").write_bytes(encode_png(image, replace(drawing, **{field: value})))
     result = run("generate", "--like", "evil.png")
@@ -85,7 +87,7 @@ def test_a_picture_that_says_how_it_was_made(run, field: str) -> None:
     assert_harmless(result)
 
 
-def test_prompts_and_names(run, here: Path) -> None:
+def test_prompts_and_names(run: Run, here: Path) -> None:
     prompt = EVIL.replace("\r\n", " ")
     (here / "prompts.txt").write_text(prompt)
     (here / "dir\x1b[31m").mkdir()
@@ -145,7 +147,7 @@ def test_a_reader_that_has_gone(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_too_little_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise MemoryError
 

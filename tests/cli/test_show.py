@@ -69,7 +69,9 @@ def render_sixels(text: str) -> Image.Image:
     image = Image.new("RGB", (width, height))
     for top, band in enumerate(match[4].split("-")):
         for run in band.split("$"):
-            colour = palette[int(re.match(r"#(\d+)", run)[1])]
+            number = re.match(r"#(\d+)", run)
+            assert number is not None
+            colour = palette[int(number[1])]
             x = 0
             for times, sixel in re.findall(r"(?:!(\d+))?([?-~])", run[1:].lstrip("0123456789")):
                 for column in range(x, x + int(times or 1)):

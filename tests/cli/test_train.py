@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,13 @@ import pytest
 import torch
 from typer.testing import Result
 
-from pahi_rt.cli import progress
 from pahi_rt.cli.progress import TrainingProgress
 from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.train.recipe import Optimisation
 from pahi_rt.train.trainer import Step
 from pahi_rt.train.validation import Evaluation, Verdict
+from tests.cli.conftest import Run
 
-Run = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
 
 RECIPE = """
@@ -58,7 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(run: Run, files: Path) -> Run:
+def train(run: Run, files: Path) -> Iterator[Run]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 
@@ -220,7 +219,7 @@ VERDICT = Verdict(
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 
