@@ -165,7 +165,7 @@ def test_a_swap_that_makes_loading_fail(folder: Path, monkeypatch: pytest.Monkey
 
     original = module._open_session
 
-    def cut_off(*given: object) -> object:
+    def cut_off(*given: Any) -> object:
         (folder / "new").write_bytes(b"")
         os.replace(folder / "new", folder / "weights.bin")
         return original(*given)

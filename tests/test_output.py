@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from pahi_rt.drawing import MOST_PICTURES, Drawing, encode_png, read_drawing
 from pahi_rt.errors import OutputError, PahiError
@@ -67,6 +67,7 @@ def test_a_png_carries_its_drawing(drawing: Drawing, tmp_path: Path) -> None:
     path.write_bytes(encode_png(solid("red"), drawing))
     assert read_drawing(path) == drawing
     with Image.open(path) as image:
+        assert isinstance(image, PngImageFile)
         assert image.text["prompt"] == drawing.prompts[0]
         assert image.tobytes() == solid("red").tobytes()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -203,7 +204,7 @@ def test_load_passes_on_what_it_is_asked_for(contract: Path) -> None:
 
 
 class NoMemory(FakeRuntime):
-    def run(self, *given: object) -> object:  # type: ignore[override]
+    def run(self, *given: object) -> NoReturn:
         raise MemoryError
 
 

@@ -66,8 +66,9 @@ COMMANDS = re.compile(r"(?:^|[ `])(?:mkdir|cp|rm|mv|iconv|cd|tar|ls|pip install)
 def unquoted(path: Path) -> Iterator[str]:
     """The f-strings of a module that put a value into a shell command as it is."""
     for string in ast.walk(ast.parse(path.read_text())):
-        parts = string.values if isinstance(string, ast.JoinedStr) else []
-        for before, value in pairwise(parts):
+        if not isinstance(string, ast.JoinedStr):
+            continue
+        for before, value in pairwise(string.values):
             text = before.value if isinstance(before, ast.Constant) else ""
             if COMMANDS.search(str(text)) and isinstance(value, ast.FormattedValue):
                 yield f"{path}:{string.lineno}: {ast.unparse(value)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -49,8 +50,9 @@ def test_without_its_prior_a_graph_draws_what_it_does_at_strength_0(copy: Bundle
 def test_a_cached_prompt_draws_the_same_picture(copy: Bundle, prior: str, runtime: str) -> None:
     picture = open_cached(copy, copy.graph(1, prior), runtime)
     for number in (0, 9):
-        (image,) = picture(number)  # type: ignore[misc]
-        assert np.abs(np.asarray(image, int) - draw(copy, number, 1, prior)).max() <= 1
+        drawn: Any = picture(number)
+        (image,) = drawn
+        assert np.abs(np.asarray(image, np.int64) - draw(copy, number, 1, prior)).max() <= 1
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

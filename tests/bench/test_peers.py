@@ -75,7 +75,7 @@ def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.Monke
     made: list[str] = []
     monkeypatch.setattr(process, "HERE", tmp_path)
     monkeypatch.setattr(process, "cache_folder", lambda *names: tmp_path.joinpath("cache", *names))
-    monkeypatch.setattr(process.venv, "create", lambda folder, **_: folder.mkdir(parents=True, exist_ok=True))
+    monkeypatch.setattr("venv.create", lambda folder, **_: folder.mkdir(parents=True, exist_ok=True))
     monkeypatch.setattr(process, "_install", lambda folder, pins: made.append(pins.read_text()))
     python = tmp_path / "cache" / "peers" / "x" / "bin" / "python"
     for _ in range(2):

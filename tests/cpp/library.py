@@ -127,7 +127,7 @@ def build(folder: Path, *options: str) -> Path:
     return folder
 
 
-def run(words: list[str], folder: Path | None = None, **environment: str) -> str:
+def run(words: list[str], folder: Path | None = None, /, **environment: str) -> str:
     """Run in `folder`; standard output. RuntimeError with what it printed if it fails."""
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # cmake and ninja
     own = os.environ | {"PATH": programs} | environment

@@ -310,7 +310,7 @@ def test_each_pipeline_has_its_own_log(library: Library, copy: Path) -> None:
     """ONNX Runtime has one environment for all, which outlives the first of them."""
     heard: list[list[str]] = [[], []]
     first, second = (Log(lambda _, level, text, own=own: own.append(text.decode())) for own in heard)
-    opened = library.open(EMOJI, log=first)
+    opened: Any = library.open(EMOJI, log=first)
     graph = copy / "one-step-pahi-w16.onnx"
     model = onnx.load(graph, load_external_data=False)
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "superfluous"))

@@ -20,7 +20,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from pahi_rt import bundle as b
+from pahi_rt.bundle import file_record
+from pahi_rt.bundle import write_manifest as save_manifest
+from pahi_rt.manifest import (
+    FORMAT_VERSION,
+    Card,
+    Component,
+    Graph,
+    ImageSpec,
+    Manifest,
+    Parity,
+    PriorSpec,
+    TensorSpec,
+    TokenizerSpec,
+)
 
 HERE = Path(__file__).parent
 WORDS = ["a", "red", "green", "blue", "apple", "cat", "dog", "grinning", "face", "of", "two"]
@@ -32,6 +45,7 @@ SIGMA, MU = 1.5, 0.25
 NAMES = {1: "one-step", 2: "two-step"}
 SEEDS = (0, 1, 7, 2**32, 2**64 - 1)
 SHAPES = (LATENTS, (1, 3, 3))
+Constant = np.ndarray | np.float32
 node = helper.make_node
 
 
@@ -61,8 +75,8 @@ def write_contract_with_priors(folder: Path) -> None:
         for steps, name in NAMES.items():
             graphs.append(graph_spec(f"{name}-{kind}.onnx", steps, kind, True))
             write_graph(folder / graphs[-1].file, [*external, *mean], nodes, prior_constants(SIGMA**steps))
-        part = b.Component(f"contract/{kind}", "1", "0" * 64, "Apache-2.0")
-        priors[kind] = b.PriorSpec(part, 12.5 if kind == "pahi" else None)
+        part = Component(f"contract/{kind}", "1", "0" * 64, "Apache-2.0")
+        priors[kind] = PriorSpec(part, 12.5 if kind == "pahi" else None)
     write_manifest(folder, pad_id, graphs, priors)
 
 
@@ -100,9 +114,8 @@ def write_tokenizer(path: Path) -> int:
         ]
     )
     special = {token: vocabulary[token] for token in ("<|endoftext|>", "<|startoftext|>")}
-    tokenizer.post_processor = processors.RobertaProcessing(
-        *special.items(), trim_offsets=False, add_prefix_space=False
-    )
+    end, start = special.items()
+    tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
     tokenizer.add_special_tokens(sorted(special))
     tokenizer.save(str(path), pretty=False)
     return len(vocabulary)
@@ -134,7 +147,7 @@ def write_weights(path: Path, weights: dict[str, np.ndarray]) -> list[TensorProt
 
 
 def write_graph(
-    path: Path, external: list[TensorProto], nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]
+    path: Path, external: list[TensorProto], nodes: list[onnx.NodeProto], constants: dict[str, Constant]
 ) -> None:
     """`nodes` make `latents` from `noise` and `text`."""
     nodes = [
@@ -177,28 +190,28 @@ def prior_nodes(mu: str) -> list[onnx.NodeProto]:
     ]
 
 
-def prior_constants(sigma: float) -> dict[str, np.ndarray]:
-    scalars = {"as_scalars": np.array([-1, 1, 1, 1], np.int64), "one": np.float32(1)}
+def prior_constants(sigma: float) -> dict[str, Constant]:
+    scalars: dict[str, Constant] = {"as_scalars": np.array([-1, 1, 1, 1], np.int64), "one": np.float32(1)}
     return scalars | {"excess": np.float32(sigma**2 - 1)}
 
 
-OUTPUT = b.TensorSpec("image", "uint8", ("batch", SIDE, SIDE, 3))
+OUTPUT = TensorSpec("image", "uint8", ("batch", SIDE, SIDE, 3))
 
 
-def graph_spec(file: str, steps: int, prior: str, with_strength: bool) -> b.Graph:
+def graph_spec(file: str, steps: int, prior: str, with_strength: bool) -> Graph:
     weights = ("weights.bin",) if prior == "gaussian" else ("weights.bin", f"{prior}.bin")
-    return b.Graph(file, steps, prior, "fp32", input_specs(with_strength), (OUTPUT,), 18, weights)
+    return Graph(file, steps, prior, "fp32", input_specs(with_strength), (OUTPUT,), 18, weights)
 
 
-def input_specs(with_prior: bool) -> tuple[b.TensorSpec, ...]:
+def input_specs(with_prior: bool) -> tuple[TensorSpec, ...]:
     specs = (
-        b.TensorSpec("input_ids", "int64", ("batch", TOKENS)),
-        b.TensorSpec("noise", "float32", ("batch", *LATENTS)),
+        TensorSpec("input_ids", "int64", ("batch", TOKENS)),
+        TensorSpec("noise", "float32", ("batch", *LATENTS)),
     )
-    return (*specs, b.TensorSpec("prior_strength", "float32", ("batch",))) if with_prior else specs
+    return (*specs, TensorSpec("prior_strength", "float32", ("batch",))) if with_prior else specs
 
 
-def value_info(spec: b.TensorSpec) -> onnx.ValueInfoProto:
+def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
     return helper.make_tensor_value_info(spec.name, kind, list(spec.shape))
 
@@ -212,30 +225,30 @@ def write_vocabulary(path: Path) -> None:
     path.write_text(json.dumps({"words": WORDS, "concepts": concepts, "styles": ["noto"]}) + "\n")
 
 
-def write_manifest(folder: Path, pad_id: int, graphs: list[b.Graph], priors: dict[str, b.PriorSpec]) -> None:
-    part = b.Component("contract", "1", "0" * 64, "Apache-2.0")
+def write_manifest(folder: Path, pad_id: int, graphs: list[Graph], priors: dict[str, PriorSpec]) -> None:
+    part = Component("contract", "1", "0" * 64, "Apache-2.0")
     names = [*(graph.file for graph in graphs), "weights.bin", *(f"{kind}.bin" for kind in priors)]
     names += ["tokenizer.json", "vocabulary.json"]
-    manifest = b.Manifest(
-        format_version=b.FORMAT_VERSION,
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
         name=folder.name,
         generator=part,
         autoencoder=part,
         priors=priors,
-        image=b.ImageSpec(SIDE, SIDE, LATENTS),
-        tokenizer=b.TokenizerSpec("tokenizer.json", TOKENS, pad_id),
+        image=ImageSpec(SIDE, SIDE, LATENTS),
+        tokenizer=TokenizerSpec("tokenizer.json", TOKENS, pad_id),
         noise_recipe="philox-boxmuller-1",
         graphs=tuple(graphs),
         engines=(),
-        parity=(b.Parity(graphs[0].file, "itself", 0.0, 99.0, 1.0, "none"),),
-        files={name: b.file_record(folder / name) for name in names},
+        parity=(Parity(graphs[0].file, "itself", 0.0, 99.0, 1.0, "none"),),
+        files={name: file_record(folder / name) for name in names},
         tools={"make_contract": "1"},
-        card=b.Card(
+        card=Card(
             "Trivial arithmetic for tests.", ("nothing",), "Apache-2.0", ("it draws noise",), {"parameters": 12.0}
         ),
         vocabulary="vocabulary.json",
     )
-    b.write_manifest(folder, manifest)
+    save_manifest(folder, manifest)
 
 
 def philox(counter: list[int], key: list[int]) -> list[int]:

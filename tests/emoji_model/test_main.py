@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,8 @@ def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: 
     words = tokenizer.load(PUBLISHED / "tokenizer")
     network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
     monkeypatch.setattr(preferences, "measure", lambda network, *rest: {"scale": network.scale})
-    report = Workshop(tmp_path, 1, 0, None)._finish(network, path, *[None] * 2, words)  # type: ignore[arg-type]
+    unused: Any = None
+    report = Workshop(tmp_path, 1, 0, None)._finish(network, path, unused, unused, words)
     loaded = scorer.load("emoji-a", path)
     assert report == scorer.measured(path) == {"scale": loaded.scale}
     assert report["scale"] != network.scale  # 2.3 in half precision is another number

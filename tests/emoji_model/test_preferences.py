@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from emoji_model import preferences, scorer, tokenizer
+from emoji_model import preferences, scorer, text, tokenizer
 from emoji_model.captions import Captions
 from emoji_model.preferences import Pool
 from emoji_model.sources import Concept
@@ -159,7 +159,7 @@ def test_a_scorer_learns_is_saved_and_loaded(
     scores = loaded.score(pictures, ["cat face", "fire"])
     assert scores.shape == (2,)
     halved = copy.deepcopy(network).half().float()
-    assert torch.equal(scores, halved(pictures, preferences.tokens(words, ["cat face", "fire"])))
+    assert torch.equal(scores, halved(pictures, text.tokens(words, ["cat face", "fire"])))
     scores.sum().backward()
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
     assert loaded.scale > 0
@@ -232,7 +232,7 @@ def test_pools_are_joined_concept_by_concept(pool: Pool) -> None:
 @pytest.mark.parametrize("name", scorer.KINDS)
 def test_what_was_seen_is_judged_under_any_prompt(name: str, words: CLIPTokenizer) -> None:
     network, images = scorer.KINDS[name](len(words)).eval(), torch.rand(2, 3, 128, 128)
-    ids = preferences.tokens(words, ["red heart", "panda"])
+    ids = text.tokens(words, ["red heart", "panda"])
     with torch.no_grad():
         seen = network.look(images)
         assert seen.shape == (2, network.width, 4, 4)

@@ -4,6 +4,7 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from emoji_model.sources import Package
 from pahi_rt.errors import PahiError
 
 
-def tarball(path: Path, members: dict[str, object]) -> Path:
+def tarball(path: Path, members: dict[str, Any]) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in members.items():
             data = json.dumps(content).encode()
@@ -53,7 +54,8 @@ def test_concepts_are_joined_from_the_sets(tmp_path: Path, monkeypatch: pytest.M
         f"en/shortcodes/{name}.json": {"1F431": ["cat_face", "kitty"]} for name in ("cldr", "github", "emojibase")
     }
     packages = {**sources.STYLES, "labels": sources.LABELS}
-    for name, members in {**sheets, "labels": labels}.items():
+    contents: dict[str, dict[str, Any]] = {**sheets, "labels": labels}
+    for name, members in contents.items():
         path = tmp_path / f"{packages[name].name.lstrip('@').replace('/', '-')}-{packages[name].version}.tgz"
         digest = hashlib.sha256(tarball(path, members).read_bytes()).hexdigest()
         packages[name] = replace(packages[name], sha256=digest)

@@ -65,11 +65,12 @@ def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
 
 
 def test_restored_weights_train_on(tmp_path: Path) -> None:
-    model = nn.ModuleDict({"line": nn.Linear(3, 1)})
+    line = nn.Linear(3, 1)
+    model = nn.ModuleDict({"line": line})
     assert steps_done(tmp_path) == 0
     restore(model, 20, tmp_path)
     assert steps_done(tmp_path) == 20
-    assert torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)
+    assert torch.equal(averaged(tmp_path, "line")["weight"], line.weight)
     fit(Worker(), tmp_path, -1, SCHEDULE)
     assert steps_done(tmp_path) == SCHEDULE.steps
-    assert not torch.equal(averaged(tmp_path, "line")["weight"], model["line"].weight)
+    assert not torch.equal(averaged(tmp_path, "line")["weight"], line.weight)

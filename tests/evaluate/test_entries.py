@@ -163,7 +163,7 @@ def test_neither_a_run_nor_a_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"limit": 0}])
-def test_numbers_out_of_range(tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_numbers_out_of_range(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(PahiError, match="too few|cannot be evaluated"):
         evaluate_targets([tmp_path], **wrong)
 

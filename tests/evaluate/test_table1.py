@@ -121,7 +121,7 @@ def test_the_gaussian_against_itself_is_a_tie(rows: dict[str, Row]) -> None:
     score = rows["Gaussian"].scores["level"]
     assert score.same_noise_win_rate_percent == score.margin_win_rate_percent == 50
     assert score.same_noise_win_rate_std_percent == 0
-    assert score.same_noise_win_rate_interval_percent == (50, 50)
+    assert score.same_noise_win_rate_interval_percent == (50.0, 50.0)
     assert score.independent_win_rate_percent == 50
     assert score.effect_size == 0
     assert score.mean_score == score.gaussian_mean_score == pytest.approx(0.5, abs=4 * STEP / math.sqrt(300))
@@ -255,8 +255,8 @@ def test_a_prompts_noise_depends_on_nothing_else() -> None:
 def test_a_prior_reads_its_own_prompt() -> None:
     """PAHI's noise goes with the prompt that it was predicted from, in every batch."""
     learned = PAHI(3, SHAPE, 4, init="zero")
-    nn.init.ones_(learned.mu[0].weight)
-    nn.init.ones_(learned.mu[2].weight)
+    for weight in (learned.mu.get_parameter("0.weight"), learned.mu.get_parameter("2.weight")):
+        nn.init.ones_(weight)
     painter: Any = Painter()
     prompts = ["x" * length for length in (1, 9, 2, 8)]
     given = generator_field(painter, {"pahi": learned})

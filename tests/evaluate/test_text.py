@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,8 @@ WIDEST = replace(
 )
 
 
-def row(name: str, score: Comparison = SCORE, **changes: object) -> Row:
-    values = {"pictures_drawn": 1, "kl_nats": 12.345, "diversity_ratio": Ratio(0.871, None)}
+def row(name: str, score: Comparison = SCORE, **changes: Any) -> Row:
+    values: dict[str, Any] = {"pictures_drawn": 1, "kl_nats": 12.345, "diversity_ratio": Ratio(0.871, None)}
     return Row(name=name, sharpness_ratio=Ratio(0.96, (0.9, 1.0)), scores={"a": score, "b": score}, **values | changes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Bundle, open_bundle, verify
+from pahi_rt.bundle import Bundle, open_bundle, verify, write_manifest
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export import engines
 from pahi_rt.export.engines import add_engines
@@ -143,7 +143,7 @@ def test_a_build_that_fails_at_its_very_end(built_before: bool, folder: Path, mo
     """Its plans are there, and the manifest that lists them cannot be written."""
     if built_before:
         add_engines(folder, SETTINGS)
-    write, left = engines.write_manifest, iter([True, False])
+    write, left = write_manifest, iter([True, False])
 
     def fill(place: Path, manifest: Manifest) -> None:
         if not next(left):

@@ -82,7 +82,8 @@ def test_shared_matrices_are_transposed_once() -> None:
     assert [node.op_type for node in graph] == ["Add"]
     assert list(graph.initializers) == ["w.transposed"]
     assert total.inputs[0] is total.inputs[1]
-    assert np.array_equal(graph.initializers["w.transposed"].const_value.numpy(), matrix.T)
+    stored = graph.initializers["w.transposed"].const_value
+    assert stored is not None and np.array_equal(stored.numpy(), matrix.T)
 
 
 @pytest.mark.parametrize("opset", [17, 24])

@@ -67,4 +67,5 @@ def test_other_matrices_lose_nothing() -> None:
     assert as_levels(vector).array is vector
     # Scales of rows this short would take more room than the levels save.
     column = to_levels("w", torch.randn(64, 1)).numpy()
-    assert as_levels(column).scale is None or as_levels(column).scale.size == 1
+    scale = as_levels(column).scale
+    assert scale is None or scale.size == 1

@@ -99,7 +99,8 @@ def test_equal_bytes_of_other_shapes_stay_apart(tmp_path: Path) -> None:
     with WeightsFile(tmp_path / "weights.bin") as weights:
         store_weights(model, weights)
     assert (tmp_path / "weights.bin").stat().st_size == flat.nbytes
-    assert sorted(tuple(value.shape) for value in model.graph.initializers.values()) == [(1, 2048), (2, 1024)]
+    shapes = [value.shape for value in model.graph.initializers.values()]
+    assert sorted(tuple(shape) for shape in shapes if shape is not None) == [(1, 2048), (2, 1024)]
 
 
 def test_a_scope_has_a_file_of_its_own(tmp_path: Path) -> None:

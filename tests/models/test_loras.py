@@ -68,7 +68,7 @@ def as_peft(layers: dict[str, tuple[int, ...]]) -> Weights:
 
 def as_diffusers(layers: dict[str, tuple[int, ...]]) -> Weights:
     """As diffusers wrote it before it used PEFT."""
-    weights = {}
+    weights: Weights = {}
     for name, pair in draw_pairs(layers).items():
         before, _, last = name.removesuffix(".0").rpartition(".")
         stem = f"{before}.processor.{last}_lora" if name.startswith("unet") else f"{name}.lora_linear_layer"

@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from pahi_rt.models import generators
 from pahi_rt.models.placement import Placement, cast_weights, lent
-from pahi_rt.models.random_models import random_tokenizer, save_random_pipeline
+from pahi_rt.models.random_models import Size, random_tokenizer, save_random_pipeline
 from pahi_rt.scorers import clip, load_scorer
 from pahi_rt.scorers.clip import ClipScorer
 from pahi_rt.scorers.preprocess import Preprocess
@@ -71,18 +71,18 @@ def scorer() -> ClipScorer:
 
 
 @pytest.fixture(scope="module")
-def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Size], Path]:
     folder = tmp_path_factory.mktemp("models")
 
-    def path(size: str) -> Path:
+    def path(size: Size) -> Path:
         return folder / size if (folder / size).exists() else save_random_pipeline(folder / size, size)
 
     return path
 
 
 @pytest.fixture
-def models(pipelines: Callable[[str], Path], scorer: ClipScorer, one_thread: None) -> Callable[..., Models]:
-    def load(size: str = "tiny", checkpointing: bool = False) -> Models:
+def models(pipelines: Callable[[Size], Path], scorer: ClipScorer, one_thread: None) -> Callable[..., Models]:
+    def load(size: Size = "tiny", checkpointing: bool = False) -> Models:
         path = str(pipelines(size))
         loaded = load_models(
             path, None, [], steps=1, device=CPU, checkpointing=checkpointing, stage=lambda _: nullcontext()
@@ -104,7 +104,7 @@ def trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., Trainer]:
 
 @pytest.mark.parametrize(("size", "checkpointing"), [("tiny", False), ("tiny", True), ("tiny-lcm", False)])
 def test_the_gradient_is_that_of_autocast_to_the_bit(
-    size: str, checkpointing: bool, models: Callable[..., Models], trainer: Callable[..., Trainer]
+    size: Size, checkpointing: bool, models: Callable[..., Models], trainer: Callable[..., Trainer]
 ) -> None:
     loaded = models(size, checkpointing)
     expected = trainer(loaded).rehearse()

@@ -97,7 +97,8 @@ def test_hi_has_one_mu_and_one_sigma_for_all_prompts() -> None:
 
 def test_pahi_is_two_mlps_on_the_embedding() -> None:
     prior, pooled = pahi(), draw(3, WIDTH)
-    first, last = prior.mu[0], prior.mu[2]
+    first, _, last = prior.mu
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     hidden = nn.functional.silu(pooled @ first.weight.T + first.bias)
     gaussian = prior(pooled)
     assert torch.allclose(gaussian.mu, (hidden @ last.weight.T + last.bias).reshape(3, *SHAPE), atol=1e-6)
@@ -178,8 +179,9 @@ def test_stays_in_float32_inside_autocast(prior: Prior) -> None:
     ],
 )
 def test_refuses_settings_out_of_range(options: dict[str, Any], message: str) -> None:
+    usual: dict[str, Any] = {"pooled_width": WIDTH, "latent_shape": SHAPE}
     with pytest.raises(PahiError, match=message) as caught:
-        PAHI(**{"pooled_width": WIDTH, "latent_shape": SHAPE} | options)
+        PAHI(**usual | options)
     assert caught.value.fix
 
 

@@ -70,7 +70,7 @@ def test_more_ancestral_steps_are_those_of_euler() -> None:
 def test_the_boundary_condition_is_that_of_the_paper() -> None:
     """c_skip(t) = 0.25 / ((10 t)^2 + 0.25), c_out(t) = 10 t / sqrt((10 t)^2 + 0.25)."""
     schedule = make_schedule(turbo_scheduler("epsilon", LCMScheduler), 2)
-    assert schedule.timesteps == (999, 499)
+    assert schedule.timesteps == (999.0, 499.0)
     for timestep, (skip, out) in zip(schedule.timesteps, schedule.boundary, strict=True):
         square = (10 * timestep) ** 2 + 0.25
         assert (skip, out) == pytest.approx((0.25 / square, 10 * timestep / square**0.5))

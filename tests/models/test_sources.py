@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in its __all__
 
 from pahi_rt.errors import ModelError
 from pahi_rt.models.generators import Generator, load_generator

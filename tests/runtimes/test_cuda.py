@@ -48,7 +48,7 @@ def test_every_call_exists() -> None:
         patch.setitem(sys.modules, "cuda.bindings.runtime", vars(sys_modules)["cuda.bindings.runtime"])
         cuda = Cuda()
     host = cuda.allocate_host((2, 3), "float32")
-    assert (host.shape, host.dtype, host.flags.writeable) == ((2, 3), np.float32, True)
+    assert (host.shape, host.dtype, host.flags.writeable) == ((2, 3), np.dtype(np.float32), True)
     address = cuda.allocate(24)
     cuda.upload(host, address)
     cuda.download(address, host)

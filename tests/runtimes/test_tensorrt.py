@@ -65,7 +65,7 @@ class FakeContext:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.batches: list[int] = []
-        self.picture = next(g for g in bundle.manifest.graphs if g.steps == 2).outputs[0].shape[1:]
+        self.picture: Any = next(g for g in bundle.manifest.graphs if g.steps == 2).outputs[0].shape[1:]
         self.capturable = True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:

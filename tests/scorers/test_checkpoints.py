@@ -107,6 +107,6 @@ def test_weights_must_have_the_modules_names_and_shapes(tmp_path: Path) -> None:
     for name, value in (("weight", torch.zeros(3, 2)), ("more", torch.zeros(1))):
         with pytest.raises(PahiError, match=f"{name} is .* is expected"):
             fill(module, {**good, name: value}, tmp_path, "mend it")
-    for value in (math.nan, math.inf):
+    for number in (math.nan, math.inf):
         with pytest.raises(ScorerError, match="bias in .* holds NaN or infinity"):
-            fill(module, {**good, "bias": torch.full((2,), value)}, tmp_path, "mend it")
+            fill(module, {**good, "bias": torch.full((2,), number)}, tmp_path, "mend it")

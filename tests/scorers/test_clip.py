@@ -104,6 +104,7 @@ def test_the_normalisation_that_the_folder_states_is_used(tiny_clip: Path, image
     stated = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (tiny_clip / "preprocessor_config.json").write_text(json.dumps(stated))
     scorer = load_scorer(f"pickscore:{tiny_clip}")
+    assert isinstance(scorer, ClipScorer)
     assert scorer.preprocess.mean.flatten().tolist() == stated["image_mean"]
     assert not torch.allclose(scorer.score(images, prompts), before, atol=1e-4)
 
@@ -256,7 +257,8 @@ def test_the_full_architecture(
     tmp_path: Path, kind: str, save_clip: Callable[..., Path], check_gradients: Callable[..., Any]
 ) -> None:
     """ViT-H/14 as yuvalkirstain/PickScore_v1, ViT-L/14 as openai/clip-vit-large-patch14."""
-    text = {"vocab_size": 49408, "eos_token_id": 2}
+    text: dict[str, Any] = {"vocab_size": 49408, "eos_token_id": 2}
+    vision: dict[str, Any]
     if kind == "pickscore":
         vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
         text |= {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
@@ -269,6 +271,7 @@ def test_the_full_architecture(
     folder = save_clip(tmp_path / kind, {**vision, "patch_size": 14}, text, width)
     pictures, images = draw_pictures(224)
     scorer = load_scorer(f"{kind}:{folder}")
+    assert isinstance(scorer, ClipScorer)
     assert sum(parameter.numel() for parameter in scorer.parameters()) == parameters
     expected = as_the_model_card_does(folder, pictures, ["a red cat", LONG * 3, ""])
     scores = scorer.score(images, ["a red cat", LONG * 3, ""])

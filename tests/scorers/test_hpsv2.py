@@ -23,7 +23,15 @@ from pahi_rt.scorers.preprocess import Preprocess, contain
 pytest.importorskip("ftfy", reason="HPSv2 needs ftfy, a part of the extra train")
 
 Weights = dict[str, Tensor]
-TINY = {"vision": (160, 2, 2), "text": (128, 2, 2), "patch": 8, "image": 32, "embed": 24, "vocab": 600, "tokens": 24}
+TINY: dict[str, Any] = {
+    "vision": (160, 2, 2),
+    "text": (128, 2, 2),
+    "patch": 8,
+    "image": 32,
+    "embed": 24,
+    "vocab": 600,
+    "tokens": 24,
+}
 """Towers: width, layers, heads."""
 VIT_H_14 = {
     "vision": (1280, 32, 16),

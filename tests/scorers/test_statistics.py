@@ -53,7 +53,7 @@ def test_comparison_by_hand() -> None:
     assert found.independent_win_rate_percent == 100 * (0 + 1 + 0 + 1) / 4
     assert found.independent_win_rate_std_percent == pytest.approx(100 * 1 / math.sqrt(2))  # seeds: 0 % and 100 %
     # The first prompt's mean is 1/2, and so is the second's: no resample differs.
-    assert found.independent_win_rate_interval_percent == (50, 50)
+    assert found.independent_win_rate_interval_percent == (50.0, 50.0)
     assert found.effect_size == pytest.approx(0.125 / math.sqrt(5))
     assert (found.mean_score, found.gaussian_mean_score) == (6.625, 6.5)
 
@@ -81,7 +81,7 @@ def test_a_hairs_breadth_wins_the_count_of_the_same_noise_alone() -> None:
     s = draw(5, 100)
     found = compare(s, s + 1e-3)
     assert found.same_noise_win_rate_percent == 100
-    assert found.same_noise_win_rate_interval_percent == (100, 100)
+    assert found.same_noise_win_rate_interval_percent == (100.0, 100.0)
     assert found.margin_win_rate_percent == 50
     assert found.effect_size == pytest.approx(1e-3, rel=0.1)
     assert found.independent_win_rate_percent == pytest.approx(50, abs=0.5)

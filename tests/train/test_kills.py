@@ -156,8 +156,8 @@ def kill_at(cue: Cue, starts: Starts, path: Path, recipe: Recipe) -> None:
     watcher, seen = Watcher(*folders), 0
     place = path.joinpath(cue.folder).name
     process = start(starts, path, recipe)
-    for folder, happens, name in watcher.events(process):
-        seen += folder == place and bool(happens & cue.happens) and name.startswith(cue.name)
+    for where, happens, name in watcher.events(process):
+        seen += where == place and bool(happens & cue.happens) and name.startswith(cue.name)
         if seen == cue.times:
             process.kill()
             break

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from pahi_rt.train.trainer import Step, Trainer
 from pahi_rt.train.validation import Evaluation, Validation
 
 ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 PROMPTS = tuple(f"prompt {number}" for number in range(7))
 
 
@@ -52,10 +54,10 @@ class ThreadProcess(Processes):
         return total
 
 
-def in_threads(world: int, work: Callable[[Processes], object]) -> list[object]:
+def in_threads(world: int, work: Callable[[Processes], T]) -> list[T]:
     threads = Threads(world)
 
-    def run(rank: int) -> object:
+    def run(rank: int) -> T:
         process = ThreadProcess(rank=rank, world=world)
         object.__setattr__(process, "threads", threads)
         return work(process)
@@ -93,7 +95,7 @@ def test_several_processes_take_the_steps_of_one(world: int, recipe: Callable[..
         return steps, prior.mu[-1].weight.detach(), validation.evaluate(prior)  # type: ignore[union-attr, index]
 
     steps, weight, evaluation = run(Processes())
-    for theirs, their_weight, their_evaluation in in_threads(world, run):  # type: ignore[misc]
+    for theirs, their_weight, their_evaluation in in_threads(world, run):
         assert [step.loss for step in theirs] == pytest.approx([step.loss for step in steps], rel=1e-5)
         assert torch.allclose(their_weight, weight, atol=1e-5)
         assert their_evaluation.loss == pytest.approx(evaluation.loss, rel=1e-5)

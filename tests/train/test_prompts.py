@@ -191,7 +191,7 @@ class Part:
         return list(dict.fromkeys(self.captions))
 
 
-def fake_datasets(load: Callable[[str], Any]) -> ModuleType:
+def fake_datasets(load: Callable[..., Any]) -> ModuleType:
     module = ModuleType("datasets")
     module.load_dataset = load  # type: ignore[attr-defined]
     module.exceptions = SimpleNamespace(DatasetsError=type("DatasetsError", (Exception,), {}))  # type: ignore[attr-defined]

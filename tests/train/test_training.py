@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.files import write_whole
 from pahi_rt.models.priors import PAHI, load_prior
 from pahi_rt.train import initialisation, interruption, loop, run
 from pahi_rt.train.checkpoint import METADATA
@@ -295,12 +296,13 @@ def test_an_empty_folder_will_do(recipe: MakeRecipe, tmp_path: Path) -> None:
 def test_a_run_that_was_killed_as_it_began_can_begin_again(
     written: int, recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, seen = run.write_whole, []
+    seen: list[Path] = []
 
     def write_or_die(path: Path, content: str) -> None:
         if len(seen) == written:
             raise Killed
-        seen.append(write(path, content))
+        write_whole(path, content)
+        seen.append(path)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(run, "write_whole", write_or_die)
@@ -368,7 +370,7 @@ def test_other_prompts_than_before(recipe: MakeRecipe, tmp_path: Path) -> None:
 
 def test_another_generator_than_before(recipe: MakeRecipe, toy_models: Models, tmp_path: Path) -> None:
     finished(tmp_path / "run", recipe())
-    toy_models.generator.tint += 0.05  # type: ignore[operator]
+    toy_models.generator.get_parameter("tint").data += 0.05
     with pytest.raises(PahiError, match="redness gives the Gaussian's pictures .* when this run began"):
         train("hi", tmp_path / "run", resume=True)
     toy_models.generator.latent_shape = (3, 6, 6)  # type: ignore[misc]

@@ -60,7 +60,7 @@ def inputs(protocol: str, **values: object) -> list[Any]:
     made = []
     for name, value in values.items():
         kind, dtype = FIELDS[name]
-        array = np.asarray(value, dtype).reshape(-1, 1)
+        array: NDArray[Any] = np.asarray(value, dtype).reshape(-1, 1)
         made.append((grpc if protocol == "grpc" else http).InferInput(name, list(array.shape), kind))
         made[-1].set_data_from_numpy(array)
     return made
