@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +129,15 @@ def test_a_swap_between_check_and_load(folder: Path, monkeypatch: pytest.MonkeyP
     """At the worst moment: when all has been checked, and nothing has been loaded."""
     evil = folder.with_name("evil")
     evil.write_bytes((folder / ("two-step.onnx" if file.endswith("onnx") else file)).read_bytes())
-    module = __import__(f"pahi_rt.runtimes.{name}", fromlist=["x"])
-    function = "_open_session" if name == "onnxruntime" else "compile_graph"
-    original = getattr(module, function)
+    place = "onnxruntime.InferenceSession" if name == "onnxruntime" else "pahi_rt.runtimes.openvino.compile_graph"
+    module, _, function = place.rpartition(".")
+    original = getattr(import_module(module), function)
 
-    def swapped(*given: object) -> object:
+    def swapped(*given: object, **named: object) -> object:
         os.replace(evil, folder / file)
-        return original(*given)
+        return original(*given, **named)
 
-    monkeypatch.setattr(module, function, swapped)
+    monkeypatch.setattr(place, swapped)
     with pytest.raises(BundleError, match=f"{file} has been changed while it was loaded"):
         runtimes.load(open_bundle(folder), name=name)
 
@@ -161,16 +162,16 @@ def test_other_bundles_beside_it_may_come_and_go(folder: Path) -> None:
 
 def test_a_swap_that_makes_loading_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The swap is the reason, not what the runtime says of what it found."""
-    from pahi_rt.runtimes import onnxruntime as module
+    import onnxruntime
 
-    original = module._open_session
+    original = onnxruntime.InferenceSession
 
-    def cut_off(*given: Any) -> object:
+    def cut_off(*given: object, **named: object) -> object:
         (folder / "new").write_bytes(b"")
         os.replace(folder / "new", folder / "weights.bin")
-        return original(*given)
+        return original(*given, **named)
 
-    monkeypatch.setattr(module, "_open_session", cut_off)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", cut_off)
     with pytest.raises(BundleError, match=r"weights\.bin has been changed while it was loaded"):
         runtimes.load(open_bundle(folder), name="onnxruntime")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,17 +206,27 @@ def test_what_is_lent_comes_back() -> None:
 def test_prompts_are_read_in_float32(models: Callable[..., Models]) -> None:
     loaded = models()
     scorer: Any = loaded.scorers["pickscore"]
-    expected = scorer.embed_prompts(PROMPTS)
-    scorer._embeddings.clear()
+    expected = deepcopy(scorer).embed_prompts(PROMPTS)
     place(loaded, torch.bfloat16, ["pickscore"]).placement.train()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(scorer.embed_prompts(PROMPTS), expected)
 
 
-def test_a_prompt_is_read_once(scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def read(scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that the scorer has read, in order."""
     read: list[str] = []
-    embed = scorer._embed
-    monkeypatch.setattr(scorer, "_embed", lambda prompt: (read.append(prompt), embed(prompt))[1])
+    tokenize = scorer.tokenize
+
+    def spy(prompts: Sequence[str]) -> Tensor:
+        read.extend(prompts)
+        return tokenize(prompts)
+
+    monkeypatch.setattr(scorer, "tokenize", spy)
+    return read
+
+
+def test_a_prompt_is_read_once(scorer: ClipScorer, read: list[str]) -> None:
     first = scorer.embed_prompts(["a cat", "a dog", "a cat"])
     assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
     assert torch.equal(scorer.embed_prompts(["a dog"])[0], first[1])
@@ -223,16 +234,19 @@ def test_a_prompt_is_read_once(scorer: ClipScorer, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_embedding_does_not_depend_on_what_else_is_read(scorer: ClipScorer) -> None:
-    together = scorer.embed_prompts(PROMPTS)
-    scorer._embeddings.clear()
+    together = deepcopy(scorer).embed_prompts(PROMPTS)
     with torch.autocast("cpu", torch.bfloat16):
         alone = [scorer.embed_prompts([prompt])[0] for prompt in reversed(PROMPTS)]
     assert torch.equal(together, torch.stack(alone[::-1]))
 
 
-def test_not_all_prompts_are_remembered(scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_all_prompts_are_remembered(scorer: ClipScorer, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "KEPT", 2)
     assert scorer.embed_prompts(PROMPTS).shape[0] == 4
-    assert list(scorer._embeddings) == ["a hen", "a fox"]
+    scorer.embed_prompts(["a hen", "a fox"])
+    assert read == list(PROMPTS)
     scorer.embed_prompts(["a cow"])
-    assert list(scorer._embeddings) == ["a fox", "a cow"]
+    scorer.embed_prompts(["a fox", "a cow"])
+    assert read == [*PROMPTS, "a cow"]
+    scorer.embed_prompts(["a hen"])
+    assert read == [*PROMPTS, "a cow", "a hen"]
