@@ -23,6 +23,7 @@ from pahi_rt.bench.cuda_contenders import (
     run_eager,
 )
 from pahi_rt.bench.reports.cuda import CudaReport
+from pahi_rt.bench.reports.report import write
 from pahi_rt.bench.work import count_flops
 from pahi_rt.bundle import open_bundle
 from pahi_rt.cli import app
@@ -153,7 +154,7 @@ def test_the_report_is_saved_after_every_contender(setup: Setup, tmp_path: Path)
     path, seen = tmp_path / "report.json", []
 
     def save(report: CudaReport) -> None:
-        cuda.write(report, path)
+        write(report, path)
         seen.append(len(json.loads(path.read_text())["contenders"]))
 
     cuda.measure(setup, [Contender("broken", fail), Contender("more", fail)], 1, 600, save)
@@ -230,4 +231,4 @@ def test_what_is_not_known_of_a_gpu_is_null(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "")
     known = machine.describe_gpu()
     assert known.torch == torch.__version__
-    assert known.gpu is known.gpu_driver is known.gpu_memory_gib is None
+    assert known.gpu is None and known.gpu_driver is None and known.gpu_memory_gib is None

@@ -11,6 +11,7 @@ import pytest
 from pahi_rt.bench import latency, pairs
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.cli import bench
+from tests.cli.conftest import Run
 
 RESULTS = Path(bench.__file__).parents[1] / "bench" / "results"
 VERBS = ["latency", "table2", "peers", "precisions", "cuda", "pairs", "frontier", "documents"]
@@ -25,20 +26,21 @@ def report(monkeypatch: pytest.MonkeyPatch) -> LatencyReport:
     return measured
 
 
-def test_every_benchmark_is_a_verb(run) -> None:
-    assert [command.callback.__name__ for command in bench.app.registered_commands] == VERBS
+def test_every_benchmark_is_a_verb(run: Run) -> None:
+    verbs = [command.callback for command in bench.app.registered_commands]
+    assert [verb.__name__ for verb in verbs if verb is not None] == VERBS
     assert all(f"\n  {verb} " in run("bench", "--help").stdout for verb in VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_needs_no_extra(run, verb: str, without: Callable[[str], None]) -> None:
+def test_help_needs_no_extra(run: Run, verb: str, without: Callable[[str], None]) -> None:
     without("torch")
     result = run("bench", verb, "--help")
     assert result.exit_code == 0
     assert f"Usage: pahi-rt bench {verb}" in result.stdout
 
 
-def test_the_last_line_or_the_whole_output_is_json(run, report: LatencyReport, tmp_path: Path) -> None:
+def test_the_last_line_or_the_whole_output_is_json(run: Run, report: LatencyReport, tmp_path: Path) -> None:
     result = run("bench", "latency", "-o", str(tmp_path / "latency.json"))
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == ["one_step_ms", "two_steps_ms", "cold_start_ms"]
@@ -46,21 +48,23 @@ def test_the_last_line_or_the_whole_output_is_json(run, report: LatencyReport, t
     assert json.loads(run("bench", "latency", "--json").stdout) == report.to_dict()
 
 
-def test_what_was_measured_is_printed_even_if_it_cannot_be_written(run, report: LatencyReport, tmp_path: Path) -> None:
+def test_what_was_measured_is_printed_even_if_it_cannot_be_written(
+    run: Run, report: LatencyReport, tmp_path: Path
+) -> None:
     result = run("bench", "latency", "-o", str(tmp_path / "nowhere" / "latency.json"))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ") and "or choose another --output" in result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == report.to_dict()
 
 
-def test_a_missing_package_names_the_extra(run, without: Callable[[str], None]) -> None:
+def test_a_missing_package_names_the_extra(run: Run, without: Callable[[str], None]) -> None:
     without("torch")
     result = run("bench", "cuda")
     assert result.exit_code == 1
     assert result.stderr.endswith("fix: pip install 'pahi-rt[train,export,bench]'\n")
 
 
-def test_figure_1_is_of_the_recipe_named_like_the_bundle(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_1_is_of_the_recipe_named_like_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(pairs, "write_sheet", lambda bundle, recipe, output: asked.append((bundle, recipe)) or output)
     assert run("bench", "pairs", "-o", "x.png").stdout == "x.png\n"
@@ -71,5 +75,5 @@ def test_figure_1_is_of_the_recipe_named_like_the_bundle(run, monkeypatch: pytes
 @pytest.mark.parametrize(
     "words", [["cuda", "--pictures", "0"], ["cuda", "--device", "tpu"], ["latency", "--starts", "0"]]
 )
-def test_wrong_usage_exits_with_2(run, words: list[str]) -> None:
+def test_wrong_usage_exits_with_2(run: Run, words: list[str]) -> None:
     assert run("bench", *words).exit_code == 2
