@@ -11,7 +11,6 @@ is checked before a runtime reads it. After the runtime has loaded it, the graph
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pahi_rt.errors import BundleError
-from pahi_rt.files import write_whole
+from pahi_rt.files import sha256, write_whole
 from pahi_rt.graphs import check_onnx
 from pahi_rt.listed import ListedFile, ListedFolders, open_listed, read_bounded
 from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, FileRecord, Graph, Manifest, is_pickle_name
@@ -196,11 +195,7 @@ def verify(bundle: Bundle) -> None:
 
 def file_record(path: Path) -> FileRecord:
     """Size and sha256 of a file, as a manifest lists them."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return FileRecord(digest.hexdigest(), path.stat().st_size)
+    return FileRecord(sha256(path), path.stat().st_size)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

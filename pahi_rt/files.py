@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -28,6 +29,16 @@ def writing_whole(path: Path) -> Iterator[Path]:
     with scratch(path, "write") as folder:
         yield folder / path.name
         os.replace(folder / path.name, path)
+
+
+def sha256(*paths: Path) -> str:
+    """sha256 of the files' contents, one after the other; for one file, what sha256sum prints. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def explain(error: Exception, place: Path, otherwise: str = "or choose another output") -> OutputError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.errors import OutputError
-from pahi_rt.files import explain, write_whole, writing_whole
+from pahi_rt.files import explain, sha256, write_whole, writing_whole
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -85,3 +85,10 @@ def test_numbers_that_are_told_in_words_alone() -> None:
     error = explain(RuntimeError("I/O error: No space left on device (os error 28)"), Path("x"))
     assert error.what == "x cannot be written: No space left on device"
     assert explain(RuntimeError("nobody knows"), Path("x")).what == "x cannot be written: nobody knows"
+
+
+def test_sha256_reads_several_files_as_one(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"ab")
+    other.write_bytes(b"c")
+    assert sha256(one, other) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -20,7 +20,7 @@ from pahi_rt.export.graph import PORTABLE_OPSET
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.parity import check_graph
 from pahi_rt.export.precision import ALL
-from pahi_rt.export.provenance import describe_components, describe_prior, hash_files, settings_files, tool_versions
+from pahi_rt.export.provenance import describe_components, describe_prior, settings_files, tool_versions
 from pahi_rt.export.reveal import BUNDLE, building
 from pahi_rt.export.tokenizer import FILE as TOKENIZER
 from pahi_rt.export.tokenizer import save_tokenizer
@@ -37,6 +37,7 @@ from pahi_rt.export.trace import (
     name_file,
     trace,
 )
+from pahi_rt.files import sha256
 from pahi_rt.manifest import (
     FORMAT_VERSION,
     GAUSSIAN,
@@ -114,7 +115,7 @@ def export_bundle(
 
         def prepare(loaded: Model) -> TokenizerSpec:
             described = [describe_prior(path) for path in loaded.checkpoints.values()]
-            configs = hash_files(settings_files(folder, other))
+            configs = sha256(*settings_files(folder, other))
             # Precisions are entries of the journal.
             shared = settings.steps, settings.opset, settings.calibration, settings.min_psnr
             journal.begin(_key(generator, autoencoder, configs, described, size, shared, tool_versions()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pahi_rt import __version__
+from pahi_rt.files import sha256
 from pahi_rt.machine import module_version
 from pahi_rt.manifest import Component
 from pahi_rt.models.loras import Lora
@@ -39,10 +39,10 @@ def describe_components(
 
 def _describe(folder: Path, weights: Iterable[Path]) -> Component:
     if folder.parent.name != "snapshots":
-        return Component(folder.resolve().name, "local", hash_files(weights), read_licence(folder))
+        return Component(folder.resolve().name, "local", sha256(*weights), read_licence(folder))
     # The hub's cache: models--owner--name/snapshots/COMMIT.
     name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
-    return Component(name, folder.name, hash_files(weights), read_licence(folder))
+    return Component(name, folder.name, sha256(*weights), read_licence(folder))
 
 
 def settings_files(model: Path, decoder: Path | None = None) -> list[Path]:
@@ -54,17 +54,7 @@ def settings_files(model: Path, decoder: Path | None = None) -> list[Path]:
 def describe_prior(path: Path) -> Component:
     """A prior's checkpoint, named after its folder, which is the run's, and its file."""
     path = path.resolve()
-    return Component(f"{path.parent.name}/{path.name}", "local", hash_files([path]), read_licence(path.parent))
-
-
-def hash_files(paths: Iterable[Path]) -> str:
-    """sha256 of the files' contents, one after the other; for one file, what sha256sum prints."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return Component(f"{path.parent.name}/{path.name}", "local", sha256(path), read_licence(path.parent))
 
 
 def read_licence(folder: Path) -> str:

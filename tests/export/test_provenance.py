@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pahi_rt.export.provenance import describe_components, hash_files
+from pahi_rt.export.provenance import describe_components
+from pahi_rt.files import sha256
 from pahi_rt.models.loras import Lora
 from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.models.weights import weight_files
@@ -48,5 +49,5 @@ def test_the_hash_is_that_of_the_variant_that_is_read(model: Path, tmp_path: Pat
     (full,) = weight_files(folder / "vae")
     half = full.with_suffix(".fp16.safetensors")
     half.write_bytes(full.read_bytes() + b" ")
-    assert describe_components(folder)[1].sha256 == hash_files([full])
-    assert describe_components(folder, variant="fp16")[1].sha256 == hash_files([half])
+    assert describe_components(folder)[1].sha256 == sha256(full)
+    assert describe_components(folder, variant="fp16")[1].sha256 == sha256(half)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pahi_rt.export.provenance import hash_files
+from pahi_rt.files import sha256
 from pahi_rt.models.families import FAMILIES
 from pahi_rt.models.random_models import ARCHITECTURES, Size, random_tokenizer, save_random_pipeline
 from pahi_rt.models.weights import weight_files
 
 
 def weights(folder: Path) -> str:
-    return hash_files(file for part in ("text_encoder", "unet", "vae") for file in weight_files(folder / part))
+    return sha256(*(file for part in ("text_encoder", "unet", "vae") for file in weight_files(folder / part)))
 
 
 @pytest.fixture(scope="module")
