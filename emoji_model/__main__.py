@@ -148,7 +148,7 @@ class Workshop:
 
     def bundle(self) -> None:
         """Leaves the exported bundle in `bundle/`."""
-        from pahi_rt.export.bundle import export_bundle
+        from pahi_rt.export.exporter import export_bundle
 
         pipeline = left_by("package", self.folder / "pahi-emoji")
         report = json.loads((self.folder / "emoji-generator.json").read_text(encoding="utf-8"))

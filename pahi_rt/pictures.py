@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """Values in [0, 1] -> 0 to 255, rounded half to even, as exported graphs do. What NaN becomes is undefined."""
     with np.errstate(invalid="ignore"):
-        return np.rint(values * 255).astype(np.uint8)
+        levels: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
+    return levels
 
 
 def psnr(squared_error: float) -> float:

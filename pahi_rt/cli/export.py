@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Fuse a one-step model into one graph per number of steps and prior, and check it against PyTorch."""
     with needs("export"):
-        from pahi_rt.export.bundle import export_bundle
+        from pahi_rt.export.exporter import export_bundle
     bundle = export_bundle(
         model,
         output,

@@ -14,7 +14,7 @@ def needs(extra: str) -> Iterator[None]:
     """Wrap the imports of a verb. A package that is not installed becomes a PahiError that names the extra.
 
     with needs("export"):
-        from pahi_rt.export.bundle import export_bundle
+        from pahi_rt.export.exporter import export_bundle
     """
     lend_cache()  # the imported libraries look for a cache too
     try:

@@ -1,6 +1,6 @@
-"""Prompts that show what values a graph computes with, before it is rounded to 8 bits.
+"""Prompts for the calibration of int8: they show which values a graph computes with, before it is quantised.
 
-Those of a user's own kind are better; these are for want of them.
+A user's own prompts are better; these are the default.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ STYLES = (
 GENERAL = tuple(f"{subject}, {style}" for subject in SUBJECTS for style in STYLES)
 """32 prompts: light and dark, plain and busy pictures."""
 MOST = 256
-"""Prompts that are used of a longer list."""
+"""How many prompts of a longer list are used."""
+FIRST_SEED = 1000
+"""Seed of the first prompt's noise. The gate's noises are others."""
 
 
 def load_calibration(source: str | Path | None) -> tuple[str, ...]:
-    """At most 256 prompts of a source as for `load_split`, at random and always the same; GENERAL for None.
+    """At most 256 prompts of `source` (as for `load_split`), a random choice that is always the same; None: GENERAL.
 
-    Those of a source that has a part to test with are of another part. Raises PromptError.
+    If the source has a part for tests, none of it is used. Raises PromptError.
     """
     return GENERAL if source is None else load_split(source, validation=0, test=0).train[:MOST]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
+from pahi_rt.export.stages import OnStage
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.files import explain, write_whole
 from pahi_rt.manifest import Graph, Plan
@@ -22,9 +22,6 @@ from pahi_rt.runtimes.tensorrt import require_tensorrt
 from pahi_rt.scratch import Scratch, check_unclaimed, claim
 from pahi_rt.sources import is_managed
 from pahi_rt.terminal import command
-
-if TYPE_CHECKING:
-    from pahi_rt.export.trace import OnStage
 
 FOLDER = "engines"
 INSTALLED = "installed.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,54 +25,47 @@ class Written(Record):
 
 @dataclass(frozen=True)
 class Entries(Record):
+    """The journal's file."""
+
     key: str
-    """Of the model and all else that decides what is written."""
+    """Fingerprint of the model and of all else that decides what is written."""
     written: dict[str, Written] = field(default_factory=dict)
-    """By precision."""
+    """Precision -> its graphs."""
     compared: dict[str, tuple[Parity, ...]] = field(default_factory=dict)
-    """By graph."""
+    """Name of a graph -> rows of its comparisons."""
 
 
 class Journal:
-    """The stages that are finished in the folder of an export, remembered in `file`, which lies elsewhere.
+    """The finished stages of an export into `folder`, remembered in `file`, which lies elsewhere."""
 
-    Nothing is remembered before `begin`.
-    """
-
-    def __init__(self, folder: Path, file: Path) -> None:
+    def __init__(self, folder: Path, file: Path, entries: Entries) -> None:
         self._folder, self._file = folder, file
-        self._entries = Entries("")
+        self._entries = entries
 
-    def begin(self, key: str) -> None:
-        """Go on where an export of the same key was cut off; whatever another one has left is removed."""
-        found = _read(self._file)
-        if found is not None and found.key == key:
-            self._entries = found
-            return
-        for path in self._folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self._entries = Entries(key)
+    @property
+    def compared(self) -> Mapping[str, tuple[Parity, ...]]:
+        """Name of a graph -> rows of its comparisons, for those that are done."""
+        return self._entries.compared
 
-    def graphs(self, precision: str, write: Callable[[], Sequence[Graph]]) -> Sequence[Graph]:
-        """What `write` has written of a precision, and else does now; files must still be what they were."""
+    def add_comparison(self, graph: str, rows: Sequence[Parity]) -> None:
+        """Remember the comparisons of one graph."""
+        self._entries.compared[graph] = tuple(rows)
+        self._save()
+
+    def graphs(self, precision: str) -> tuple[Graph, ...] | None:
+        """The graphs of one precision; None if they are not written yet, or their files have changed since."""
         found = self._entries.written.get(precision)
-        if found is None or not self._is_there(found):
-            graphs = tuple(write())
-            self._forget(graph.file for graph in graphs)
-            self._entries.written[precision] = Written(graphs, self._records(graphs))
-            self._save()
-            return graphs
-        return found.graphs
+        return found.graphs if found is not None and self._is_there(found) else None
 
-    def parity(self, graph: str, compare: Callable[[], Sequence[Parity]]) -> Sequence[Parity]:
-        """What `compare` has found of a graph, and else does now."""
-        if graph not in self._entries.compared:
-            self._entries.compared[graph] = tuple(compare())
-            self._save()
-        return self._entries.compared[graph]
+    def add_graphs(self, precision: str, graphs: Sequence[Graph]) -> None:
+        """Remember the graphs of one precision and hash their files; comparisons of older ones are forgotten."""
+        for graph in graphs:
+            self._entries.compared.pop(graph.file, None)
+        self._entries.written[precision] = Written(tuple(graphs), self._records(graphs))
+        self._save()
 
     def record(self, name: str) -> FileRecord:
-        """Size and sha256 of a file in the folder; graphs and their weights have been hashed before."""
+        """Size and sha256 of a file in the folder. Graphs and their weights are not hashed again."""
         known = {file: record for written in self._entries.written.values() for file, record in written.files.items()}
         return known.get(name) or file_record(self._folder / name)
 
@@ -84,16 +77,26 @@ class Journal:
         names = {name for graph in graphs for name in (graph.file, *graph.weights)}
         return {name: file_record(self._folder / name) for name in sorted(names)}
 
-    def _forget(self, graphs: Iterable[str]) -> None:
-        for graph in graphs:
-            self._entries.compared.pop(graph, None)
-
     def _save(self) -> None:
         write_whole(self._file, json.dumps(self._entries.to_dict()))
 
 
+def open_journal(folder: Path, key: str) -> Journal:
+    """The journal beside `folder`: that of an export of the same `key` which was cut off, or an empty one.
+
+    What an export of another key has left in `folder` is removed.
+    """
+    file = folder.with_name("journal.json")
+    found = _read(file)
+    if found is not None and found.key == key:
+        return Journal(folder, file, found)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Journal(folder, file, Entries(key))
+
+
 def _read(path: Path) -> Entries | None:
-    """None if there is none, or none that can be read."""
+    """The entries in a journal's file; None if there is none, or it cannot be read."""
     try:
         return Entries.from_dict(json.loads(path.read_bytes()), str(path))
     except (FileNotFoundError, ValueError, BundleError):

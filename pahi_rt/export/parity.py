@@ -1,48 +1,41 @@
-"""The gate that every graph passes before it is shipped: does it draw what PyTorch draws, and that what diffusers does?
+"""The gate that every graph passes before it is shipped: does it draw what PyTorch draws?
 
-Four prompts, two fixed noises each, on the CPU, and with a prior its strengths in turns, so that a batch mixes them.
-Errors are those of the picture in [0, 1] just before it is rounded to levels; rounding would hide half a level.
+Four prompts, two fixed noises each; with a prior its strengths in turns, so that a batch mixes them. Whether PyTorch
+draws what diffusers draws is asked in `reference`, by the same comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pahi_rt.errors import ParityError
+from pahi_rt.export.drawing import Pictures, draw_batch, draw_graph
 from pahi_rt.export.faults import find_fault
-from pahi_rt.manifest import STRENGTH, Parity
-from pahi_rt.models.gaussians import kl_divergence, sample_noise
-from pahi_rt.models.generators import Conditioning, Generator
-from pahi_rt.models.priors import Prior
-from pahi_rt.noise import draw_noise
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
-from pahi_rt.tokenizer import Tokenizer
+from pahi_rt.export.inputs import Inputs, pick_row
+from pahi_rt.export.journal import Journal
+from pahi_rt.export.stages import Stages
+from pahi_rt.manifest import Parity
+from pahi_rt.pictures import psnr
 
-PROMPTS = ("a grinning cat", "a red apple", "two birds on a snowy branch", "an old robot, smiling in the rain")
-STRENGTHS = (1.0, 0.5, 0.0)
-GATE_PROMPTS = (*PROMPTS, *PROMPTS)
 TOGETHER = 3
 """Pictures that are also drawn in one batch: each strength once. At 512 x 512, one takes 0.7 GB more than the last."""
-Inputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Tolerance:
+    """How far pictures may be from those that they are compared with."""
+
     max_error: float = 1.0
-    """Of any value of a picture in [0, 1]."""
+    """Largest error of any value of a picture in [0, 1]."""
     psnr_db: float = 0.0
+    """Least PSNR."""
     levels_within_one: float = 0.0
-    """Share of all uint8 values that must be within one level."""
+    """Least share of all uint8 values that are within one level."""
 
     def __str__(self) -> str:
         parts = (
@@ -63,96 +56,44 @@ PERFECT_DB = 200.0
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What a graph draws, from the float values before rounding to the levels that it returns."""
-
-    values: NDArray[np.floating]
-    """[B, H, W, 3] in [0, 1]."""
-    levels: NDArray[np.uint8]
-
-    @property
-    def are_numbers(self) -> bool:
-        return bool(np.isfinite(self.values).all())
-
-
-@dataclass(frozen=True)
 class Reference:
     """What a graph's pictures are compared with."""
 
     against: str
+    """Its name in the manifest."""
     pictures: Pictures
     tolerance: Tolerance
     fix: str = "export with --precision fp32 or with another opset, and report the model if that fails too"
-    """Of a graph that is too far from it; where a PSNR is asked for, another one."""
+    """Remedy for a graph that is too far away. Where a PSNR is required, `compare` names another one."""
 
 
-def fixed_inputs(
-    tokenizer: Tokenizer,
-    latent_shape: tuple[int, int, int],
-    prompts: Sequence[str] = GATE_PROMPTS,
-    first_seed: int = 0,
-) -> Inputs:
-    """The inputs of the gate for a graph without a prior, 8 rows; or those of other prompts and noises."""
-    noise = draw_noise(range(first_seed, first_seed + len(prompts)), latent_shape)
-    return {"input_ids": tokenizer.encode(list(prompts)).input_ids, "noise": noise}
+def list_references(
+    drawn: Pictures, rounded: Pictures | None, tolerance: Tolerance, obstacle: str | None = None
+) -> list[Reference]:
+    """What a graph has to draw: what PyTorch has `drawn` and, if its matrices are `rounded`, what it draws with those.
+
+    `obstacle` is why what PyTorch has drawn was not compared with diffusers.
+    """
+    note = f"; diffusers cannot draw it: {obstacle}" if obstacle else ""
+    if rounded is None:
+        return [Reference(f"PyTorch fp32{note}", drawn, tolerance)]
+    return [
+        Reference("PyTorch fp32, matrices rounded", rounded, SAME_ARITHMETIC),
+        Reference(f"PyTorch fp32, weights as trained{note}", drawn, tolerance),
+    ]
 
 
-def with_strengths(inputs: Inputs) -> Inputs:
-    """The same for a graph with a prior: strengths 1, 0.5, 0, 1, ..."""
-    return {**inputs, STRENGTH: np.resize(np.array(STRENGTHS, np.float32), len(inputs["noise"]))}
-
-
-def split_rows(inputs: Inputs) -> list[Inputs]:
-    """The same as batches of one."""
-    return [_row(inputs, index) for index in range(len(inputs["noise"]))]
-
-
-@torch.no_grad()
-def draw_reference(generator: Generator, inputs: Inputs, steps: int, prior: Prior | None = None) -> Pictures:
-    """What PyTorch draws from `inputs`, one picture at a time, in fp32. With a `prior` they hold strengths."""
-    starts = (start_row(generator, row, prior) for row in split_rows(inputs))
-    return to_pictures(torch.cat([generator.draw(*start, steps) for start in starts]))
-
-
-@torch.no_grad()
-def start_row(generator: Generator, row: Inputs, prior: Prior | None) -> tuple[Conditioning, Tensor]:
-    """What one row of inputs is to the UNet, and its x_T."""
-    tensors = {name: torch.from_numpy(array) for name, array in row.items()}
-    conditioning, noise = generator.encode_prompt(tensors["input_ids"]), tensors["noise"]
-    if prior is not None:
-        noise = sample_noise(prior(conditioning.pooled), noise, tensors[STRENGTH])
-    return conditioning, noise
-
-
-def to_pictures(drawn: Tensor) -> Pictures:
-    """Pictures [B, 3, H, W] in [0, 1] as a graph returns them."""
-    pictures = drawn.permute(0, 2, 3, 1)
-    return Pictures(pictures.numpy(), (pictures * 255).round().to(torch.uint8).numpy())
-
-
-@torch.no_grad()
-def mean_kl(generator: Generator, inputs: Inputs, prior: Prior) -> float:
-    """KL divergence of `prior` from the standard Gaussian in nats, mean over the prompts of `inputs`."""
-    pooled = generator.encode_prompt(torch.from_numpy(inputs["input_ids"])).pooled
-    return float(kl_divergence(prior(pooled)).mean())
-
-
-def draw_graph(path: Path, inputs: Inputs) -> Pictures:
-    """What the graph draws from `inputs`, one picture at a time."""
-    model = onnx.load(path, load_external_data=False)
-    # The only Round of the graph turns values of 0..255 into levels.
-    (rounded,) = (node.input[0] for node in model.graph.node if node.op_type == "Round")
-    model.graph.output.append(onnx.helper.make_tensor_value_info(rounded, onnx.TensorProto.FLOAT, None))
-    session = open_session(model, path.parent)
-    rows = [session.run(None, row) for row in split_rows(inputs)]
-    levels, values = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return Pictures(values / 255, levels)
-
-
-def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
-    """The levels that the graph draws from all `inputs` at once."""
-    levels: NDArray[np.uint8] = _session(str(path), session_options()).run(None, inputs)[0]
-    return levels
+def check_graphs(
+    folder: Path, inputs: Inputs, references: Mapping[str, Sequence[Reference]], stages: Stages, journal: Journal
+) -> tuple[Parity, ...]:
+    """Compare each graph in `folder` with its references, unless the journal has it done. Raises ParityError."""
+    rows: list[Parity] = []
+    for file, expected in references.items():
+        if file not in journal.compared:
+            with stages.run(f"compare {file} with PyTorch"):
+                journal.add_comparison(file, check_graph(folder / file, inputs, expected))
+        rows += journal.compared[file]
+    return tuple(rows)
 
 
 def check_graph(path: Path, inputs: Inputs, references: Sequence[Reference]) -> list[Parity]:
@@ -170,15 +111,15 @@ def check_graph(path: Path, inputs: Inputs, references: Sequence[Reference]) -> 
     return [*rows, compare(path.name, together, itself)]
 
 
-def check_sane(name: str, pictures: Pictures, find: Callable[[], str | None] = lambda: None) -> None:
-    """Raises ParityError for NaN, infinity, or a picture that is all black, with what `find` says of the cause."""
+def check_sane(name: str, pictures: Pictures, find_cause: Callable[[], str | None] = lambda: None) -> None:
+    """Raises ParityError for NaN, infinity, or a picture that is all black, with the cause that `find_cause` names."""
     bad = None
     if not pictures.are_numbers:
         bad = "NaN or infinity"
     elif not pictures.levels.any(axis=(1, 2, 3)).all():
         bad = "a black picture"
     if bad:
-        cause = find()
+        cause = find_cause()
         what = f"{name} draws {bad}" + (f": {cause}" if cause else "")
         raise ParityError(what, fix="check the model's weights: draw the same prompts with diffusers")
 
@@ -192,7 +133,7 @@ def compare(graph: str, drawn: Pictures, reference: Reference) -> Parity:
         graph=graph,
         against=reference.against,
         max_error=float(error.max()),
-        psnr_db=_psnr(error),
+        psnr_db=min(PERFECT_DB, psnr(float((error**2).mean()))),
         levels_within_one=float((levels <= 1).mean()),
         tolerance=str(tolerance),
     )
@@ -213,26 +154,6 @@ def compare(graph: str, drawn: Pictures, reference: Reference) -> Parity:
     return row
 
 
-def _psnr(error: NDArray[np.float64]) -> float:
-    mean = float((error**2).mean())
-    return min(PERFECT_DB, -10 * float(np.log10(mean))) if mean else PERFECT_DB
-
-
-def open_session(model: onnx.ModelProto, folder: Path) -> Any:
-    """A session of a model in memory, whose weights lie in `folder`."""
-    options = session_options()
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    return _session(model.SerializeToString(), options)
-
-
-def _session(model: str | bytes, options: Any) -> Any:
-    return require_onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def _worst_row(inputs: Inputs, drawn: Pictures) -> Inputs:
     """The inputs of the first picture that is not all numbers, or of the first one."""
-    return _row(inputs, int(np.argmin(np.isfinite(drawn.values).all(axis=(1, 2, 3)))))
-
-
-def _row(inputs: Inputs, index: int) -> Inputs:
-    return {name: array[index : index + 1] for name, array in inputs.items()}
+    return pick_row(inputs, int(np.argmin(np.isfinite(drawn.values).all(axis=(1, 2, 3)))))

@@ -1,10 +1,10 @@
-"""What a graph computes in, settled before it is exported: runtimes take it from the graph.
+"""The precisions of graphs. Each is settled before the export, since runtimes take it from the graph.
 
-fp32   as it was trained
-w16    fp32 too; matrices are rounded to what float16 can hold, and stored as that
-w8     fp32 too; the generator's matrices are rounded to 255 levels for each output, and stored as those
-int8   8 bits where convolutions are computed (`quantise`), the rest as w16
-fp16   float16, but for the norms, the arithmetic of the sampler, the prior, and the picture
+fp32   arithmetic and weights as trained
+w16    fp32 arithmetic; matrices are rounded to float16 and stored in 16 bits
+w8     fp32 arithmetic; the generator's matrices are rounded to 255 levels for each output and stored in 8 bits
+int8   convolutions are computed in 8 bits (`quantise`), the rest as w16
+fp16   float16 arithmetic, except for the norms, the sampler, the prior, and the picture, which stay fp32
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from pahi_rt.export.rounding import Pack, Packed, Round, as_float16, as_levels, 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a graph of one precision comes about, in the order of the export."""
+    """How a graph of one precision is made, in the order of the export."""
 
     near: Tolerance
-    """How near its pictures have to come to those of PyTorch in fp32, weights as trained."""
+    """How near its pictures must come to those of PyTorch in fp32 with the weights as trained."""
     round: Round | None = None
-    """What the generator's matrices are rounded with."""
+    """Rounds the generator's matrices."""
     is_halved: bool = False
+    """Whether the module is converted to float16."""
     is_quantised: bool = False
+    """Whether the graph is converted to 8 bits."""
     pack: Pack = Packed
-    """How what is left is stored."""
+    """How the resulting weights are stored."""
     bytes_per_weight: int = 4
-    """Room on disk that it takes while it is written."""
+    """Disk space that it takes while it is written."""
 
     @property
     def is_only_rounded(self) -> bool:
-        """Whether PyTorch, with matrices rounded as well, draws the same."""
+        """Whether rounding the weights is the only change, so that PyTorch can reproduce it exactly."""
         return self.round is not None and not self.is_quantised
 
 
@@ -52,15 +54,15 @@ ALL = {
 }
 
 NORMS = (nn.GroupNorm, nn.LayerNorm)
-"""They sum up squares of a whole picture's values, which float16 can neither hold nor add up."""
+"""Modules that stay fp32: they sum up squares of a whole picture's values, which float16 cannot hold."""
 
 
 @torch.no_grad()
 def halve(fused: Fused) -> None:
-    """Let a fused generator compute in float16, in place; its prior stays as it is.
+    """Convert a fused generator to float16, in place, and leave its prior as it is.
 
-    Its weights are those of the generator that it was made from, so that generator is halved as well. Raises PahiError
-    if a weight is out of float16's range.
+    It shares its weights with the generator that it was made from, so that generator is halved as well. Raises
+    PahiError if a weight is out of float16's range.
     """
     fused.dtype = torch.float16
     for part, model in fused.named_children():

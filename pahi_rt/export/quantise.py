@@ -19,7 +19,8 @@ import onnx_ir as ir
 from onnx import external_data_helper, helper
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
-from pahi_rt.export.parity import Inputs, open_session
+from pahi_rt.export.drawing import open_session
+from pahi_rt.export.inputs import Inputs
 
 QUANTISED = ("Conv", "MatMul", "Gemm")
 PARTS = ("unets.", "decoder.")

@@ -5,12 +5,10 @@ It shares the generator's modules, so that it takes no memory of its own, and re
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,18 +17,13 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
 from pahi_rt.errors import ParityError
-from pahi_rt.export.parity import (
-    GATE_PROMPTS,
-    SAME_ARITHMETIC,
-    Inputs,
-    Pictures,
-    Reference,
-    compare,
-    split_rows,
-    start_row,
-    to_pictures,
-)
-from pahi_rt.manifest import Parity
+from pahi_rt.export.drawing import Drawn, Pictures, start_row, to_pictures
+from pahi_rt.export.inputs import GATE_PROMPTS, Inputs, split_rows
+from pahi_rt.export.journal import Journal
+from pahi_rt.export.model import Model
+from pahi_rt.export.parity import SAME_ARITHMETIC, Reference, compare
+from pahi_rt.export.stages import Stages
+from pahi_rt.manifest import GAUSSIAN, Parity
 from pahi_rt.models.differences import differences
 from pahi_rt.models.families import GUIDANCE_SCALE
 from pahi_rt.models.foreign import quiet_libraries, reason
@@ -40,16 +33,16 @@ from pahi_rt.models.sampling import as_euler
 
 FIX = "report the model with its settings: one of them is read here in another way than in diffusers"
 UNIT = 8
-"""Its pictures have sides of a multiple of so many pixels, whatever the decoder is."""
+"""Pixels: the sides of diffusers' pictures are multiples of it, whatever the decoder is."""
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why diffusers cannot draw a model which the generator here can."""
+    """Why diffusers cannot draw a model that the generator here can."""
 
     reason: str
     applies: Callable[[Generator, str], bool]
-    """To a generator, and the pipeline's class in its model_index.json."""
+    """Whether it holds for a generator, and the pipeline's class in its model_index.json."""
 
 
 OBSTACLES = (
@@ -99,7 +92,7 @@ class DiffusersPipeline:
         self._scheduler = self._pipeline.scheduler
 
     def against(self, steps: int) -> str:
-        """What manifests call it, with the differences that are meant."""
+        """Its name in manifests, with the differences that are on purpose."""
         return "; ".join([f"diffusers {diffusers.__version__} {self._kind}, fp32", *differences(self._parts, steps)])
 
     def draw(self, prompts: Sequence[str], noise: Tensor, steps: int) -> Tensor:
@@ -116,10 +109,29 @@ class DiffusersPipeline:
         return torch.cat(pictures)
 
 
+def check_generator(model: Model, inputs: Inputs, drawn: Drawn, stages: Stages, journal: Journal) -> tuple[Parity, ...]:
+    """Compare what PyTorch has `drawn`, with the first prior, with diffusers' pipeline; a row for each number of steps.
+
+    Raises ParityError if they differ, or diffusers cannot draw.
+    """
+    pipeline, first = DiffusersPipeline(model.generator, model.pipeline), next(iter(model.priors), GAUSSIAN)
+    rows: list[Parity] = []
+    for steps in dict.fromkeys(steps for steps, _ in drawn):
+        name, ours = f"PyTorch fp32, {steps} step{'s' * (steps > 1)}", drawn[steps, first]
+        if not ours.are_numbers:  # the graph's check refuses it, and names the node
+            continue
+        if name not in journal.compared:
+            with stages.run(f"compare {name} with diffusers"):
+                row = check_pictures(name, ours, pipeline, inputs, steps, model.priors.get(first))
+            journal.add_comparison(name, [row])
+        rows += journal.compared[name]
+    return tuple(rows)
+
+
 def check_pictures(
     name: str, drawn: Pictures, pipeline: DiffusersPipeline, inputs: Inputs, steps: int, prior: Prior | None = None
 ) -> Parity:
-    """How near what the generator has `drawn` from the gate's `inputs`, behind a `prior`, comes to the pipeline's.
+    """Compare what the generator has `drawn` from the gate's `inputs` and a `prior` with what the pipeline draws.
 
     The pipeline reads the prompts as text. Raises ParityError if it draws something else.
     """
@@ -128,19 +140,16 @@ def check_pictures(
     return compare(name, drawn, Reference(pipeline.against(steps), theirs, SAME_ARITHMETIC, FIX))
 
 
-def pipeline_class(folder: Path) -> str:
-    """What a model's model_index.json names."""
-    name: str = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-    return name
-
-
 def find_obstacle(generator: Generator, kind: str) -> str | None:
     """Why diffusers' pipeline of class `kind` cannot draw with the parts of `generator`; None if it can."""
     return next((obstacle.reason for obstacle in OBSTACLES if obstacle.applies(generator, kind)), None)
 
 
 def deterministic(scheduler: Any, steps: int, noise: Tensor) -> Any:
-    """A fresh `scheduler` without random numbers between its steps, as `DIFFERENCES` says; `noise` came in."""
+    """A fresh copy of `scheduler` that draws no random numbers between its steps, as `differences` explains.
+
+    `noise` is what the first step starts from.
+    """
     if steps > 1 and isinstance(scheduler, EulerAncestralDiscreteScheduler):
         return as_euler(scheduler)
     if steps > 1 and isinstance(scheduler, LCMScheduler):
@@ -165,7 +174,7 @@ class _SameNoise(LCMScheduler):
 
 @contextmanager
 def _reported(kind: str) -> Iterator[None]:
-    """No word of diffusers reaches the screen, and whatever it raises becomes a ParityError."""
+    """Keep diffusers' messages off the screen, and turn whatever it raises into a ParityError."""
     try:
         with quiet_libraries(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -19,7 +19,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pahi_rt.errors import ModelError
 from pahi_rt.models.families import FAMILIES, SHARED, Parts
 from pahi_rt.models.foreign import foreign, quiet_schedulers, read_json
-from pahi_rt.models.sources import find_model
 from pahi_rt.models.tokenization import check_both_tokenizers, check_tokenizer
 from pahi_rt.models.vocabularies import read_tokenizer
 from pahi_rt.models.weights import (
@@ -79,12 +78,12 @@ def load_components(folder: Path, variant: str | None = None) -> dict[str, Any]:
     return parts
 
 
-def load_decoder(source: str | Path) -> nn.Module:
-    """Load an autoencoder that has a folder of its own, or a hub id such as madebyollin/taesd.
+def load_decoder(folder: Path) -> nn.Module:
+    """Load an autoencoder from a folder of its own, such as that of madebyollin/taesd.
 
     Raises ModelError if it is missing, of an unsupported class, or without complete safetensors.
     """
-    folder, kinds = find_model(source), SHARED["vae"]
+    kinds = SHARED["vae"]
     fix = f"give a folder that {' or '.join(kinds)}.save_pretrained wrote, or a hub id like madebyollin/taesd"
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not an autoencoder: it has no config.json", fix=fix)

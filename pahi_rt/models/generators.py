@@ -306,6 +306,19 @@ def load_generator(
     size that the model cannot draw.
     """
     folder = find_model(source, variant)
+    decoder_folder = None if decoder is None else find_model(decoder)
+    return read_generator(folder, decoder_folder, size, variant=variant, loras=loras)
+
+
+def read_generator(
+    folder: Path,
+    decoder: Path | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    variant: str | None = None,
+    loras: Sequence[Lora] = (),
+) -> Generator:
+    """The same from folders that `find_model` has found."""
     parts = load_components(folder, variant)
     fuse_loras(parts, loras)
     if decoder is not None:

@@ -24,9 +24,9 @@ def request_made(monkeypatch: pytest.MonkeyPatch, contract: Path) -> dict[str, A
         on_stage("trace", 12.34, 1_600_000)
         return open_bundle(contract)
 
-    fake = ModuleType("pahi_rt.export.bundle")
+    fake = ModuleType("pahi_rt.export.exporter")
     fake.export_bundle = export_bundle  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pahi_rt.export.bundle", fake)
+    monkeypatch.setitem(sys.modules, "pahi_rt.export.exporter", fake)
     return made
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.export.bundle import export_bundle
-from pahi_rt.export.parity import Inputs, fixed_inputs
+from pahi_rt.export.exporter import export_bundle
+from pahi_rt.export.inputs import Inputs, fixed_inputs
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.priors import HI, PAHI, Prior, save_prior
 from pahi_rt.models.random_models import save_random_pipeline

@@ -18,9 +18,8 @@ from diffusers import AutoencoderKL
 from pahi_rt import Pipeline
 from pahi_rt.bundle import Bundle, verify
 from pahi_rt.errors import OutputError, PahiError, ParityError
-from pahi_rt.export import bundle as export_module
-from pahi_rt.export import trace
-from pahi_rt.export.bundle import export_bundle
+from pahi_rt.export import parity, trace
+from pahi_rt.export.exporter import export_bundle
 from pahi_rt.export.reveal import BUNDLE, building
 from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.manifest import Component, TensorSpec
@@ -263,7 +262,7 @@ def test_an_export_that_was_cut_off_goes_on(model: Path, tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(export_module, "check_graph", cut_off)
+        patched.setattr(parity, "check_graph", cut_off)
         with pytest.raises(KeyboardInterrupt):
             export_bundle(model, tmp_path / "bundle", name="x", steps=(1,))
     (left,) = tmp_path.iterdir()

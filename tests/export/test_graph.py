@@ -14,9 +14,11 @@ import pytest
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
+from pahi_rt.export.drawing import draw_reference
 from pahi_rt.export.fused import FusedGenerator
 from pahi_rt.export.graph import _fold_transposes, _silence, check_time_is_folded, export_graph
-from pahi_rt.export.parity import SAME_ARITHMETIC, Inputs, Reference, check_graph, draw_reference
+from pahi_rt.export.inputs import Inputs
+from pahi_rt.export.parity import SAME_ARITHMETIC, Reference, check_graph
 from pahi_rt.export.weights import WeightsFile, store_weights
 from pahi_rt.models.generators import Generator
 

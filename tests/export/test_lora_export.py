@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from pahi_rt import Pipeline
-from pahi_rt.export.bundle import export_bundle
+from pahi_rt.export.exporter import export_bundle
 from pahi_rt.models.foreign import quiet_libraries
 from pahi_rt.models.generators import load_generator
 from pahi_rt.models.random_models import save_random_pipeline

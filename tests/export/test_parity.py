@@ -12,22 +12,17 @@ import torch
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import ParityError
+from pahi_rt.export.drawing import Pictures, draw_batch, draw_graph, draw_reference, mean_kl
+from pahi_rt.export.inputs import Inputs, with_strengths
 from pahi_rt.export.parity import (
     ANY_BATCH,
     PERFECT_DB,
     SAME_ARITHMETIC,
-    Inputs,
-    Pictures,
     Reference,
     Tolerance,
     check_graph,
     check_sane,
     compare,
-    draw_batch,
-    draw_graph,
-    draw_reference,
-    mean_kl,
-    with_strengths,
 )
 from pahi_rt.export.rounding import round_matrices, to_float16
 from pahi_rt.models.generators import Generator

@@ -17,15 +17,16 @@ from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, L
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import ParityError
-from pahi_rt.export.bundle import export_bundle
-from pahi_rt.export.parity import GATE_PROMPTS, Inputs, draw_reference, fixed_inputs, split_rows
+from pahi_rt.export.drawing import draw_reference
+from pahi_rt.export.exporter import export_bundle
+from pahi_rt.export.inputs import GATE_PROMPTS, Inputs, fixed_inputs, split_rows
+from pahi_rt.export.model import pipeline_class
 from pahi_rt.export.reference import (
     OBSTACLES,
     DiffusersPipeline,
     check_pictures,
     deterministic,
     find_obstacle,
-    pipeline_class,
 )
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.models.components import turbo_scheduler

@@ -10,10 +10,15 @@ import pytest
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import FusedGenerator, FusedPrior
-from pahi_rt.export.journal import Journal
-from pahi_rt.export.parity import SAME_ARITHMETIC, Inputs
+from pahi_rt.export.inputs import Inputs
+from pahi_rt.export.journal import Journal, open_journal
+from pahi_rt.export.model import load_model
+from pahi_rt.export.parity import SAME_ARITHMETIC
+from pahi_rt.export.provenance import Source, find_source
+from pahi_rt.export.reference import check_generator
 from pahi_rt.export.rounding import to_levels
-from pahi_rt.export.trace import ExportSettings, Stages, Variant, check_generator, load_model
+from pahi_rt.export.settings import ExportSettings, Variant
+from pahi_rt.export.stages import Stages
 from pahi_rt.models.priors import HI, PAHI, save_prior
 
 
@@ -31,13 +36,13 @@ def test_how_near_a_graph_must_come_can_be_said_but_for_fp32() -> None:
 
 
 def test_without_priors_there_is_a_graph_for_each_number_of_steps(model: Path) -> None:
-    loaded = load_model(model, [])
+    loaded = load_model(Source(model))
     assert loaded.variants((1, 2), "w16") == [Variant(1, "gaussian", "w16"), Variant(2, "gaussian", "w16")]
     assert type(loaded.fuse(Variant(1, "gaussian", "fp32"))) is FusedGenerator
 
 
 def test_with_priors_there_is_one_for_each_of_them_and_none_without(model: Path, priors: dict[str, Path]) -> None:
-    loaded = load_model(model, list(priors.values()))
+    loaded = load_model(Source(model, priors=tuple(priors.values())))
     assert loaded.variants((1, 2), "fp32") == [
         Variant(steps, kind, "fp32") for steps in (1, 2) for kind in ("hi", "pahi")
     ]
@@ -48,7 +53,7 @@ def test_with_priors_there_is_one_for_each_of_them_and_none_without(model: Path,
 
 
 def test_rounding_reaches_the_priors(model: Path, priors: dict[str, Path]) -> None:
-    loaded = load_model(model, [priors["pahi"]])
+    loaded = load_model(Source(model, priors=(priors["pahi"],)))
     loaded.round(to_levels)
     for name, parameter in loaded.priors["pahi"].named_parameters():
         assert parameter.equal(parameter.half().float()) == name.endswith("weight")
@@ -57,7 +62,7 @@ def test_rounding_reaches_the_priors(model: Path, priors: dict[str, Path]) -> No
 def test_two_priors_of_one_kind(model: Path, priors: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(priors["hi"], tmp_path / "other.safetensors")
     with pytest.raises(PahiError, match="is a second HI; a bundle holds one prior of each kind"):
-        load_model(model, [priors["hi"], tmp_path / "other.safetensors"])
+        load_model(Source(model, priors=(priors["hi"], tmp_path / "other.safetensors")))
 
 
 @pytest.mark.parametrize(
@@ -66,18 +71,23 @@ def test_two_priors_of_one_kind(model: Path, priors: dict[str, Path], tmp_path: 
 def test_priors_of_another_model(model: Path, tmp_path: Path, prior: HI | PAHI, message: str) -> None:
     save_prior(prior, tmp_path / "prior.safetensors")
     with pytest.raises(PahiError, match=message):
-        load_model(model, [tmp_path / "prior.safetensors"])
+        load_model(Source(model, priors=(tmp_path / "prior.safetensors",)))
 
 
 def test_what_is_no_prior(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PahiError, match="no prior at"):
-        load_model(model, [tmp_path / "missing.safetensors"])
+        find_source(model, priors=[tmp_path / "missing.safetensors"])
+
+
+def start_journal(folder: Path) -> Journal:
+    (folder / "new").mkdir()
+    return open_journal(folder / "new", "key")
 
 
 def test_the_generator_is_compared_with_diffusers_once_for_each_number_of_steps(
     model: Path, inputs: Inputs, tmp_path: Path
 ) -> None:
-    loaded, journal = load_model(model, []), Journal(tmp_path, tmp_path / "journal.json")
+    loaded, journal = load_model(Source(model)), start_journal(tmp_path)
     names: list[str] = []
     stages = Stages(tmp_path, lambda name, *_: names.append(name))
     drawn = loaded.draw(inputs, (1, 2))
@@ -88,8 +98,7 @@ def test_the_generator_is_compared_with_diffusers_once_for_each_number_of_steps(
 
 
 def test_what_is_not_a_number_is_left_to_the_graphs_check(model: Path, inputs: Inputs, tmp_path: Path) -> None:
-    loaded = load_model(model, [])
+    loaded = load_model(Source(model))
     loaded.generator.latent_scale = replace(loaded.generator.latent_scale, factor=float("nan"))
     drawn = loaded.draw(inputs, (1,))
-    journal = Journal(tmp_path, tmp_path / "journal.json")
-    assert check_generator(loaded, inputs, drawn, Stages(tmp_path, None), journal) == ()
+    assert check_generator(loaded, inputs, drawn, Stages(tmp_path, None), start_journal(tmp_path)) == ()
