@@ -24,7 +24,7 @@ def build(
     engine: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (for the GPU here).")],
     capabilities: Capabilities = "",
     batch: Batch = "1/2/4",
-    precision: Annotated[str | None, typer.Option(help="Whose graphs (the first).")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision to build (default: the bundle's first).")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +41,7 @@ def build(
 
 
 def plan_settings(engine: str, capabilities: str, batch: str) -> PlanSettings:
-    """What the options ask for. Raises a usage error for a batch that is no three numbers."""
+    """Read the options. Raises a usage error for a batch that is not three numbers."""
     with needs("export"):
         from pahi_rt.export.tensorrt import PlanSettings
     usual = PlanSettings(engine)

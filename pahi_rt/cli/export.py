@@ -16,27 +16,31 @@ from pahi_rt.manifest import PRECISIONS
 def export(
     model: Annotated[str, NameArgument(metavar="MODEL", help="A diffusers pipeline: a folder or a hub id.")],
     output: Annotated[Path, PathOption("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
-    steps: Annotated[str, typer.Option(help="Numbers of denoising steps, a graph for each.")] = "1,2",
+    steps: Annotated[str, typer.Option(help="Numbers of denoising steps; each gets a graph.")] = "1,2",
     prior: Annotated[
         list[Path] | None,
-        PathOption(metavar="RUN|FILE", help="A prior of `pahi-rt train` to put in; one of each kind."),
+        PathOption(
+            metavar="RUN|FILE", help="A prior of `pahi-rt train` to put into the bundle; at most one of each kind."
+        ),
     ] = None,
     decoder: Annotated[
         str | None,
-        NameOption(metavar="MODEL", help="An autoencoder in place of the model's own."),
+        NameOption(metavar="MODEL", help="An autoencoder to use in place of the model's own."),
     ] = None,
     loras: Annotated[
         list[str] | None,
         NameOption("--lora", metavar="FILE[:SCALE]", help="A LoRA to fuse into the model; several add up."),
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Weights to read where the model has several, such as fp16.")
+        str | None, typer.Option(metavar="NAME", help="Which weights to read if the model has several, such as fp16.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The bundle's name (that of the folder).")] = None,
-    precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; the bundle's default first.")] = "fp32",
+    name: Annotated[str | None, typer.Option(help="The bundle's name (default: the folder's).")] = None,
+    precision: Annotated[
+        str, typer.Option(help=f"One or more of {', '.join(PRECISIONS)}; the first is the bundle's default.")
+    ] = "fp32",
     calibration: Annotated[
         str | None,
-        NameOption(metavar="PROMPTS", help="What int8 is calibrated with, a file or a name as for `train`."),
+        NameOption(metavar="PROMPTS", help="Prompts to calibrate int8 with: a file or a name, as for `train`."),
     ] = None,
     min_psnr: Annotated[
         float | None,
@@ -44,10 +48,14 @@ def export(
             metavar="DB", help="How near to fp32 graphs of fewer bits must come (w16, fp16: 40; w8, int8: 30)."
         ),
     ] = None,
-    height: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
-    width: Annotated[int | None, typer.Option(help="Of the pictures, in pixels (as the model was trained).")] = None,
-    opset: Annotated[int, typer.Option(help="Of ONNX: 20 for every runtime, 23 for fewer nodes.")] = 20,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    height: Annotated[
+        int | None, typer.Option(help="Height of the pictures in pixels (as the model was trained).")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Width of the pictures in pixels (as the model was trained).")
+    ] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set: 20 for every runtime, 23 for fewer nodes.")] = 20,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

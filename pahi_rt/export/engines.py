@@ -1,4 +1,4 @@
-"""Plans for NVIDIA's GPUs inside a bundle: built from its own graphs, listed in its manifest."""
+"""Adds plans for NVIDIA's GPUs to a bundle: built from its own graphs, listed in its manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pahi_rt.terminal import command
 
 FOLDER = "engines"
 INSTALLED = "installed.json"
-"""In a build's scratch folder: the plans that it is putting in their place."""
+"""File in a build's scratch folder that lists the plans being moved into the bundle."""
 
 
 def add_engines(
@@ -35,10 +35,10 @@ def add_engines(
     precision: str | None = None,
     on_stage: OnStage | None = None,
 ) -> Bundle:
-    """Build a plan of every graph of one precision of a bundle, and list it; a plan of the same name is replaced.
+    """Build a plan of every graph of one precision of a bundle, and list it. A plan of the same name is replaced.
 
-    `precision` is the bundle's default if left out. Raises BundleError for a bundle that is not the user's to change,
-    and as `build_plan` does; a bundle stays as it was until all of its plans are built.
+    `precision` is the bundle's default if left out. The bundle stays as it was until all plans are built. Raises
+    BundleError for a bundle of the package or of a cache, and whatever `build_plan` raises.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     if is_managed(opened.path):
@@ -63,7 +63,7 @@ def add_engines(
 
 
 def choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
-    """Those that plans are built of. Raises BundleError for a precision that the bundle lacks."""
+    """The graphs of one precision. Raises BundleError for a precision that the bundle lacks."""
     wanted = bundle.choose_precision(precision)
     return [graph for graph in bundle.manifest.graphs if graph.precision == wanted]
 
@@ -103,7 +103,10 @@ def _build(bundle: Bundle, engine: Plan, settings: PlanSettings, folder: Path, o
 
 
 def _install(bundle: Bundle, folder: Path, engines: Sequence[Plan]) -> None:
-    """The plans first: a file that the manifest does not list is not used, so those to be replaced leave it before."""
+    """Unlist old plans, replace the files, then list the new ones.
+
+    An interrupted run then never lists a wrong file: files that the manifest does not list are not used.
+    """
     (bundle.path / FOLDER).mkdir(exist_ok=True)
     replaced = {engine.file for engine in engines}
     kept = tuple(engine for engine in bundle.manifest.engines if engine.file not in replaced)
@@ -127,7 +130,7 @@ def _settle(left: Scratch) -> bool:
 
 
 def _remove_unlisted(bundle: Path, folder: Path) -> None:
-    """Plans that a build has put in their place, or was about to replace, and did not list: nothing uses them."""
+    """Remove the plans that an interrupted build has moved into the bundle, or was about to replace, but not listed."""
     with suppress(FileNotFoundError):
         installed = json.loads((folder / INSTALLED).read_bytes())
         for name in set(installed) - open_bundle(bundle).manifest.files.keys():

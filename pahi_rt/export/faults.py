@@ -1,4 +1,4 @@
-"""Where a graph that draws NaN or infinity goes wrong first."""
+"""Finds the first place where a graph that draws NaN or infinity goes wrong."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 
 AT_ONCE = 10
-"""Nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
+"""Number of nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
 
 Kinds = frozenset[str]
 """What a tensor holds besides numbers: "NaN", "infinity"."""
 
 
 def find_fault(path: Path, feeds: dict[str, NDArray[Any]]) -> str | None:
-    """Name and kind of the first node that makes NaN or infinity of inputs without, or of the weight that holds some.
+    """Name the weight that holds NaN, or the first node that makes NaN or infinity from inputs that have none.
 
-    None if there is none, as when all values are numbers. `path` is a graph with its weights beside it; nodes are
-    looked at in the order in which the graph computes them.
+    None if there is neither. `path` is a graph with its weights beside it; its nodes are examined in the order in which
+    it computes them.
     """
     model = onnx.load(path)
     seen: dict[str, Kinds] = {}

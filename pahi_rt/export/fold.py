@@ -4,8 +4,8 @@ Each residual block adds `time_emb_proj(silu(time_embedding(t)))` to the output 
 that is a constant per channel, hence part of the convolution's bias. It must go before the export: no graph optimiser
 removes it afterwards, because the timestep is expanded to the batch, and the batch is dynamic.
 
-The UNet of SDXL adds the prompt's pooled embedding to the time embedding before its blocks read it. There only what is
-constant goes: that of the timestep is looked up no more, and that of the time ids is part of a bias.
+The UNet of SDXL adds the prompt's pooled embedding to the time embedding before its blocks read it. Only the constant
+parts are folded there: the timestep's embedding becomes a buffer, and that of the time ids part of a bias.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def fold_timestep(
 ) -> UNet2DConditionModel:
     """A copy of `unet` that ignores its timestep argument and always stands at `timestep`.
 
-    `guidance` [1, G] is what a UNet of an LCM reads beside its timestep, and the copy no longer does. With SDXL's
-    `time_ids` [1, 6] the copy reads of its added_cond_kwargs `text_embeds` alone. The copy shares every weight with
-    `unet` but those that the folding changes. Raises PahiError if a block uses the time embedding in another way than
-    diffusers' default.
+    `guidance` [1, G] is what the UNet of an LCM reads beside its timestep; it is folded as well. So are SDXL's
+    `time_ids` [1, 6]: the copy reads only `text_embeds` of its added_cond_kwargs. The copy shares every weight with
+    `unet` except those that the folding changes. Raises PahiError if a block uses the time embedding in another way
+    than diffusers' default.
     """
     embedding = _time_embedding(unet, timestep, guidance)
     shared = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
@@ -63,14 +63,14 @@ class _Constant(nn.Module):
 
 
 class _FoldedTimestep(UNet2DConditionModel):
-    """A UNet that leaves its timestep alone: diffusers copies it to the device, and waits until it is there."""
+    """A UNet that does not touch its timestep: diffusers would copy it to the device, and wait until it is there."""
 
     def get_time_embed(self, sample: Tensor, timestep: Tensor | float) -> None:
         return None
 
 
 class _FoldedTimeIds(_FoldedTimestep):
-    """SDXL's, once its time ids are folded: what it adds to the time embedding comes from the prompt alone."""
+    """SDXL's UNet with folded time ids: what it adds to the time embedding comes from the prompt alone."""
 
     def get_aug_embed(self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Tensor]) -> Tensor:
         embedding: Tensor = self.add_embedding(added_cond_kwargs["text_embeds"])

@@ -2,8 +2,8 @@
 
     encode_prompt -> (sample_noise) -> sample_latents -> decode_latents -> to_levels
 
-With a prior there is the second step: it turns `noise` into x_T from the same embeddings, and brings the input
-`prior_strength` with it. Everything after this file takes names, types and shapes of the inputs from `example_inputs`.
+The second step exists only with a prior: it turns `noise` into x_T from the same embeddings, and adds the input
+`prior_strength`. Everything after this file takes names, types and shapes of the inputs from `example_inputs`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MAX_BATCH = 64
 
 
 class Fused(nn.Module):
-    """Text encoders, `steps` UNets whose timesteps are folded away, decoder; the UNets share all large weights.
+    """Text encoders, `steps` UNets whose timesteps are folded away, and the decoder. The UNets share all large weights.
 
-    Raises PahiError for a model that cannot take so many steps, or whose timesteps cannot be folded.
+    Raises PahiError for a model that cannot take that many steps, or whose timesteps cannot be folded.
     """
 
     dtype = torch.float32
-    """What its parts but the prior compute in."""
+    """Type that all parts except the prior compute in."""
 
     def __init__(self, generator: Generator, steps: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Fused(nn.Module):
         self.max_length = generator.max_length
 
     def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
-        """What B prompts are to the UNet and x_T [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
+        """Conditioning of B prompts and x_T [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
 
         def denoise(latents: Tensor, step: int) -> Tensor:
             # The timestep is an argument of the class, but the folded UNet does not read it.
@@ -62,7 +62,7 @@ class Fused(nn.Module):
         return to_levels(decode_latents(self.decoder, latents, self.latent_scale, self.dtype))
 
     def example_inputs(self, batch: int = 2) -> dict[str, Tensor]:
-        """Inputs of the right names, types and shapes, in the order of `forward`. Every first axis is the batch."""
+        """Inputs with the right names, types and shapes, in the order of `forward`. Each first axis is the batch."""
         return {
             "input_ids": torch.zeros(batch, self.max_length, dtype=torch.int64),
             "noise": torch.zeros(batch, *self.latent_shape),
@@ -78,16 +78,16 @@ class FusedGenerator(Fused):
 
 
 class FusedPrior(Fused):
-    """The graph with a prior. Raises PahiError for a prior that does not fit the generator, too."""
+    """The graph with a prior. Also raises PahiError for a prior that does not fit the generator."""
 
     def __init__(self, generator: Generator, steps: int, prior: Prior) -> None:
         super().__init__(generator, steps)
         check_fit(prior, generator)
-        # After the generator's parts, so that its weights are the same in the same order as without it.
+        # After the generator's parts, so that their weights come in the same order as without a prior.
         self.prior = NoiseSampler(prior)
 
     def forward(self, input_ids: Tensor, noise: Tensor, prior_strength: Tensor) -> Tensor:
-        """The same, and strengths float32 [B] in 0..1: 1 is the prior, 0 the standard Gaussian to the bit."""
+        """As without a prior, and strengths float32 [B] in 0..1: 1 is the prior, 0 the standard Gaussian to the bit."""
         conditioning = self.encode_prompt(input_ids)
         return self.draw(conditioning, self.prior(conditioning.pooled.float(), noise, prior_strength))
 
@@ -96,7 +96,7 @@ class FusedPrior(Fused):
 
 
 class NoiseSampler(nn.Module):
-    """All of a prior in one module: by its name, `PRIOR_SCOPE`, the graph tells its nodes from the generator's."""
+    """A prior as one module, whose name, `PRIOR_SCOPE`, tells its nodes in the graph from the generator's."""
 
     def __init__(self, prior: Prior) -> None:
         super().__init__()

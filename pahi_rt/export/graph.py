@@ -1,4 +1,4 @@
-"""A fused generator as an ONNX graph: exported, checked, and tidied so that a person can read it."""
+"""Exports a fused generator as an ONNX graph, checks it, and tidies it so that a person can read it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import MAX_BATCH, OUTPUT, Fused
 
 PORTABLE_OPSET = 20
-"""What ONNX Runtime, OpenVINO and TensorRT all read; 23 has Attention and GroupNormalization as single nodes."""
+"""ONNX Runtime, OpenVINO and TensorRT all read it. 23 has Attention and GroupNormalization as single nodes."""
 OPSETS = range(20, 24)
 
 
 def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
-    """`fused` as a graph with a dynamic batch of 1 to 64, its weights still in memory.
+    """Export `fused` as a graph with a dynamic batch of 1 to 64, its weights still in memory.
 
-    Raises PahiError for an opset out of 20..23, or if work of the time embedding is left in the graph.
+    Raises PahiError for an opset out of 20..23, or if the time embedding is still computed in the graph.
     """
     check_opset(opset)
     model = _trace(fused, opset)
@@ -49,13 +49,13 @@ def check_opset(opset: int) -> None:
 
 
 def release(values: Iterable[ir.Value]) -> None:
-    """Let go of weights, for the optimiser's rules keep the graph that they have looked at last."""
+    """Free weights: dropping the graph is not enough, since the optimiser's rules keep the last one they have seen."""
     for value in values:
         value.const_value = None
 
 
 def check_time_is_folded(model: ir.Model) -> None:
-    """Raises PahiError if a sine or cosine is left, for only the embedding of a timestep has them."""
+    """Raises PahiError if a sine or cosine is left: only the embedding of a timestep has them."""
     left = [node.name for node in model.graph if node.op_type in ("Sin", "Cos")]
     if left:
         raise PahiError(
@@ -84,7 +84,7 @@ def _trace(fused: Fused, opset: int) -> ir.Model:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter prints to stdout, which belongs to our results, and warns about its own internals."""
+    """Silence the exporter, which prints to stdout, the place of our results, and warns about its own internals."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -96,9 +96,9 @@ def _silence() -> Iterator[None]:
 
 
 def _fold_transposes(graph: ir.Graph) -> None:
-    """Transpose constant matrices now.
+    """Replace transpositions of constant matrices by their results.
 
-    The exporter does it for matrices that one node reads, but not for those that the steps of a graph share: the same
+    The exporter does it for matrices that one node reads, but not for those that the steps of a graph share. The same
     weight would lie in weights.bin twice, once for each number of steps.
     """
     folded: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}

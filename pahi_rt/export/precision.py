@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import Fused
 from pahi_rt.export.parity import EIGHT_BITS, SAME_ARITHMETIC, SIXTEEN_BITS, Tolerance
-from pahi_rt.export.rounding import Pack, Packed, Round, as_float16, as_levels, to_float16, to_levels
+from pahi_rt.export.rounding import Pack, Packed, Round, as_float16, as_levels, to_float16, to_half, to_levels
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,7 @@ def _halve_own(name: str, module: nn.Module) -> None:
     own: Iterable[tuple[str, Tensor]] = (*module.named_parameters(name, False), *module.named_buffers(name, False))
     for place, tensor in own:
         if tensor.is_floating_point():
-            tensor.data = _half(place, tensor)
-
-
-def _half(name: str, tensor: Tensor) -> Tensor:
-    half = tensor.half()
-    if not half.isfinite().all():
-        raise PahiError(f"{name} is out of float16's range", fix="export with --precision fp32")
-    return half
+            tensor.data = to_half(place, tensor)
 
 
 def _widen(norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

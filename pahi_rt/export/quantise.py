@@ -1,10 +1,10 @@
-"""A graph whose convolutions and matrix products compute in 8 bits: inputs and weights of 256 levels, sums of 32 bits.
+"""Lets a graph's convolutions and matrix products compute in 8 bits: inputs and weights have 256 levels, sums 32 bits.
 
     DequantizeLinear -> Conv -> QuantizeLinear
 
-is how ONNX writes it, and what ONNX Runtime and OpenVINO turn into kernels of 8 bits (Jacob et al. 2018). Weights have
-a scale for each output channel; all else has one range, from the least to the largest value that is seen while the
-graph draws the calibration's prompts.
+is how ONNX writes it, and what ONNX Runtime and OpenVINO turn into 8-bit kernels (Jacob et al. 2018). Weights have a
+scale for each output channel. Every other tensor has one range, from the least to the largest value that occurs while
+the graph draws the calibration's prompts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pahi_rt.export.inputs import Inputs
 
 QUANTISED = ("Conv", "MatMul", "Gemm")
 PARTS = ("unets.", "decoder.")
-"""The text encoder and the prior take little time, and decide what all else starts from."""
+"""Parts that are quantised. The text encoder and the prior take little time, and everything else starts from them."""
 SENSITIVE = re.compile(r"conv_in/|down_blocks\.0\.|attn2\.to_[kv]/")
-"""What stays as it was, by measuring each node alone (docs/runtimes.md): the first to read the noise, all of the
-UNet's first level, and the few products that read the prompt."""
+"""Nodes that stay as they were, chosen by measuring each node alone (docs/runtimes.md): the first to read the noise,
+the UNet's whole first level, and the few products that read the prompt."""
 
 
 def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> ir.Model:
-    """The same graph in 8 bits; `calibration` holds inputs of one picture each. `scratch` is an empty folder.
+    """Quantise a graph; `calibration` holds inputs of one picture each, and `scratch` is an empty folder.
 
-    Weights that stay as they are still lie in `scratch`, from where they are read when they are needed.
+    Weights that stay as they are lie in `scratch` afterwards, and are read from there when they are needed.
     """
     path = scratch / "float.onnx"
     ir.save(model, path, external_data="float.bin")
@@ -41,12 +41,12 @@ def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> i
     nodes = choose_nodes(proto.graph)
     ranges = measure_ranges(proto, nodes, calibration, scratch)
     _load_weights(proto.graph, nodes, scratch)
-    # Or it would write the model with all its weights, and read it again, to learn the shapes that are there already.
+    # Without it, the quantizer would write the model with all its weights, and read it again, to infer known shapes.
     helper.set_model_props(proto, {"onnx.infer": "onnxruntime.quant"})
     quantizer = QDQQuantizer(
         proto,
         per_channel=True,
-        # Weights in 7 bits: CPUs without VNNI add two products in 16 bits, and larger ones would not fit.
+        # Weights of 7 bits: CPUs without VNNI add two products in 16 bits, and larger ones would not fit.
         reduce_range=True,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
@@ -57,12 +57,12 @@ def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> i
         extra_options={},
     )
     quantizer.quantize_model()
-    quantizer.model.topological_sort()  # it appends what comes before
+    quantizer.model.topological_sort()  # it appends nodes after those that read them
     return _read(quantizer.model.model, scratch)
 
 
 def choose_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Those that compute in 8 bits; products of activations alone, as in attention, are not among them."""
+    """The nodes to quantise. Products of activations alone, as in attention, are not among them."""
     weights = {tensor.name for tensor in graph.initializer}
     return [
         node
@@ -77,7 +77,7 @@ def choose_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 def measure_ranges(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], calibration: Iterable[Inputs], folder: Path
 ) -> TensorsData:
-    """The least and largest values of what `nodes` read and write, over all of `calibration`."""
+    """Least and largest values of what `nodes` read and write, over all of `calibration`."""
     names = sorted({name for node in nodes for name in (node.input[0], node.output[0])})
     session = open_session(_with_extremes(model, names), folder)
     outputs = [f"{name}.{end}" for name in names for end in ("min", "max")]
@@ -90,7 +90,7 @@ def measure_ranges(
 
 
 def _with_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of `model` that also gives NAME.min and NAME.max."""
+    """A copy of `model` with the outputs NAME.min and NAME.max for each name."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for name in names:
@@ -101,7 +101,7 @@ def _with_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPr
 
 
 def _load_weights(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], folder: Path) -> None:
-    """Of `nodes` alone: the others, of an SD-Turbo gigabytes, are not read."""
+    """Load the weights that `nodes` read, and no others, which are gigabytes in an SD-Turbo."""
     needed = {name for node in nodes for name in node.input}
     for tensor in graph.initializer:
         if tensor.name in needed and external_data_helper.uses_external_data(tensor):
@@ -111,7 +111,7 @@ def _load_weights(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], folde
 
 
 def _read(proto: onnx.ModelProto, folder: Path) -> ir.Model:
-    """As a model whose weights are arrays, mapped where they lie in a file."""
+    """Convert to onnx_ir, with external weights memory-mapped."""
     model = ir.from_proto(proto)
     ir.external_data.set_base_dir(model.graph, folder)
     for value in model.graph.initializers.values():

@@ -1,7 +1,7 @@
-"""A folder that takes another one's place when it is finished: the old one or the new one is there, whatever happens.
+"""Builds a folder that replaces another one when it is finished: the old or the new one is there, whatever happens.
 
-What the output must allow is tried before any work. What is replaced loses the files that are of its kind, by name; a
-folder that holds anything else is refused, and what comes into it meanwhile is kept.
+Whether the output can be replaced is tried before any work. Replacing removes the files that belong to the old folder's
+kind, by name. A folder that holds anything else is refused, and files that come into it meanwhile are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pahi_rt.terminal import command
 
 NEW, OLD = "new", "old"
 _INODE = "inode"
-"""File beside NEW that holds its number, so that it is told from the old folder after an exchange that was cut off."""
+"""File that holds the inode number of NEW, to tell it from the old folder after an exchange that was cut off."""
 _SHOWN = 3
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 
@@ -39,10 +39,9 @@ class Kind:
 
     name: str
     verb: str
-    """What writes them."""
+    """Verb that writes them."""
     files: Callable[[Path], list[str]]
-    """Of a folder, the names of the files that are its own, the file that lists them last. Raises PahiError if it is
-    not of this kind."""
+    """Names of a folder's own files, the file that lists them last. Raises PahiError if it is not of this kind."""
 
 
 def _list_bundle(folder: Path) -> list[str]:
@@ -54,11 +53,11 @@ BUNDLE = Kind("bundle", "export", _list_bundle)
 
 @contextmanager
 def building(output: Path, kind: Kind, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
-    """A folder beside `output` that takes its place at the end; nobody else writes `output` meanwhile.
+    """Lock `output` and yield a folder beside it that replaces it at the end.
 
-    An error removes it. With `resume` one that was cut off is there again, and an error then leaves it. Files may be
-    written beside it, too: they are there as long as it is. Raises OutputError, also for whatever OSError comes up
-    meanwhile.
+    An error removes the folder. With `resume`, the folder of an export that was cut off is continued, and an error
+    leaves it. Files may be written beside the folder, too, and live as long as it does. Raises OutputError, also for
+    any OSError inside.
     """
     try:
         _check_place(output)
@@ -83,7 +82,7 @@ def _check_place(output: Path) -> None:
 
 
 def _try_rename(scratch: Scratch, output: Path) -> None:
-    """Raises the OSError that would come at the end: rename it to where that fails, for the right reason or another."""
+    """Raises the OSError that the last rename would raise, by trying one that must fail and looking at the reason."""
     if not _exists(output):
         return
     full = scratch.path / "full"
@@ -98,7 +97,7 @@ def _try_rename(scratch: Scratch, output: Path) -> None:
 
 
 def _exists(path: Path) -> bool:
-    """Links too, wherever they lead. Raises OSError for a name that cannot be."""
+    """Whether there is anything at `path`, a broken link included. Raises OSError for an impossible name."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -115,7 +114,7 @@ def _check_output(output: Path, kind: Kind, overwrite: bool) -> None:
     refused = f"{output} is not a {kind.name}, so it will not be overwritten"
     if not output.is_dir():
         raise OutputError(refused, fix="choose another output")
-    if not output.is_symlink():  # of a link nothing but the link is replaced
+    if not output.is_symlink():  # only the link itself is replaced
         check_idle(output)
         _check_contents(output, kind, refused)
 
@@ -133,9 +132,9 @@ def _check_contents(output: Path, kind: Kind, refused: str) -> None:
 
 
 def _contents(folder: Path, names: Collection[str]) -> Iterator[str]:
-    """All files and links in `folder`, and, with a slash, the folders that hold none of `names`, unread.
+    """All files and links in `folder`, and, with a slash, the folders that hold none of `names`, which are not entered.
 
-    Links are not followed, and scratch folders left out.
+    Links are not followed, and scratch folders are left out.
     """
     holders = _holders(names)
     for root, folders, files in os.walk(folder):
@@ -168,7 +167,7 @@ def _reveal(scratch: Scratch, output: Path, kind: Kind, overwrite: bool) -> None
 
 
 def _swap(folder: Path, output: Path) -> None:
-    """NEW in `folder` becomes `output`, and that becomes OLD."""
+    """Move NEW in `folder` to `output`, and what is there to OLD."""
     new, old = folder / NEW, folder / OLD
     write_whole(folder / _INODE, str(new.stat().st_ino))
     if _exchange(new, output):
@@ -183,7 +182,7 @@ def _swap(folder: Path, output: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step. False where the system, or the file system, cannot do that. Raises OSError."""
+    """Swap two names in one step. False where the system or the file system cannot do that. Raises OSError."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
@@ -196,7 +195,10 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _settle(output: Path, kind: Kind, left: Scratch) -> bool:
-    """What a run that was cut off at its end had begun: the old folder comes back, or goes. Whether NEW is there."""
+    """Finish what a run that was cut off at its end had begun: bring the old folder back, or remove it.
+
+    Returns whether NEW is there to go on with.
+    """
     new, old, inode = (left.path / name for name in (NEW, OLD, _INODE))
     if inode.exists() and new.exists() and inode.read_text() != str(new.lstat().st_ino):
         new.rename(old)  # it is the old one
@@ -208,7 +210,7 @@ def _settle(output: Path, kind: Kind, left: Scratch) -> bool:
 
 
 def _remove_old(scratch: Scratch, kind: Kind) -> None:
-    """Its own files, by name; what else has come into it stays, where it is."""
+    """Remove the old folder's own files, by name. Whatever else has come into it stays where it is."""
     old = scratch.path / OLD
     if old.is_symlink():
         old.unlink()

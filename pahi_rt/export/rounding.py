@@ -1,6 +1,6 @@
-"""Matrices rounded to fewer bits before a model is exported, and stored in those afterwards.
+"""Rounds matrices to fewer bits before a model is exported, and stores them in those bits afterwards.
 
-A graph's arithmetic stays what it was: PyTorch draws the same with the rounded matrices, so storing them loses nothing.
+A graph's arithmetic stays as it was: PyTorch draws the same with the rounded matrices, so storing them loses nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from pahi_rt.errors import PahiError
 
 LEVELS = 127
-"""Of 8 bits, on either side of zero."""
+"""Number of 8-bit levels on either side of zero."""
 SCALE_BITS = 11
-"""Of a scale's mantissa, so that the product with a level is exact in float32, and can be taken apart again."""
+"""Bits of a scale's mantissa. Its product with a level is then exact in float32, and can be taken apart again."""
 
 FEWEST = 8
-"""Values for each scale; with fewer, scales would outweigh what they save."""
-
+"""Least number of values for each scale. With fewer, the scales would outweigh what they save."""
 
 Round = Callable[[str, Tensor], Tensor]
-"""A matrix and its name, for errors -> the matrix rounded."""
+"""Name, for errors, and matrix -> the matrix rounded."""
 
 
 @torch.no_grad()
@@ -41,15 +40,20 @@ def round_matrices(model: nn.Module, to: Round) -> None:
 
 
 def to_float16(name: str, tensor: Tensor) -> Tensor:
-    """What float16 can hold, in float32. Raises PahiError for what is out of its range."""
+    """Round to what float16 can hold, in float32. Raises PahiError for values out of its range."""
+    return to_half(name, tensor).float()
+
+
+def to_half(name: str, tensor: Tensor) -> Tensor:
+    """Convert to float16. Raises PahiError for values out of its range."""
     half = tensor.half()
     if not half.isfinite().all():
         raise PahiError(f"{name} is out of float16's range", fix="export with --precision fp32")
-    return half.float()
+    return half
 
 
 def to_levels(name: str, tensor: Tensor) -> Tensor:
-    """Multiples of one scale for each row, -127 to 127 times; [out, ...]."""
+    """Round each row of a matrix [out, ...] to the multiples, -127 to 127, of a scale of its own."""
     mantissa, exponent = torch.frexp(tensor.flatten(1).abs().amax(1) / LEVELS)
     scale = torch.ldexp(torch.ceil(torch.ldexp(mantissa, torch.tensor(SCALE_BITS))), exponent - SCALE_BITS)
     scale = scale.where(scale > 0, 1).view(-1, *[1] * (tensor.dim() - 1))
@@ -58,18 +62,18 @@ def to_levels(name: str, tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """How a tensor is stored: as `array`, or if there is a `scale`, as `array` times that."""
+    """A tensor as it is stored: `array`, or `array` times `scale` if there is one."""
 
     array: NDArray[Any]
     scale: NDArray[np.float32] | None = None
 
 
 Pack = Callable[[NDArray[Any]], Packed]
-"""Finds the smallest way to store a tensor which loses nothing."""
+"""Finds the smallest way to store a tensor without loss."""
 
 
 def as_float16(array: NDArray[Any]) -> Packed:
-    """Matrices of float32 as float16, if that holds them."""
+    """Pack a matrix of float32 as float16 if that loses nothing; leave everything else."""
     if not _is_matrix(array):
         return Packed(array)
     with np.errstate(over="ignore"):
@@ -78,9 +82,9 @@ def as_float16(array: NDArray[Any]) -> Packed:
 
 
 def as_levels(array: NDArray[Any]) -> Packed:
-    """Matrices whose rows, or columns once the exporter has transposed them, are multiples of a scale, as int8.
+    """Pack a matrix as int8 if its rows are multiples of a scale; pack everything else as `as_float16` does.
 
-    The others as `as_float16` does.
+    Its columns are tried as well, since the exporter transposes some matrices.
     """
     for axis in (0, array.ndim - 1) if _is_matrix(array) else ():
         if array.size < FEWEST * array.shape[axis]:

@@ -34,7 +34,9 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         if self.min_psnr is not None and not self.min_psnr > 0:
-            raise PahiError(f"{self.min_psnr:g} dB is no PSNR to ask for", fix="give --min-psnr a number above 0")
+            raise PahiError(
+                f"graphs cannot be held to a PSNR of {self.min_psnr:g} dB", fix="give --min-psnr a number above 0"
+            )
         _check_choice("graphs of the steps", self.steps, STEMS)
         _check_choice("graphs of the precision", self.precisions, ALL)
         check_opset(self.opset)

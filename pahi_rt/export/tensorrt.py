@@ -18,21 +18,19 @@ from pahi_rt.errors import PahiError
 from pahi_rt.runtimes.tensorrt import MODULES, require_tensorrt
 
 AMPERE = "86"
-"""The RTX 30 series."""
-
-"""Called with the name of each phase as it starts."""
+"""Compute capability of the RTX 30 series."""
 
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What a plan is for. Raises PahiError for an unknown flavour, and for a batch of no such sizes."""
+    """What a plan is built for. Raises PahiError for an unknown flavour, and for batch sizes that do not ascend."""
 
     flavour: str = "tensorrt-rtx"
     """A key of MODULES."""
     compute_capabilities: tuple[str, ...] = (AMPERE,)
-    """As NVIDIA numbers its GPUs, without the dot; none for TensorRT proper, which builds for the GPU that is here."""
+    """NVIDIA's numbers of the GPUs, without the dot; empty for TensorRT proper, which builds for the GPU here."""
     batch: tuple[int, int, int] = (1, 2, 4)
-    """Least pictures at once, the number that it is best at, and most."""
+    """Pictures at once: the least, the number that the plan is tuned for, and the most."""
 
     def __post_init__(self) -> None:
         if self.flavour not in MODULES:
@@ -45,20 +43,20 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a plan, as TensorRT tells of it."""
+    """One layer of a plan, as TensorRT's log describes it."""
 
     name: str
     kind: str
     """TensorRT's own name: "gemm", "correlation" (a convolution), "kgen" (generated), ..."""
     types: frozenset[str]
-    """Of all its inputs and outputs: "Float", "Half", ..."""
+    """Types of all inputs and outputs: "Float", "Half", ..."""
 
 
 def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]:
-    """Build a plan of `graph` into the file `output`; returns its layers.
+    """Build a plan of `graph`, write it to the file `output`, and return its layers.
 
     Raises RuntimeUnavailable if TensorRT is not installed, and PahiError for a graph that it cannot read, a GPU that
-    it does not know, and whenever it reports an error, even if a plan came out.
+    it does not know, and any error that it reports, even if it built a plan.
     """
     trt = require_tensorrt(settings.flavour)
     log = _make_log(trt)
@@ -71,10 +69,10 @@ def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_make_profile(builder, network, settings.batch))
     _choose_gpus(trt, config, settings)
-    # On by default: it rounds what a graph of 32 bits multiplies to 10 bits.
+    # TF32 is on by default. It rounds the factors of a 32-bit graph's products to 10 bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
     plan = builder.build_serialized_network(network, config)
-    del parser  # not before
+    del parser  # only now: it owns the weights that the network points to
     if plan is None or log.errors:
         what = f"{settings.flavour} cannot build a plan of {graph.name}: {_last(log)}"
         raise PahiError(what, fix="export the graph with --precision fp16, or without this engine")
@@ -84,7 +82,7 @@ def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]
 
 
 def read_layers(text: str) -> list[Layer]:
-    """The layers that TensorRT lists in its log once a plan is built."""
+    """Parse the layers that TensorRT lists in its log once a plan is built."""
     entries = re.split(r"^Name: ", text.partition("Layers:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)[1:]
     return [
         Layer(
@@ -163,9 +161,9 @@ def _last(log: Any) -> str:
 
 
 def check_types(layers: Sequence[Layer], precision: str) -> None:
-    """Raises PahiError if a plan of an fp16 graph has a convolution or a matrix product left that reads 32 bits.
+    """Raises PahiError if a convolution or a matrix product in the plan of an fp16 graph still reads 32 bits.
 
-    Also if it finds none of either: then TensorRT lists its layers in another way than those that this reads.
+    It also does if there are none of either: then TensorRT lists its layers in a way that `read_layers` cannot parse.
     """
     heavy = [layer for layer in layers if layer.kind in ("correlation", "gemm", "conv", "attention")]
     wide = [layer.name for layer in heavy if "Float" in layer.types]

@@ -20,7 +20,7 @@ SAMPLES = ("A grinning CAT", "it's 12 o'clock!!", "naïve café, 猫 🐱", "  t
 
 def save_tokenizer(model: Path, generator: Generator, folder: Path) -> TokenizerSpec:
     """Write the tokenizer of `model` into `folder`. Raises PahiError or ParityError if it cannot be used as it is."""
-    # A copy of its own, for what follows changes it.
+    # Not the generator's, since what follows changes it.
     tokenizer = load_tokenizer(model / "tokenizer")
     spec = TokenizerSpec(file=FILE, max_length=generator.max_length, pad_id=tokenizer.pad_token_id)
     check_vocabulary(model, tokenizer, generator.text_encoder)

@@ -1,11 +1,9 @@
 """weights.bin: the weights of all graphs of one precision, each stored once, where a runtime can map it into memory.
 
-Two graphs of one model hold the same weights, and so do the steps of one graph: whatever has the same bytes is
-written once. The exporter transposes and joins matrices, but it does the same to each graph, so equal weights stay
-equal.
+Two graphs of one model hold the same weights, and so do the steps of one graph: equal bytes are written once. The
+exporter transposes and joins matrices, but it does the same to each graph, so equal weights stay equal.
 
-A prior's weights lie in a file of their own: weights.bin is the same to the byte with a prior, without one, and with
-the next one.
+A prior's weights lie in a file of their own, so that weights.bin is the same to the byte with any prior or none.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from pahi_rt.export.graph import release
 from pahi_rt.export.rounding import Pack, Packed
 
 PAGE = 4096
-"""Bytes. Tensors start on a page, so that they can be mapped; those that do not fill one stay in the graph's file."""
+"""Bytes. Tensors start on a page, so that they can be mapped. Smaller ones stay in the graph's file."""
 
 
 class WeightsFile:
-    """An external data file being written: little endian, every tensor on a page of its own, equal tensors once.
+    """Writes an external data file: little endian, each tensor on a page of its own, equal tensors once.
 
-    A file in which nothing was written is removed at the end.
+    A file that stays empty is removed at the end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +46,7 @@ class WeightsFile:
             self.path.unlink()
 
     def add(self, array: NDArray[Any]) -> int:
-        """The offset at which the bytes of `array` lie, after writing them if they are new."""
+        """Write the bytes of `array` if they are new, and return the offset at which they lie."""
         content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
         key = hashlib.sha256(content).digest()
         if key not in self._offsets:
@@ -60,13 +58,11 @@ class WeightsFile:
 
 
 def store_weights(model: ir.Model, weights: WeightsFile, pack: Pack = Packed, scope: str = "") -> None:
-    """Move every initializer of a page or more to `weights`, and let equal ones be one.
+    """Move every initializer of a page or more to `weights`, and merge equal ones.
 
-    With a `scope` only those that none but nodes of the module of that name read; those that lie in a file already
-    stay there.
+    With `scope`, move only tensors read solely by the module of that name. Tensors already stored are left alone.
 
-    What `pack` stores in fewer bits, nodes widen again, which runtimes compute once at load: the arithmetic stays what
-    it was.
+    Nodes widen what `pack` stores in fewer bits. Runtimes compute them once at load: the arithmetic is unchanged.
     """
     stored: dict[object, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
@@ -78,7 +74,7 @@ def store_weights(model: ir.Model, weights: WeightsFile, pack: Pack = Packed, sc
         packed = pack(tensor.numpy())
         offset = weights.add(packed.array)
         del model.graph.initializers[name]
-        # Zeros are the same bytes as a bias [C] and as one made ready for a picture, [C, 1, 1].
+        # The same bytes may have two shapes: zeros as a bias [C], and as one made ready for a picture, [C, 1, 1].
         kind = (offset, value.dtype, packed.array.shape, b"" if packed.scale is None else packed.scale.tobytes())
         if kind not in stored:
             stored[kind] = _refer(model.graph, value, packed, offset, weights.path)
@@ -92,7 +88,7 @@ def _is_inside(value: ir.Value, scope: str) -> bool:
 
 
 def _refer(graph: ir.Graph, value: ir.Value, packed: Packed, offset: int, path: Path) -> ir.Value:
-    """What takes the place of `value` in the graph: an initializer at `offset` of the file, widened if need be."""
+    """Add an initializer at `offset` of the file, widened if need be, and return what replaces `value`."""
     array, name = packed.array, str(value.name)
     dtype, shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
     found = _initializer(
@@ -114,7 +110,7 @@ def _initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
 
 
 def _insert(graph: ir.Graph, op: str, inputs: list[ir.Value], attributes: dict[str, Any], name: str) -> ir.Value:
-    """The float32 result, called `name`, of a node on constants, which comes before all that may read it."""
+    """Insert a node on constants before everything that may read it, and return its float32 result, called `name`."""
     result = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=inputs[0].shape)
     node = ir.node(op, inputs, attributes, outputs=[result], name=f"{inputs[0].name}/{op}")
     previous = inputs[0].producer()

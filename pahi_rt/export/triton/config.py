@@ -1,6 +1,6 @@
-"""config.pbtxt of each model: complete, so that it holds with --disable-auto-complete-config.
+"""The config.pbtxt of each model, complete, so that Triton also accepts it with --disable-auto-complete-config.
 
-Triton writes them in protobuf's text format; a message here is a mapping, a repeated field a list.
+Triton reads protobuf's text format. A message is a mapping here, and a repeated field a list.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Message = dict[str, Any]
 
 
 class Word(str):
-    """An enum's value, which stands without quotes."""
+    """An enum's value, written without quotes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything that goes in and out of the models of one bundle."""
+    """All inputs and outputs of the models of one bundle."""
 
     tokens: int
     """T."""
@@ -69,7 +69,7 @@ class Ports:
 
     @property
     def graph(self) -> list[Port]:
-        """What the graph takes."""
+        """Inputs of the graph."""
         return [self.ids, self.noise, *([self.strength] if self.has_prior else [])]
 
 
@@ -80,9 +80,9 @@ class Batching:
     delay_us: int = 0
     """How long a request waits for others."""
     instances: int = 1
-    """Of the graph."""
+    """Copies of the graph."""
     is_on_gpu: bool = False
-    """Where ONNX Runtime's backend draws."""
+    """Whether ONNX Runtime's backend draws on a GPU."""
 
     def on(self, device: str) -> list[Message]:
         """The instances on "CPU", or on each "GPU"."""
@@ -90,7 +90,7 @@ class Batching:
 
 
 def step_config(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most: int, **parameters: object) -> Message:
-    """A model of Triton's Python backend that is done in no time."""
+    """A quick model of Triton's Python backend."""
     return (
         _head(name, inputs, outputs, most)
         | {"backend": "python", "instance_group": [{"count": 1, "kind": Word("KIND_CPU")}], "dynamic_batching": {}}
@@ -99,7 +99,7 @@ def step_config(name: str, inputs: Sequence[Port], outputs: Sequence[Port], most
 
 
 def pipeline_config(ports: Ports, batching: Batching, backend: Message) -> Message:
-    """The fused graph; `backend` says what runs it, and where. It draws one picture before it takes requests."""
+    """The fused graph, run as `backend` says. It draws one picture before it takes requests."""
     sample = [
         {
             "key": port.name,
@@ -118,7 +118,7 @@ def pipeline_config(ports: Ports, batching: Batching, backend: Message) -> Messa
 
 
 def ensemble_config(name: str, ports: Ports, steps: Sequence[tuple[str, list[Port], Port]], most: int) -> Message:
-    """Models one after the other, each with its inputs and its output; what they pass on has its name everywhere."""
+    """Models in a row: name, inputs and output of each. A tensor has the same name in all of them."""
     inputs = [ports.prompt, ports.seed, *([_plain(ports.strength)] if ports.has_prior else [])]
     return _head(name, inputs, [steps[-1][2]], most) | {
         "platform": "ensemble",

@@ -39,7 +39,7 @@ from pahi_rt.record import Record
 
 CONFIG, VERSION = "config.pbtxt", "1"
 LISTING = "generate/pahi-rt.json"
-"""Says which files are of the repository. Triton does not look at it."""
+"""Lists the repository's files. Triton does not read it."""
 MODEL = """# Written by `pahi-rt embed triton`.
 
 from pahi_rt.export.triton.serving import {} as TritonPythonModel
@@ -51,13 +51,13 @@ Write = Callable[[Path], Message]
 
 @dataclass(frozen=True)
 class Choice:
-    """Which graph of a bundle is served, and by what."""
+    """Which graph of a bundle is served, and by which runtime."""
 
     runtime: str = "python"
     """"python", "onnxruntime" or "tensorrt"."""
     steps: int = 1
     prior: str | None = None
-    """As for `choose_prior`."""
+    """Kind of the prior; None for the bundle's default (see `choose_prior`)."""
     precision: str | None = None
 
 
@@ -90,7 +90,7 @@ class Listing(Record):
 
 
 def list_files(folder: Path) -> list[str]:
-    """The files of a repository that are its own, the listing last. Raises BundleError."""
+    """The repository's own files, the listing last. Raises BundleError if `folder` is not a repository."""
     try:
         names = Listing.from_dict(json.loads((folder / LISTING).read_bytes()), LISTING).files
     except (OSError, ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ REPOSITORY = Kind("model repository", "embed", list_files)
 
 
 def _compiled(folder: Path, names: Iterable[str]) -> list[str]:
-    """What the server's Python has left beside the models' code."""
+    """Compiled files that the server's Python has left beside the models' code."""
     code = [folder / name for name in names if name.endswith(".py")]
     found = [path for file in code for path in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
     return [path.relative_to(folder).as_posix() for path in found]
@@ -160,7 +160,7 @@ def _write_config(folder: Path, config: Message) -> None:
 
 
 def _choose_writer(bundle: Bundle, graph: Graph, prior: str, choice: Choice, batching: Batching) -> Write:
-    """Raises BundleError for what the bundle lacks, PahiError for a runtime that there is not or cannot do that."""
+    """Raises BundleError for what the bundle lacks, and PahiError for an unknown runtime."""
     if choice.runtime == "python":
         return lambda folder: _write_python(bundle, graph, prior, batching, folder)
     if graph.prior != prior:
@@ -175,7 +175,7 @@ def _choose_writer(bundle: Bundle, graph: Graph, prior: str, choice: Choice, bat
 
 
 def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, folder: Path) -> Message:
-    """The whole bundle, which is checked again when the server opens it."""
+    """Copy the whole bundle, which is checked again when the server opens it."""
     bundle.check_graphs()
     for name in bundle.manifest.files:
         target = folder / "bundle" / name
@@ -189,7 +189,7 @@ def _write_python(bundle: Bundle, graph: Graph, prior: str, batching: Batching, 
 
 
 def _write_onnx(bundle: Bundle, graph: Graph, batching: Batching, folder: Path) -> Message:
-    """A graph with external data is a folder for Triton, which reads it without another look: it is checked here."""
+    """Copy the graph into a folder, which Triton wants for external data, and check it, which Triton does not."""
     model = folder / "model.onnx"
     model.mkdir()
     (model / "model.onnx").write_bytes(bundle.read_graph(graph))
