@@ -20,14 +20,18 @@ from pahi_rt.errors import ParityError
 from pahi_rt.export.drawing import draw_reference
 from pahi_rt.export.exporter import export_bundle
 from pahi_rt.export.inputs import GATE_PROMPTS, Inputs, fixed_inputs, split_rows
-from pahi_rt.export.model import pipeline_class
+from pahi_rt.export.journal import Journal, open_journal
+from pahi_rt.export.model import load_model, pipeline_class
+from pahi_rt.export.provenance import Source
 from pahi_rt.export.reference import (
     OBSTACLES,
     DiffusersPipeline,
+    check_generator,
     check_pictures,
     deterministic,
     find_obstacle,
 )
+from pahi_rt.export.stages import Stages
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.models.components import turbo_scheduler
 from pahi_rt.models.families import GUIDANCE_SCALE
@@ -97,6 +101,31 @@ def test_a_prior_hands_its_noise_to_the_pipeline(
     assert check_pictures("x", drawn, pipeline, mixed, 1, prior).max_error < 1e-4
     with pytest.raises(ParityError, match="x is not diffusers"):
         check_pictures("x", drawn, pipeline, mixed, 1)
+
+
+def start_journal(folder: Path) -> Journal:
+    (folder / "new").mkdir()
+    return open_journal(folder / "new", "key")
+
+
+def test_the_generator_is_compared_with_diffusers_once_for_each_number_of_steps(
+    model: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    loaded, journal = load_model(Source(model)), start_journal(tmp_path)
+    names: list[str] = []
+    stages = Stages(tmp_path, lambda name, *_: names.append(name))
+    drawn = loaded.draw(inputs, (1, 2))
+    rows = check_generator(loaded, inputs, drawn, stages, journal)
+    assert [row.graph for row in rows] == ["PyTorch fp32, 1 step", "PyTorch fp32, 2 steps"]
+    assert check_generator(loaded, inputs, drawn, stages, journal) == rows  # the journal has them
+    assert names == [f"compare {row.graph} with diffusers" for row in rows]
+
+
+def test_what_is_not_a_number_is_left_to_the_graphs_check(model: Path, inputs: Inputs, tmp_path: Path) -> None:
+    loaded = load_model(Source(model))
+    loaded.generator.latent_scale = replace(loaded.generator.latent_scale, factor=float("nan"))
+    drawn = loaded.draw(inputs, (1,))
+    assert check_generator(loaded, inputs, drawn, Stages(tmp_path, None), start_journal(tmp_path)) == ()
 
 
 FAULTS: dict[str, Any] = {
