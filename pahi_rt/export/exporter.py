@@ -71,6 +71,7 @@ def export_bundle(
     extras = Extras({key: Path(path) for key, path in (extra_files or {}).items()}, vocabulary)
     with building(output, BUNDLE, overwrite=overwrite, resume=True) as folder:
         stages = Stages(folder, on_stage)
+        # Once: what a branch of the hub holds may change.
         source = find_source(model, decoder, variant, loras, priors, size)
         origin = describe(source)
         key = origin.fingerprint(size, settings.steps, opset, settings.calibration, min_psnr)
@@ -106,6 +107,7 @@ def export_bundle(
             graphs += written
             loaded.release()
 
+        # Only now: a runtime loads the weights again, and PyTorch's are freed.
         parity += check_graphs(folder, inputs, references, stages, journal)
 
         with stages.run("write bundle"):
