@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
+
+from pahi_rt.pictures import to_bytes
 
 
 def to_image(pictures: torch.Tensor, columns: int) -> Image.Image:
@@ -17,7 +18,7 @@ def to_image(pictures: torch.Tensor, columns: int) -> Image.Image:
     sheet[:count] = pictures.detach().clamp(0, 1)
     grid = sheet.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
     pixels = grid.reshape(rows * height, columns * width, channels)
-    return Image.fromarray((pixels * 255).round().numpy().astype(np.uint8))
+    return Image.fromarray(to_bytes(pixels.numpy()))
 
 
 def save_grid(pictures: torch.Tensor, columns: int, path: Path) -> None:

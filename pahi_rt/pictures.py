@@ -19,3 +19,8 @@ def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 def psnr(squared_error: float) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [0, 1] with this mean squared error; infinity if it is 0."""
     return -10 * float(np.log10(squared_error)) if squared_error else math.inf
+
+
+def rounded_psnr(squared_error: float) -> float | None:
+    """`psnr` with two decimals; None for equal pictures, as JSON has no infinity."""
+    return round(psnr(squared_error), 2) if squared_error else None

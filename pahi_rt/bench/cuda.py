@@ -43,6 +43,7 @@ from pahi_rt.bench.reports.cuda import (
 )
 from pahi_rt.bench.reports.report import write
 from pahi_rt.bench.timing import Race, race, spread
+from pahi_rt.pictures import rounded_psnr
 from pahi_rt.terminal import command
 
 LONGEST_REASON = 2000
@@ -228,8 +229,7 @@ def difference(expected: Sequence[Tensor], drawn: Sequence[Tensor]) -> Differenc
     """How two lists of pictures differ."""
     errors = torch.stack([a.double() - b.double() for a, b in zip(expected, drawn, strict=True)])
     mean = errors.square().mean().item()
-    psnr = round(10 * math.log10(255**2 / mean), 2) if mean else None
-    return Difference(psnr, int(errors.abs().max()))
+    return Difference(rounded_psnr(mean / 255**2), int(errors.abs().max()))
 
 
 def share_of(limits: DeviceLimits, gflop: float, ms: float) -> Share:

@@ -25,6 +25,7 @@ from pahi_rt.bench.scores import load_jury, score
 from pahi_rt.bench.timing import UNTIMED, ratio, take_turns
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
+from pahi_rt.pictures import rounded_psnr
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime, load
 
@@ -100,11 +101,7 @@ def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> Fidelity:
 
     errors = ((drawn.astype(np.float64) - expected) ** 2).mean((1, 2, 3)) / 255**2
     alike = [structural_similarity(a, b, channel_axis=-1) for a, b in zip(drawn, expected, strict=True)]
-    return Fidelity(_psnr(errors.mean()), _psnr(errors.max()), round(float(np.mean(alike)), 4))
-
-
-def _psnr(error: float) -> float | None:
-    return round(-10 * float(np.log10(error)), 2) if error else None
+    return Fidelity(rounded_psnr(errors.mean()), rounded_psnr(errors.max()), round(float(np.mean(alike)), 4))
 
 
 def change(own: Tensor, base: Tensor) -> float:

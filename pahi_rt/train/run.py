@@ -32,6 +32,7 @@ from pahi_rt.machine import cpu_name, module_version
 from pahi_rt.marker import try_lock
 from pahi_rt.models.priors import FILE as PRIOR
 from pahi_rt.output import contact_sheet
+from pahi_rt.pictures import to_bytes
 from pahi_rt.scratch import is_scratch, sweep
 from pahi_rt.terminal import command
 from pahi_rt.train.recipe import Recipe, load_recipe, to_toml
@@ -173,7 +174,7 @@ def describe_environment(device: torch.device, processes: int, step: int) -> dic
 
 def save_pictures(path: Path, pairs: Tensor, prompts: Iterable[str]) -> None:
     """Write pictures [P, 2, 3, H, W] in [0, 1] as one PNG, a row for each prompt; a text chunk lists the prompts."""
-    pixels = (pairs.flatten(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = to_bytes(pairs.flatten(0, 1).permute(0, 2, 3, 1).numpy())
     info = PngInfo()
     info.add_text("prompts", json.dumps(list(prompts), ensure_ascii=False))
     sheet = contact_sheet([Image.fromarray(picture) for picture in pixels], columns=2)
