@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
-from pahi_rt.errors import BundleError
-from pahi_rt.schema import Place, read_value
+from pahi_rt.errors import BundleError, PahiError
+from pahi_rt.schema import IF_ANY, INLINE, Place, read_value
 
 FIX = "export the bundle again, or get a fresh copy of it"
 MAX_DEPTH = 32
@@ -24,6 +24,8 @@ class JsonPlace(Place):
     """A place in a JSON document, such as "pahi.json: graphs[0]: steps"."""
 
     where: str
+    error: type[PahiError]
+    fix: str
     names: ClassVar = {
         dict: "an object",
         list: "a list",
@@ -36,36 +38,52 @@ class JsonPlace(Place):
     takes_empty_text: ClassVar = True
 
     def at(self, key: str) -> JsonPlace:
-        return JsonPlace(f"{self.where}: {key}")
+        return replace(self, where=f"{self.where}: {key}")
 
     def item(self, index: int) -> JsonPlace:
-        return JsonPlace(f"{self.where}[{index}]")
+        return replace(self, where=f"{self.where}[{index}]")
 
-    def mismatch(self, expected: str, value: object) -> BundleError:
-        return BundleError(f"{self.where}: expected {expected}, found {str(value)[:40]!r}", fix=FIX)
+    def mismatch(self, expected: str, value: object) -> PahiError:
+        return self.error(f"{self.where}: expected {expected}, found {str(value)[:40]!r}", fix=self.fix)
 
-    def refuse(self, value: object, allowed: str) -> BundleError:
+    def refuse(self, value: object, allowed: str) -> PahiError:
         return self.mismatch(allowed, value)
 
-    def unknown(self, key: str, known: Iterable[str]) -> BundleError:
-        return BundleError(f"{self.where}: unknown key {key!r}", fix=FIX)
+    def unknown(self, key: str, known: Iterable[str]) -> PahiError:
+        return self.error(f"{self.where}: unknown key {key!r}", fix=self.fix)
 
-    def missing(self, key: str) -> BundleError:
-        return BundleError(f"{self.where}: missing key {key!r}", fix=FIX)
+    def missing(self, key: str) -> PahiError:
+        return self.error(f"{self.where}: missing key {key!r}", fix=self.fix)
 
 
 class Record:
     """Base of dataclasses that are JSON objects: `from_dict` reads strictly, `to_dict` writes plain values."""
 
+    read_error: ClassVar[type[PahiError]] = BundleError
+    """What `from_dict` raises, with `read_fix`."""
+    read_fix: ClassVar[str] = FIX
+
     @classmethod
     def from_dict(cls: type[R], data: object, where: str = "JSON") -> R:
-        """Read `data`, which is at the place `where`. Raises BundleError that names the first key that does not fit."""
-        record: R = read_value(cls, data, JsonPlace(where))
+        """Read `data`, which is at the place `where`. Raises `read_error`, which names the key that does not fit."""
+        record: R = read_value(cls, data, JsonPlace(where, cls.read_error, cls.read_fix))
         return record
+
+    @classmethod
+    def reshape(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """`data` with a key for each field: for records that are written in another way, which `to_dict` then does."""
+        return data
 
     def to_dict(self) -> dict[str, Any]:
         """The record in values of JSON: dicts with string keys, lists, strings, numbers, booleans and None."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        data: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]  # every record is a dataclass
+            value = _plain(getattr(self, field.name))
+            if field.metadata == INLINE:
+                data |= value or {}
+            elif field.metadata != IF_ANY or value is not None:
+                data[field.name] = value
+        return data
 
 
 def parse_json(raw: bytes, where: str) -> Any:
@@ -116,6 +134,6 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return value

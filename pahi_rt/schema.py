@@ -1,8 +1,9 @@
 """The one strict reader of records: values of JSON or TOML -> dataclasses, by the annotations of their fields.
 
-A field may be an int, float, bool, str, Literal, Annotated with a Range, a tuple or a dict of these, another dataclass,
-or a union of these. A value that does not fit, a missing key and an unknown key are errors that name the place. Each
-format has its own names and errors: record.py for JSON, train/settings.py for TOML.
+A field may be an int, float, bool, str, Any, Literal, Annotated with a Range, a tuple or a mapping of these, another
+dataclass, or a union of these. A field with a default may be missing. A value that does not fit, a missing key and an
+unknown key are errors that name the place. Each format has its own names and errors: record.py for JSON,
+train/settings.py for TOML.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pahi_rt.errors import PahiError
 
+INLINE = {"inline": True}
+"""Metadata of a field whose record has no key: its fields stand among those of the record around it."""
+IF_ANY = {"if any": True}
+"""Metadata of a field whose key is left out when its value is None."""
 LARGEST_INTEGER = 2**63
 """Whole numbers of this size and more are not accepted where a float is expected."""
 
@@ -77,6 +83,8 @@ class Place(ABC):
 
 def read_value(kind: Any, value: Any, place: Place) -> Any:
     """Read a value of JSON or TOML as a field with the annotation `kind`. Raises the errors of `place`."""
+    if kind is Any:
+        return value
     if is_dataclass(kind):
         return _read_record(kind, value, place)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -88,7 +96,7 @@ def read_value(kind: Any, value: Any, place: Place) -> Any:
         return _read_choice(arguments, value, place)
     if origin is tuple:
         return _read_tuple(arguments, value, place)
-    if origin is dict:
+    if origin in (dict, Mapping):
         table = _expect(dict, value, place)
         return {name: read_value(arguments[1], part, place.at(name)) for name, part in table.items()}
     return _read_scalar(kind, value, place)
@@ -96,25 +104,56 @@ def read_value(kind: Any, value: Any, place: Place) -> Any:
 
 def _read_record(kind: Any, value: Any, place: Place) -> Any:
     table = _expect(dict, value, place)
-    hints = get_type_hints(kind, include_extras=True)
-    required = [field.name for field in fields(kind) if field.default is MISSING]
+    if hasattr(kind, "reshape"):  # a Record of record.py
+        table = kind.reshape(table)
+    known = _keys(kind)
     for name in table:
-        if name not in hints:
-            raise place.unknown(name, hints)
+        if name not in known:
+            raise place.unknown(name, known)
+    return _read_fields(kind, table, place)
+
+
+def _read_fields(kind: Any, table: Mapping[str, Any], place: Place) -> Any:
+    """Read a record from those keys of `table` that are its own."""
+    own, inline = _hints(kind)
+    required = [field.name for field in fields(kind) if field.default is MISSING]
     for name in required:
-        if name not in table:
+        if name in own and name not in table:
             raise place.missing(name)
-    return kind(**{name: read_value(hints[name], part, place.at(name)) for name, part in table.items()})
+    records = {
+        name: _read_fields(record, table, place)
+        for name, record in inline.items()
+        if name in required or any(key in table for key in _keys(record))
+    }
+    values = {name: read_value(own[name], part, place.at(name)) for name, part in table.items() if name in own}
+    return kind(**records, **values)
+
+
+@cache
+def _hints(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Field -> its annotation, and inline field -> its record."""
+    hints = get_type_hints(kind, include_extras=True)
+    own = {field.name: hints[field.name] for field in fields(kind) if field.metadata != INLINE}
+    inline = {field.name: hints[field.name] for field in fields(kind) if field.metadata == INLINE}
+    return own, {name: next(filter(is_dataclass, get_args(hint)), hint) for name, hint in inline.items()}
+
+
+def _keys(kind: Any) -> list[str]:
+    """The keys that a record may have, those of its inline records included."""
+    own, inline = _hints(kind)
+    return [*own, *(key for record in inline.values() for key in _keys(record))]
 
 
 def _read_either(kinds: tuple[Any, ...], value: Any, place: Place) -> Any:
-    """Read a value of a union: None, a word of a Literal, or the kind whose type the value has."""
+    """Read a value of a union: None, a word of a Literal, the kind whose type it has, or the first record that fits."""
     if value == place.none and NoneType in kinds:
         return None
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if value in words:
         return value
     choices = [kind for kind in kinds if kind is not NoneType and get_origin(kind) is not Literal]
+    if len(choices) > 1 and all(map(is_dataclass, choices)):
+        return _read_first(choices, value, place)
     fitting = [kind for kind in choices if type(value) is kind or (kind is float and type(value) is int)]
     if len(choices) > 1 and not fitting:
         raise place.mismatch(" or ".join(kind.__name__ for kind in choices), value)
@@ -124,6 +163,17 @@ def _read_either(kinds: tuple[Any, ...], value: Any, place: Place) -> Any:
     except PahiError as error:
         more = "".join(f', or "{word}"' for word in also)
         raise type(error)(error.what, fix=f"{error.fix}{more}") from error
+
+
+def _read_first(records: list[Any], value: Any, place: Place) -> Any:
+    """Read a value as the first of `records` that it fits."""
+    problems = []
+    for record in records:
+        try:
+            return _read_record(record, value, place)
+        except PahiError as error:
+            problems.append(error)
+    raise type(problems[0])("; or ".join(error.what for error in problems), fix=problems[0].fix)
 
 
 def _read_ranged(kind: type, allowed: Range, value: Any, place: Place) -> Any:

@@ -1,7 +1,7 @@
 """python -m tests.messages: write what users read of errors and help into tests/data, where a change of it is seen.
 
-Errors are taken from the source: each call that makes one of our errors, with its `fix`. A name stands for the texts
-that the same function gives it.
+Errors are taken from the source: each call that makes one of our errors, by its class or as `self.error`, with its
+`fix`. A name stands for the texts that the same function gives it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _errors_in(tree: ast.Module) -> Iterator[str]:
         }
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
             name = ast.unparse(call.func).split(".")[-1]
-            if name in ERRORS and call.args:
-                fix = next((word.value for word in call.keywords if word.arg == "fix"), None)
-                yield f"{name}: {_text(call.args[0], known)}\n  fix: {_text(fix, known) if fix else '-'}"
+            if name in {*ERRORS, "error"} and call.args:
+                fixes = [*call.args[1:], *(word.value for word in call.keywords if word.arg == "fix")]
+                yield f"{name}: {_text(call.args[0], known)}\n  fix: {_text(fixes[0], known) if fixes else '-'}"
 
 
 def _text(node: ast.expr, known: dict[str, ast.expr]) -> str:

@@ -24,6 +24,7 @@ from PIL import Image
 
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.bench.plots import REPORT, draw
+from pahi_rt.bench.reports.report import ReportError
 from pahi_rt.errors import PahiError
 
 BLOCK = re.compile(
@@ -90,7 +91,7 @@ def _render(kind: str, report: Path, document: Path) -> str:
 def _reading(where: str, report: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ReportError) as error:
         raise PahiError(f"{where} of {report}, which does not hold it: {error!r}", fix="name another report") from error
 
 

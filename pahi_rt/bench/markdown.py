@@ -222,4 +222,4 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "table1": table1,
     "table2": _of(Table2Report, table2),
 }
-"""Kind of a table, as documents ask for it -> what writes it from a report's JSON, or raises ValueError or KeyError."""
+"""Kind of a table, as documents ask for it -> what writes it from a report's JSON. Raises ReportError or KeyError."""

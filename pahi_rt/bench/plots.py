@@ -25,7 +25,7 @@ MARKERS = {1: "o", 2: "s"}
 def draw(data: Json, path: Path, digest: str) -> None:
     """Write the plot of the JSON of a `table2` or `peers` report, with its `digest`.
 
-    Raises PahiError without matplotlib, and ValueError for another report.
+    Raises PahiError without matplotlib, and ReportError for another report.
     """
     lend_cache()
     try:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from pahi_rt.bench.reports.cuda import CudaReport
+from pahi_rt.bench.reports.cuda import CudaReport, CudaRow, Share
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
-from pahi_rt.bench.reports.report import Machine, Report, Spread
+from pahi_rt.bench.reports.report import Machine, Report, ReportError, Spread
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Unavailable
+from pahi_rt.errors import PahiError
 
 RESULTS = Path(__file__).parents[2] / "pahi_rt" / "bench" / "results"
+SPREAD = {"median": 1.0, "p10": 1.0, "p90": 1.0, "n": 1}
 KINDS: dict[str, type[Report]] = {
     "cuda": CudaReport,
     "latency": LatencyReport,
@@ -55,15 +57,34 @@ def test_runtimes_are_told_apart_by_what_they_have() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        ([], "Spread is an object"),
+        ([], "one_step_ms: expected an object"),
         ({"median": 1.0, "p10": 1.0, "p90": 1.0}, "missing key 'n'"),
-        ({"median": "1", "p10": 1.0, "p90": 1.0, "n": 1}, "median: '1' does not fit"),
-        ({"median": 1.0, "p10": 1.0, "p90": 1.0, "n": 1, "mean": 1.0}, "Spread has no key 'mean'"),
+        ({"median": "1", "p10": 1.0, "p90": 1.0, "n": 1}, "median: expected a finite number, found '1'"),
+        ({"median": 1.0, "p10": 1.0, "p90": 1.0, "n": 1, "mean": 1.0}, "unknown key 'mean'"),
     ],
 )
 def test_what_does_not_fit_is_named(data: object, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        Spread.from_dict(data)
+    report = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-latency.json").read_text())
+    with pytest.raises(ReportError, match=problem) as caught:
+        LatencyReport.from_dict(report | {"one_step_ms": data})
+    assert caught.value.fix == "name another report"
+
+
+def test_a_record_without_a_key_is_whole_or_absent() -> None:
+    row = {"name": "a", "build_s": 1, "ms": SPREAD, "psnr_db": None, "largest_difference_levels": None, "gflop": 2.0}
+    share = {"tflops_per_s": 3.0, "share_of_compute_limit_percent": 4.0, "compute_limit_ms": 5.0}
+    assert CudaRow.from_dict(row).share is None
+    assert CudaRow.from_dict(row | share).share == Share(3.0, 4.0, 5.0)
+    with pytest.raises(PahiError, match="missing key 'compute_limit_ms'"):
+        CudaRow.from_dict(row | {"tflops_per_s": 3.0, "share_of_compute_limit_percent": 4.0})
+    with pytest.raises(PahiError, match="unknown key 'share'"):
+        CudaRow.from_dict(row | {"share": share})
+
+
+def test_what_fits_no_record_of_several_says_why_for_each() -> None:
+    report = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-table2.json").read_text())
+    with pytest.raises(ReportError, match=r"runtimes\[0\]: missing key 'rows'; or .*: missing key 'reason'"):
+        Table2Report.from_dict(report | {"runtimes": [{"runtime": "tensorrt"}]})
 
 
 def test_a_key_without_a_value_is_left_out_or_null() -> None:

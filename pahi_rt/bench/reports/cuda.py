@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pahi_rt.bench.reports.record import IF_ANY, INLINE, Record
 from pahi_rt.bench.reports.report import GpuMachine, Report, Spread
+from pahi_rt.record import Record
+from pahi_rt.schema import IF_ANY, INLINE
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pahi_rt.bench.reports.record import Record
 from pahi_rt.bench.reports.report import Limits, Ratio, Report, Spread
+from pahi_rt.record import Record
 
 
 @dataclass(frozen=True)

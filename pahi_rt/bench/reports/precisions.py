@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pahi_rt.bench.reports.record import INLINE, Record
 from pahi_rt.bench.reports.report import Report
+from pahi_rt.record import Record
+from pahi_rt.schema import INLINE
 
 CHANGE = "_change_percent_of_sd"
 """Ending of a scorer's key in the JSON of `PrecisionRow.changes`."""
@@ -46,10 +47,10 @@ class PrecisionRow(Record):
     """Scorer -> change of the mean score, in % of the standard deviation between the reference's pictures."""
 
     @classmethod
-    def from_dict(cls, data: Any) -> PrecisionRow:
+    def reshape(cls, data: dict[str, Any]) -> dict[str, Any]:
         changes = {key.removesuffix(CHANGE): value for key, value in data.items() if key.endswith(CHANGE)}
         others = {key: value for key, value in data.items() if not key.endswith(CHANGE)}
-        return super().from_dict(others | {"changes": changes})
+        return others | {"changes": changes}
 
     def to_dict(self) -> dict[str, Any]:
         data = super().to_dict()

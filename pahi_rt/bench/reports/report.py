@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from pahi_rt.bench.reports.record import IF_ANY, Record
+from pahi_rt.errors import PahiError
 from pahi_rt.files import write_whole
+from pahi_rt.record import Record
+from pahi_rt.schema import IF_ANY
+
+
+class ReportError(PahiError):
+    """A file does not hold the report that it is read as."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +95,9 @@ class GpuMachine(Machine):
 @dataclass(frozen=True, kw_only=True)
 class Report(Record):
     """Base of all reports."""
+
+    read_error: ClassVar = ReportError
+    read_fix: ClassVar = "name another report"
 
     command: str
     """The command line that measured it."""

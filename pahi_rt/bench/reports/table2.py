@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pahi_rt.bench.reports.record import IF_ANY, Record
 from pahi_rt.bench.reports.report import Limits, Ratio, Report, Spread
+from pahi_rt.record import Record
+from pahi_rt.schema import IF_ANY
 
 
 @dataclass(frozen=True)
