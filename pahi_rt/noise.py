@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pahi_rt.errors import NoiseError
 
-RECIPE = "philox-boxmuller-1"
+NOISE_RECIPE = "philox-boxmuller-1"
 """The name of the noise recipe, as bundles have it."""
 
 _LIMIT = 2**64

@@ -16,7 +16,7 @@ from PIL import Image
 from pahi_rt.assets import DEFAULT
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import BundleError, RuntimeUnavailable
-from pahi_rt.noise import RECIPE, draw_noise, request_seeds
+from pahi_rt.noise import NOISE_RECIPE, draw_noise, request_seeds
 from pahi_rt.prior import choose_prior, choose_strength
 from pahi_rt.runtimes import Runtime, choose, open_chosen
 from pahi_rt.tokenizer import Encoded, Tokenizer
@@ -61,7 +61,7 @@ class Pipeline:
         batch_size: int = 1,
         prior: str | None = None,
     ) -> None:
-        check_recipe(bundle)
+        check_noise_recipe(bundle)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.bundle = bundle
@@ -85,7 +85,7 @@ class Pipeline:
     ) -> Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        check_recipe(opened)
+        check_noise_recipe(opened)
         chosen = choose(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
         return cls(opened, open_chosen(chosen), steps=steps, batch_size=batch_size, prior=chosen.prior)
 
@@ -175,12 +175,12 @@ def to_images(pictures: NDArray[np.uint8]) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pictures]
 
 
-def check_recipe(bundle: Bundle) -> None:
+def check_noise_recipe(bundle: Bundle) -> None:
     """Raises BundleError if the bundle needs a noise recipe that this version does not have."""
     recipe = bundle.manifest.noise_recipe
-    if recipe != RECIPE:
+    if recipe != NOISE_RECIPE:
         raise BundleError(
-            f"bundle {bundle.manifest.name!r} needs the noise recipe {recipe!r}; this version has {RECIPE!r}",
+            f"bundle {bundle.manifest.name!r} needs the noise recipe {recipe!r}; this version has {NOISE_RECIPE!r}",
             fix="pip install --upgrade pahi-rt",
         )
 

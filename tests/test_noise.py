@@ -47,7 +47,7 @@ def test_recorded_numbers(draw: dict[str, Any]) -> None:
 
 
 def test_recorded_numbers_are_of_this_recipe() -> None:
-    assert RECORDED["recipe"] == noise.RECIPE
+    assert RECORDED["recipe"] == noise.NOISE_RECIPE
     assert {"0", "7", str(2**32), str(2**64 - 1)} <= {draw["seed"] for draw in RECORDED["draws"]}
 
 

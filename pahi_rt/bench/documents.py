@@ -12,7 +12,6 @@ are listed, with exit status 1.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from pahi_rt.bench.markdown import TABLES
 from pahi_rt.bench.plots import REPORT, draw
 from pahi_rt.bench.reports.report import ReportError
 from pahi_rt.errors import PahiError
+from pahi_rt.files import sha256
 
 BLOCK = re.compile(
     r"(?P<head><!-- bench: (?P<kind>\S+) (?P<report>\S+) -->\n)(?:(?!<!-- bench: ).)*?(?P<tail><!-- end -->)", re.DOTALL
@@ -99,7 +99,7 @@ def _digest(report: Path) -> str:
     """The sha256 of a report; empty without one, which drawing its plot then reports."""
     if not report.exists():
         return ""
-    return hashlib.sha256(report.read_bytes()).hexdigest()
+    return sha256(report)
 
 
 def _drawn_from(plot: Path) -> str | None:

@@ -25,7 +25,7 @@ from pahi_rt.export.stages import OnStage, Stages
 from pahi_rt.export.tokenizer import save_tokenizer
 from pahi_rt.export.trace import round_weights, write_graphs
 from pahi_rt.manifest import FORMAT_VERSION, Card, Graph, Manifest
-from pahi_rt.noise import RECIPE
+from pahi_rt.noise import NOISE_RECIPE
 from pahi_rt.tokenizer import Tokenizer
 
 
@@ -122,7 +122,7 @@ def export_bundle(
                 priors=prior_specs,
                 image=image,
                 tokenizer=spec,
-                noise_recipe=RECIPE,
+                noise_recipe=NOISE_RECIPE,
                 graphs=tuple(graphs),
                 engines=(),
                 parity=parity,

@@ -33,7 +33,7 @@ from pahi_rt.export.triton.config import (
     step_config,
 )
 from pahi_rt.manifest import GAUSSIAN, MANIFEST, Graph, is_safe_name
-from pahi_rt.pipeline import check_recipe
+from pahi_rt.pipeline import check_noise_recipe
 from pahi_rt.prior import choose_prior
 from pahi_rt.record import Record
 
@@ -75,7 +75,7 @@ def write_repository(
     """
     choice, batching, output = choice or Choice(), batching or Batching(), Path(output)
     bundle = open_bundle(source)
-    check_recipe(bundle)
+    check_noise_recipe(bundle)
     prior = choose_prior(bundle, choice.prior)
     write = _choose_writer(bundle, bundle.graph(choice.steps, prior, choice.precision), prior, choice, batching)
     with building(output, REPOSITORY, overwrite=overwrite) as scratch:
