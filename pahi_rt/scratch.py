@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -149,7 +149,7 @@ def is_scratch(path: Path) -> bool:
 def _create(target: Path, purpose: str, *, claims: bool) -> Scratch:
     while True:
         path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=target.parent))
-        marker = Marker(path.name, target.name, purpose, claims, os.getpid(), socket.gethostname())
+        marker = Marker(path.name, target.name, purpose, claims, os.getpid(), platform.node())
         try:
             return Scratch(path, write_marker(path, marker), is_resumed=False)
         except FileNotFoundError:
