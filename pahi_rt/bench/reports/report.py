@@ -96,8 +96,8 @@ class GpuMachine(Machine):
 class Report(Record):
     """Base of all reports."""
 
-    read_error: ClassVar = ReportError
-    read_fix: ClassVar = "name another report"
+    read_error: ClassVar[type[PahiError]] = ReportError
+    read_fix: ClassVar[str] = "name another report"
 
     command: str
     """The command line that measured it."""
