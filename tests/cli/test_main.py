@@ -4,8 +4,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import get_annotations
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
@@ -123,7 +123,7 @@ def test_every_path_may_begin_with_a_tilde(
     verb: Callable[..., None], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    (option,) = get_type_hints(verb, include_extras=True)[name].__metadata__
+    (option,) = get_annotations(verb, eval_str=True)[name].__metadata__
     assert str(option.parser("~/x")) == "/home/me/x"
 
 
