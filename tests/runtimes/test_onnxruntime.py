@@ -285,7 +285,12 @@ def test_a_graph_that_fails_while_it_draws(contract: Path, tmp_path: Path, capfd
     nodes = [node("ConstantOfShape", ["sizes"], ["zeros"]), node("Cast", ["zeros"], ["image"], TO_UINT8)]
     huge = model(nodes, [tensor("sizes", [4], INT64, sizes)])
     for number, (graph, words) in enumerate(((lookup, "out of data bounds"), (huge, "Failed to allocate memory"))):
-        runtime = runtimes.load(open_bundle(write_bundle(contract, tmp_path / str(number), graph)), name="onnxruntime")
+        bundle = open_bundle(write_bundle(contract, tmp_path / str(number), graph))
+        try:
+            runtime = runtimes.load(bundle, name="onnxruntime")
+        except BundleError as error:  # ONNX Runtime 1.24 computes the 3 TB while it loads the graph
+            assert "bad_alloc" in error.what
+            continue
         noise = draw_noise([0], (4, 4, 4))
         with pytest.raises(RuntimeUnavailable, match=f"cannot draw a batch of 1: .*{words}") as caught:
             runtime.run(np.full((1, 24), 99, np.int64), noise, np.ones(1, np.float32))
