@@ -69,11 +69,11 @@ def load_scorer(spec: str) -> Scorer:
     of another architecture.
     """
     kind, _, source = spec.partition(":")
-    added = find_plugins(plugins.SCORERS)
     if kind in SCORERS:
         return SCORERS[kind](source or None)
-    if kind in added:
-        scorer: Scorer = load_plugin(added[kind])(source or None)
-        return scorer
-    fix = f"use {', '.join([*SCORERS, *added])}, alone or as kind:PATH_OR_HUB_ID"
-    raise ScorerError(f"there is no scorer {kind!r}", fix=fix)
+    added = find_plugins(plugins.SCORERS)
+    if kind not in added:
+        fix = f"use {', '.join([*SCORERS, *added])}, alone or as kind:PATH_OR_HUB_ID"
+        raise ScorerError(f"there is no scorer {kind!r}", fix=fix)
+    scorer: Scorer = load_plugin(added[kind])(source or None)
+    return scorer

@@ -186,11 +186,11 @@ def _shipped() -> dict[str, Path]:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    name, shipped, added = str(name_or_path), _shipped(), find_plugins(plugins.RECIPES)
-    if name in shipped:
-        return shipped[name]
-    if name in added:
-        return Path(load_plugin(added[name]))
+    name = str(name_or_path)
+    if shipped := _shipped().get(name):
+        return shipped
+    if added := find_plugins(plugins.RECIPES).get(name):
+        return Path(load_plugin(added))
     path = Path(name_or_path)
     if not path.is_file():
         fix = f"name one of {', '.join(built_in())}, or a .toml file, or install the package that brings it"
