@@ -15,10 +15,11 @@ from PIL import Image
 
 from pahi_rt.assets import DEFAULT
 from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.choice import Chosen, choose
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.noise import NOISE_RECIPE, draw_noise, request_seeds
 from pahi_rt.prior import choose_prior, choose_strength
-from pahi_rt.runtimes import Runtime, choose, open_chosen
+from pahi_rt.runtimes import Runtime, open_chosen
 from pahi_rt.tokenizer import Encoded, Tokenizer
 
 
@@ -69,7 +70,7 @@ class Pipeline:
         self.tokenizer = tokenizer or load_tokenizer(bundle)
         self.steps = steps
         self.batch_size = batch_size
-        self.prior = choose_prior(bundle, prior)
+        self.prior = choose_prior(bundle, prior)  # checks what the caller loaded; what `choose` chose stays
 
     @classmethod
     def load(
@@ -85,9 +86,15 @@ class Pipeline:
     ) -> Pipeline:
         """Open a bundle (see `open_bundle`) and load its graph. Raises BundleError, RuntimeUnavailable."""
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        check_noise_recipe(opened)
-        chosen = choose(opened, steps=steps, name=runtime, threads=threads, prior=prior, precision=precision)
-        return cls(opened, open_chosen(chosen), steps=steps, batch_size=batch_size, prior=chosen.prior)
+        chosen = choose(opened, steps=steps, runtime=runtime, threads=threads, prior=prior, precision=precision)
+        return cls.open(chosen, batch_size=batch_size)
+
+    @classmethod
+    def open(cls, chosen: Chosen, *, batch_size: int = 1) -> Pipeline:
+        """Load what `pahi_rt.choice.choose` has settled. Raises BundleError, RuntimeUnavailable."""
+        check_noise_recipe(chosen.bundle)
+        runtime, steps = open_chosen(chosen), chosen.graph.steps
+        return cls(chosen.bundle, runtime, steps=steps, batch_size=batch_size, prior=chosen.prior)
 
     def stream(
         self, prompts: Sequence[str], *, seed: int = 0, count: int = 1, prior_strength: float | None = None

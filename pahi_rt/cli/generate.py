@@ -16,12 +16,13 @@ from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import each_ends_at_once, ends_at_once
 from pahi_rt.cli.options import Debug, Json, NameOption, PathOption, expand
-from pahi_rt.cli.written import STANDARD_OUTPUT, StandardOutput, Written, write_each, write_grid
+from pahi_rt.cli.written import STANDARD_OUTPUT, Place, StandardOutput, Written, write_each, write_grid
 from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.terminal import command
 
 if TYPE_CHECKING:
     from pahi_rt.bundle import Bundle
+    from pahi_rt.choice import Chosen
     from pahi_rt.drawing import Drawing
     from pahi_rt.pipeline import Pipeline
 
@@ -70,39 +71,28 @@ def generate(
 
     Each file records how it was made, so that `pahi-rt generate --like FILE.png` draws it again.
     """
-    from pahi_rt.output import Destination, check_amount
+    from pahi_rt.output import check_amount
 
-    chosen = (seed, count, steps, prior, prior_strength, precision)
-    if like and (prompts or file or any(value is not None for value in chosen)):
+    given = (seed, count, steps, prior, prior_strength, precision)
+    if like and (prompts or file or any(value is not None for value in given)):
         raise typer.BadParameter("--like brings its own prompts, seed, steps, count, prior and precision")
     is_piped = output == STANDARD_OUTPUT
     if is_piped and as_json:
         raise typer.BadParameter("--json and -o - both want standard output: leave one of them out")
     if like:
-        opened, drawing = repeat_drawing(like, bundle)
+        drawing, chosen = repeat_drawing(like, bundle, runtime, threads)
     else:
-        opened, drawing = new_drawing(
-            read_prompts(prompts, file),
-            bundle,
-            seed=seed,
-            count=count,
-            steps=steps,
-            prior=prior,
-            prior_strength=prior_strength,
-            precision=precision,
-        )
+        texts = read_prompts(prompts, file)
+        chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
+        drawing = new_drawing(texts, chosen, seed, count, prior_strength)
     is_grid = grid or (like is not None and drawing.pictures > 1)
-    check_amount(drawing, opened.manifest.image if is_grid else None)
-    place = (
-        StandardOutput(1 if is_grid else drawing.pictures)
-        if is_piped
-        else Destination(None if output is None else expand(output), force=force)
-    )
-    pipeline, load_ms = load_pipeline(opened, drawing, runtime, threads)
+    check_amount(drawing, chosen.bundle.manifest.image if is_grid else None)
+    place = open_place(output, 1 if is_grid else drawing.pictures, force)
+    pipeline, load_ms = load_pipeline(chosen)
     results = pipeline.stream(
         drawing.prompts, seed=drawing.seed, count=drawing.count, prior_strength=drawing.prior_strength
     )
-    _name_unknown_words(opened, drawing.prompts)
+    _name_unknown_words(chosen.bundle, drawing.prompts)
     tell = None if as_json else messages.say if is_piped else messages.result
     first, pictures = None, []
     for written in (write_grid if is_grid else write_each)(each_ends_at_once(results), drawing, place):
@@ -141,42 +131,49 @@ def _read_lines(file: str) -> list[str]:
     return prompts
 
 
-def new_drawing(
-    prompts: Sequence[str],
+def choose_graph(
     bundle: str | None,
-    *,
-    seed: int | None,
-    count: int | None,
     steps: int | None,
+    runtime: str,
+    threads: int | None,
     prior: str | None,
-    prior_strength: float | None,
     precision: str | None,
-) -> tuple[Bundle, Drawing]:
-    """Open the bundle, and fill in the defaults for None. The default seed is random, below 2**32. Raises PahiError."""
-    from pahi_rt import __version__
+) -> Chosen:
+    """Open the bundle and choose what to draw with; None is the default. Raises BundleError."""
     from pahi_rt.bundle import open_bundle
-    from pahi_rt.drawing import Drawing
-    from pahi_rt.prior import choose_prior, choose_strength
+    from pahi_rt.choice import choose
 
     opened = open_bundle(DEFAULT if bundle is None else bundle)
-    prior = choose_prior(opened, prior)
-    return opened, Drawing(
+    steps = 1 if steps is None else steps
+    return choose(opened, steps=steps, runtime=runtime, threads=threads, prior=prior, precision=precision)
+
+
+def new_drawing(
+    prompts: Sequence[str], chosen: Chosen, seed: int | None, count: int | None, prior_strength: float | None
+) -> Drawing:
+    """Fill in the defaults for None. The default seed is random, below 2**32. Raises RequestError."""
+    from pahi_rt import __version__
+    from pahi_rt.drawing import Drawing
+    from pahi_rt.prior import choose_strength
+
+    return Drawing(
         prompts=tuple(prompts),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         count=1 if count is None else count,
-        steps=1 if steps is None else steps,
-        bundle=opened.manifest.name,
-        bundle_sha256=opened.sha256,
+        steps=chosen.graph.steps,
+        bundle=chosen.bundle.manifest.name,
+        bundle_sha256=chosen.bundle.sha256,
         version=__version__,
-        prior=prior,
-        prior_strength=choose_strength(prior, prior_strength),
-        precision=opened.choose_precision(precision),
+        prior=chosen.prior,
+        prior_strength=choose_strength(chosen.prior, prior_strength),
+        precision=chosen.graph.precision,
     )
 
 
-def repeat_drawing(like: Path, bundle: str | None) -> tuple[Bundle, Drawing]:
-    """Read how a PNG was drawn, and open its bundle, or `bundle` instead. Raises PahiError."""
+def repeat_drawing(like: Path, bundle: str | None, runtime: str, threads: int | None) -> tuple[Drawing, Chosen]:
+    """Read how a PNG was drawn, and choose the same in its bundle, or in `bundle` instead. Raises PahiError."""
     from pahi_rt.bundle import open_bundle
+    from pahi_rt.choice import choose
     from pahi_rt.drawing import read_drawing
     from pahi_rt.sources import built_in
 
@@ -192,23 +189,33 @@ def repeat_drawing(like: Path, bundle: str | None) -> tuple[Bundle, Drawing]:
     sha256 = opened.sha256
     if sha256 != drawing.bundle_sha256:
         messages.note(f"{like} was drawn by another bundle {drawing.bundle[:80]!r}; the picture may differ")
-    return opened, replace(drawing, bundle=opened.manifest.name, bundle_sha256=sha256)
+    chosen = choose(
+        opened,
+        steps=drawing.steps,
+        runtime=runtime,
+        threads=threads,
+        prior=drawing.prior,
+        precision=drawing.precision,
+    )
+    return replace(drawing, bundle=opened.manifest.name, bundle_sha256=sha256), chosen
 
 
-def load_pipeline(bundle: Bundle, drawing: Drawing, runtime: str, threads: int | None) -> tuple[Pipeline, float]:
-    """Load the pipeline. Also returns the milliseconds that it took, with imports. Raises as `Pipeline.load` does."""
+def open_place(output: str | None, files: int, force: bool) -> Place:
+    """Where `--output` wants this many files to go. Raises OutputError."""
+    from pahi_rt.output import Destination
+
+    if output == STANDARD_OUTPUT:
+        return StandardOutput(files)
+    return Destination(None if output is None else expand(output), force=force)
+
+
+def load_pipeline(chosen: Chosen) -> tuple[Pipeline, float]:
+    """Load what was chosen. Returns the milliseconds that it took too, with imports. Raises as `Pipeline.open` does."""
     started = time.perf_counter()
     from pahi_rt.pipeline import Pipeline
 
     with ends_at_once():
-        pipeline = Pipeline.load(
-            bundle,
-            steps=drawing.steps,
-            prior=drawing.prior,
-            precision=drawing.precision,
-            runtime=runtime,
-            threads=threads,
-        )
+        pipeline = Pipeline.open(chosen)
     return pipeline, (time.perf_counter() - started) * 1000.0
 
 

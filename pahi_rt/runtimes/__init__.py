@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pahi_rt.bundle import Bundle
-from pahi_rt.prior import choose_prior
+from pahi_rt.choice import AUTO, Chosen, choose
 from pahi_rt.runtimes.automatic import open_fastest
-from pahi_rt.runtimes.base import Chosen, Runtime
-from pahi_rt.runtimes.table import AUTO, NAMES, TABLE, by_rank, find
+from pahi_rt.runtimes.base import Runtime
+from pahi_rt.runtimes.table import NAMES, TABLE, by_rank, find
 
-__all__ = ["AUTO", "NAMES", "TABLE", "Chosen", "Runtime", "choose", "load", "open_chosen"]
+__all__ = ["AUTO", "NAMES", "TABLE", "Runtime", "load", "open_chosen"]
 
 
 def load(
@@ -27,22 +27,7 @@ def load(
     Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph, or for a
     prior or a precision that the bundle lacks.
     """
-    return open_chosen(choose(bundle, steps, name, threads, prior, precision))
-
-
-def choose(
-    bundle: Bundle,
-    steps: int = 1,
-    name: str = AUTO,
-    threads: int | None = None,
-    prior: str | None = None,
-    precision: str | None = None,
-) -> Chosen:
-    """Settle prior, precision and graph, and check the runtime's name. Arguments and errors are those of `load`."""
-    if name != AUTO:
-        find(name)
-    prior = choose_prior(bundle, prior)
-    return Chosen(bundle, prior, bundle.graph(steps, prior, precision), threads, name)
+    return open_chosen(choose(bundle, steps=steps, runtime=name, threads=threads, prior=prior, precision=precision))
 
 
 def open_chosen(chosen: Chosen) -> Runtime:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pahi_rt.choice import Chosen
 from pahi_rt.errors import PahiError
-from pahi_rt.runtimes.base import Chosen, Runtime
+from pahi_rt.runtimes.base import Runtime
 from pahi_rt.runtimes.table import Entry
 
 

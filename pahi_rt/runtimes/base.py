@@ -1,17 +1,16 @@
-"""What all runtimes share: what they are opened with, inputs by name, and the check of what was drawn."""
+"""What all runtimes share: inputs by name, and the check of what was drawn."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pahi_rt.bundle import Bundle
+from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError
-from pahi_rt.manifest import STRENGTH, Graph, ImageSpec
+from pahi_rt.manifest import STRENGTH, ImageSpec
 
 Feeds = dict[str, NDArray[Any]]
 """Name of an input -> its rows."""
@@ -33,21 +32,6 @@ class Runtime(Protocol):
     def describe(self) -> Description:
         """runtime, version, device, precision, threads (0: the runtime decides); why, if `auto` chose the runtime."""
         ...
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """All that is chosen before a runtime is opened; `pahi_rt.runtimes.choose` makes it."""
-
-    bundle: Bundle
-    prior: str
-    graph: Graph
-    threads: int | None
-    """CPU cores that one picture may use; None leaves it to the runtime."""
-    runtime: str
-    """A name of the table, or "auto" until one is picked."""
-    why: str | None = None
-    """Why "auto" picked this runtime; None if it was asked for by name."""
 
 
 class GraphRuntime(ABC):

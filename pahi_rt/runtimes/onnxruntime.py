@@ -15,9 +15,10 @@ from typing import Any
 
 from pahi_rt.bundle import Bundle, OpenGraph
 from pahi_rt.cache import cache_folder, lend_cache, make_private
+from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
-from pahi_rt.runtimes.base import Chosen, Feeds, GraphRuntime
+from pahi_rt.runtimes.base import Feeds, GraphRuntime
 from pahi_rt.runtimes.providers import PROVIDERS, Provider, own_errors, reason
 
 _NOTHING_BUT_FATAL = 4

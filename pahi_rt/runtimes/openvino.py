@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pahi_rt.cache import lend_cache
+from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
-from pahi_rt.runtimes.base import Chosen, Feeds, GraphRuntime
+from pahi_rt.runtimes.base import Feeds, GraphRuntime
 
 INSTALL = "pip install 'pahi-rt[openvino]'"
 _ARITHMETIC = {"fp16": "f16"}

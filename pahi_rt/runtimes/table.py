@@ -11,17 +11,15 @@ from functools import partial
 from typing import Literal
 
 from pahi_rt.bundle import Bundle
+from pahi_rt.choice import AUTO, Chosen
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.runtimes.base import Chosen, Runtime
+from pahi_rt.runtimes.base import Runtime
 from pahi_rt.runtimes.onnxruntime import OnnxRuntime, check_provider
 from pahi_rt.runtimes.openvino import INSTALL as INSTALL_OPENVINO
 from pahi_rt.runtimes.openvino import OpenVinoRuntime
 from pahi_rt.runtimes.providers import PROVIDERS
 from pahi_rt.runtimes.tensorrt import INSTALL as INSTALL_TENSORRT
 from pahi_rt.runtimes.tensorrt import TensorRtRuntime, check_plan
-
-AUTO = "auto"
-"""Instead of a runtime's name: the fastest that this machine and the bundle are ready for."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import pytest
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, open_bundle
+from pahi_rt.choice import Chosen, choose
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import Plan
 from pahi_rt.runtimes import Runtime
 from pahi_rt.runtimes.automatic import open_fastest
-from pahi_rt.runtimes.base import Chosen
 from pahi_rt.runtimes.fake import FakeRuntime
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.runtimes.table import by_rank
@@ -46,7 +46,7 @@ class Named(FakeRuntime):
 
 def open_with(bundle: Bundle, make: Callable[[Chosen], Runtime]) -> Runtime:
     """What is opened if `make` opens every runtime."""
-    return open_fastest(runtimes.choose(bundle), [dataclasses.replace(entry, make=make) for entry in by_rank()])
+    return open_fastest(choose(bundle), [dataclasses.replace(entry, make=make) for entry in by_rank()])
 
 
 def opener(*broken: str) -> Callable[[Chosen], Runtime]:

@@ -8,6 +8,7 @@ import pytest
 
 from pahi_rt import Pipeline, runtimes
 from pahi_rt.bundle import open_bundle
+from pahi_rt.choice import choose
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.runtimes.openvino import OpenVinoRuntime
 
@@ -15,14 +16,14 @@ pytestmark = pytest.mark.openvino
 
 
 def test_it_computes_in_32_bits_whatever_the_cpu_has(contract: Path) -> None:
-    runtime = OpenVinoRuntime(runtimes.choose(open_bundle(contract), name="openvino", threads=1))
+    runtime = OpenVinoRuntime(choose(open_bundle(contract), runtime="openvino", threads=1))
     assert runtime._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 def test_a_device_that_is_not_there(contract: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="finds no device 'NPU.7' here") as caught:
-        OpenVinoRuntime(runtimes.choose(open_bundle(contract), name="openvino"), device="NPU.7")
+        OpenVinoRuntime(choose(open_bundle(contract), runtime="openvino"), device="NPU.7")
     assert "use one of CPU" in caught.value.fix
 
 

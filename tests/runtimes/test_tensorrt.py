@@ -17,6 +17,7 @@ import pytest
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
+from pahi_rt.choice import choose
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import Plan
 from pahi_rt.noise import draw_noise
@@ -132,7 +133,7 @@ def context(with_plan: Bundle, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) 
 
 
 def open_plan(bundle: Bundle, cuda: FakeCuda, **options: Any) -> TensorRtRuntime:
-    return TensorRtRuntime(runtimes.choose(bundle, **{"steps": 2, "name": "tensorrt-rtx", **options}), cuda=cuda)  # type: ignore[arg-type]
+    return TensorRtRuntime(choose(bundle, **{"steps": 2, "runtime": "tensorrt-rtx", **options}), cuda=cuda)  # type: ignore[arg-type]
 
 
 def inputs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
