@@ -173,7 +173,7 @@ class Manifest(Record):
     """One graph for each number of steps, prior and precision; the first graph's precision is the default. A bundle
     with priors need not have a graph without one."""
     engines: tuple[Plan, ...]
-    """Plans of TensorRT."""
+    """Plans of TensorRT, which calls them engines in memory; the key of format 1 is named after these."""
     parity: tuple[Parity, ...]
     files: dict[str, FileRecord]
     """Every file of the bundle except the manifest: path inside the bundle, with "/" -> what the file must be."""

@@ -182,24 +182,30 @@ void WatchedPlace::confirm() const {
   }
 }
 
-WatchedFile::WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record) {
-  const auto path = find_inside(folder, name);
-  std::filesystem::path place = folder;
+void WatchedFiles::add(const std::string &name, const Record &record) {
+  const auto path = find_inside(folder_, name);
+  std::filesystem::path place = folder_;
   for (const auto &part : std::filesystem::path(name)) {
-    places_.emplace_back(place);
+    watch(place);
     place /= part;
   }
-  places_.emplace_back(path);
+  const struct stat itself = watch(path).itself();
   const Descriptor file(open_file(path, O_NOFOLLOW));
   const struct stat found = describe(file, path);
   check_size(found, record, path);
   check_hash(hash(file, record.size, path), record, path);
   // The open file was hashed; by now the path may lead to another file.
-  if (!are_equal(found, places_.back().itself())) fail(path, "has been changed while it was loaded");
+  if (!are_equal(found, itself)) fail(path, "has been changed while it was loaded");
 }
 
-void WatchedFile::confirm() const {
+void WatchedFiles::confirm() const {
   for (const WatchedPlace &place : places_) place.confirm();
+}
+
+const WatchedPlace &WatchedFiles::watch(const std::filesystem::path &path) {
+  const auto same = [&path](const WatchedPlace &place) { return place.path() == path; };
+  const auto watched = std::find_if(places_.begin(), places_.end(), same);
+  return watched == places_.end() ? places_.emplace_back(path) : *watched;
 }
 
 }  // namespace pahi

@@ -32,6 +32,7 @@ class WatchedPlace {
   // Throws Error(PAHI_BAD_BUNDLE) if it changed.
   void confirm() const;
 
+  const std::filesystem::path &path() const { return path_; }
   const struct stat &itself() const { return itself_; }
 
  private:
@@ -39,16 +40,22 @@ class WatchedPlace {
   struct stat itself_, target_;  // `path_`, and where it leads if it is a link
 };
 
-// A file that a runtime opens by itself, checked before that, with the bundle's folders that lead to it.
-class WatchedFile {
+// Files that a runtime opens by itself, checked before that, with the bundle's folders that lead to them.
+class WatchedFiles {
  public:
-  // Throws Error(PAHI_BAD_BUNDLE) unless it is the file that `record` describes.
-  WatchedFile(const std::filesystem::path &folder, const std::string &name, const Record &record);
+  explicit WatchedFiles(const std::filesystem::path &folder) : folder_(folder) {}
 
-  // Throws Error(PAHI_BAD_BUNDLE) if it is another file, or was written to, since it was checked.
+  // Throws Error(PAHI_BAD_BUNDLE) unless it is the file that `record` describes.
+  void add(const std::string &name, const Record &record);
+
+  // Throws Error(PAHI_BAD_BUNDLE) if one is another file, or was written to, since it was checked.
   void confirm() const;
 
  private:
+  // Watches a place from now on, unless it is watched already.
+  const WatchedPlace &watch(const std::filesystem::path &path);
+
+  std::filesystem::path folder_;
   std::vector<WatchedPlace> places_;
 };
 

@@ -60,10 +60,10 @@ Graph read_graph(const Json &graph) {
   return read;
 }
 
-Engine read_engine(const Json &engine) {
-  return {engine.at("file"),    engine.at("graph"),           engine.at("graph_sha256"),
-          engine.at("runtime"), engine.at("runtime_version"), engine.at("compute_capabilities"),
-          read_size(engine.at("batch").at(0), kMostBatch)};
+Plan read_plan(const Json &plan) {
+  return {plan.at("file"),    plan.at("graph"),           plan.at("graph_sha256"),
+          plan.at("runtime"), plan.at("runtime_version"), plan.at("compute_capabilities"),
+          read_size(plan.at("batch").at(0), kMostBatch)};
 }
 
 bool begins(const std::string &text, const std::string &start) { return text.compare(0, start.size(), start) == 0; }
@@ -75,16 +75,16 @@ bool is_version(const std::string &written, const std::string &version) {
 }
 
 // The reason why a plan of the right graph cannot be used; empty if it can.
-std::string object(const Engine &engine, const std::string &sha256, const std::string &version,
+std::string object(const Plan &plan, const std::string &sha256, const std::string &version,
                    const std::string &capability) {
-  const auto &known = engine.capabilities;
-  if (!is_version(engine.version, version)) {
-    return engine.file + " is of version " + engine.version + ", and " + version + " is installed";
+  const auto &known = plan.capabilities;
+  if (!is_version(plan.version, version)) {
+    return plan.file + " is of version " + plan.version + ", and " + version + " is installed";
   }
   if (std::find(known.begin(), known.end(), capability) == known.end()) {
-    return engine.file + " is not for this GPU's compute capability, " + capability;
+    return plan.file + " is not for this GPU's compute capability, " + capability;
   }
-  return engine.graph_sha256 == sha256 ? "" : engine.graph + " was exported again since " + engine.file + " was built";
+  return plan.graph_sha256 == sha256 ? "" : plan.graph + " was exported again since " + plan.file + " was built";
 }
 
 }  // namespace
@@ -107,7 +107,7 @@ Manifest::Manifest(std::string_view json) {
     max_length = read_size(reader.at("max_length"), kMostTokens);
     pad = read_integer(reader.at("pad_id"), 0, INT32_MAX);
     for (const Json &graph : data.at("graphs")) graphs.push_back(read_graph(graph));
-    for (const Json &engine : data.at("engines")) engines.push_back(read_engine(engine));
+    for (const Json &plan : data.at("engines")) plans.push_back(read_plan(plan));
     for (const auto &[name, record] : data.at("files").items()) {
       if (!is_safe(name)) fail("pahi.json: '" + name + "' is not a path inside the bundle");
       files[name] = {static_cast<std::uintmax_t>(read_integer(record.at("size"), 0, kLargestFile)), record.at("sha256")};
@@ -139,15 +139,15 @@ const Graph &Manifest::choose(std::uint32_t steps, const std::string &prior, con
   fail("the bundle has no graph of " + std::to_string(steps) + " steps with the prior " + prior + " in " + precision);
 }
 
-const Engine &Manifest::choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
-                                      const std::string &capability) const {
+const Plan &Manifest::choose_plan(const Graph &graph, const std::string &runtime, const std::string &version,
+                                  const std::string &capability) const {
   const auto exported = files.find(graph.file);
   const std::string sha256 = exported == files.end() ? "" : exported->second.sha256;
   std::string reason;
-  for (const Engine &engine : engines) {
-    if (engine.runtime != runtime || engine.graph != graph.file) continue;
-    const std::string objection = object(engine, sha256, version, capability);
-    if (objection.empty()) return engine;
+  for (const Plan &plan : plans) {
+    if (plan.runtime != runtime || plan.graph != graph.file) continue;
+    const std::string objection = object(plan, sha256, version, capability);
+    if (objection.empty()) return plan;
     if (reason.empty()) reason = objection;
   }
   fail("no " + runtime + " plan of " + graph.file + " fits: " + (reason.empty() ? "none was built" : reason) +

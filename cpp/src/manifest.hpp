@@ -21,7 +21,7 @@ struct Graph {
 };
 
 // A plan of TensorRT.
-struct Engine {
+struct Plan {
   std::string file, graph, graph_sha256, runtime, version;
   std::vector<std::string> capabilities;  // of GPUs, without the dot: "86"
   std::uint32_t least;                    // pictures at once
@@ -37,8 +37,8 @@ class Manifest {
   std::string best_prior() const;
   // The plan of `graph` that a runtime of that version can run on that GPU. Throws Error(PAHI_BAD_BUNDLE) with the
   // reason if there is none.
-  const Engine &choose_engine(const Graph &graph, const std::string &runtime, const std::string &version,
-                              const std::string &capability) const;
+  const Plan &choose_plan(const Graph &graph, const std::string &runtime, const std::string &version,
+                          const std::string &capability) const;
   // The record of a listed file. Throws Error(PAHI_BAD_BUNDLE) if it is not listed.
   const Record &file(const std::string &name) const;
   const std::string &first_precision() const { return graphs.front().precision; }
@@ -49,7 +49,7 @@ class Manifest {
   std::size_t max_length;                      // tokens
   std::int64_t pad;
   std::vector<Graph> graphs;
-  std::vector<Engine> engines;
+  std::vector<Plan> plans;
   std::map<std::string, Record> files;  // by their path inside the bundle
 };
 

@@ -132,20 +132,17 @@ std::unique_ptr<Session> open_onnxruntime(const std::filesystem::path &folder, c
   const std::string model = read_file(folder, graph.file, manifest.file(graph.file), kLargestGraph);
   check_graph(model, graph, manifest);
   // ONNX Runtime opens these by itself; afterwards they must be unchanged since they were hashed.
-  std::vector<WatchedFile> weights;
-  for (const std::string &name : graph.weights) weights.emplace_back(folder, name, manifest.file(name));
+  WatchedFiles weights(folder);
+  for (const std::string &name : graph.weights) weights.add(name, manifest.file(name));
   const auto place = std::filesystem::absolute(folder / graph.file).parent_path();
-  const auto confirm = [&weights] {
-    for (const WatchedFile &file : weights) file.confirm();
-  };
   std::unique_ptr<Session> session;
   try {
     session = std::make_unique<OnnxSession>(model, place, manifest, graph, options);
   } catch (...) {
-    confirm();  // a file that was replaced may be the reason
+    weights.confirm();  // a file that was replaced may be the reason
     throw;
   }
-  confirm();
+  weights.confirm();
   return session;
 }
 

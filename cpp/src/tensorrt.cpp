@@ -170,9 +170,9 @@ std::unique_ptr<Session> open_tensorrt(const std::filesystem::path &folder, cons
                                        const Graph &graph, const pahi_options &options) {
   const Listening heard(options);
   const std::string capability = compute_capability(current_device());
-  const Engine &engine = manifest.choose_engine(graph, PAHI_TENSORRT, library_version(), capability);
-  const std::string plan = read_file(folder, engine.file, manifest.file(engine.file), kLargestPlan);
-  return std::make_unique<TensorRtSession>(plan, engine.file, manifest, graph, engine.least, options);
+  const Plan &plan = manifest.choose_plan(graph, PAHI_TENSORRT, library_version(), capability);
+  const std::string content = read_file(folder, plan.file, manifest.file(plan.file), kLargestPlan);
+  return std::make_unique<TensorRtSession>(content, plan.file, manifest, graph, plan.least, options);
 }
 
 }  // namespace pahi

@@ -32,7 +32,7 @@ ON_A_CPU = tuple(entry.name for entry in TABLE if entry.device == "cpu" and entr
 def copy_with_plain(bundle: Bundle, folder: Path, precision: str) -> Bundle:
     """Copy one precision of a bundle into an empty folder, and add graphs without a prior, one per number of steps.
 
-    Engines are not copied.
+    Plans are not copied.
     """
     own = [graph for graph in bundle.manifest.graphs if graph.precision == precision]
     tokenizer = bundle.manifest.tokenizer.file

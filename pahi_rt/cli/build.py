@@ -21,7 +21,9 @@ Batch = Annotated[str, typer.Option(metavar="MIN/OPT/MAX", help="Pictures at onc
 
 def build(
     bundle: BundleName,
-    engine: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (for the GPU here).")],
+    flavour: Annotated[
+        str, typer.Option("--engine", help="tensorrt-rtx (needs no GPU) or tensorrt (for the GPU here).")
+    ],
     capabilities: Capabilities = "",
     batch: Batch = "1/2/4",
     precision: Annotated[str | None, typer.Option(help="Precision to build (default: the bundle's first).")] = None,
@@ -29,10 +31,10 @@ def build(
     debug: Debug = False,
 ) -> None:
     """Build TensorRT plans of a bundle's graphs, and put them into the bundle."""
-    settings = plan_settings(engine, capabilities, batch)
+    settings = plan_settings(flavour, capabilities, batch)
     with needs("export"):
-        from pahi_rt.export.engines import add_engines
-    changed = add_engines(bundle, settings, precision=precision, on_stage=messages.stage)
+        from pahi_rt.export.plans import add_plans
+    changed = add_plans(bundle, settings, precision=precision, on_stage=messages.stage)
     if as_json:
         messages.document({"path": str(changed.path), "engines": changed.manifest.to_dict()["engines"]})
     else:
@@ -40,13 +42,13 @@ def build(
     messages.next_command("inspect", bundle, "--verify")
 
 
-def plan_settings(engine: str, capabilities: str, batch: str) -> PlanSettings:
+def plan_settings(flavour: str, capabilities: str, batch: str) -> PlanSettings:
     """Read the options. Raises a usage error for a batch that is not three numbers."""
     with needs("export"):
         from pahi_rt.export.tensorrt import PlanSettings
-    usual = PlanSettings(engine)
+    usual = PlanSettings(flavour)
     gpus = tuple(capabilities.split(",")) if capabilities else usual.compute_capabilities
-    return PlanSettings(engine, gpus if capabilities or engine != "tensorrt" else (), parse_batch(batch))
+    return PlanSettings(flavour, gpus if capabilities or flavour != "tensorrt" else (), parse_batch(batch))
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:

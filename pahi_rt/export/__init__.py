@@ -1,5 +1,5 @@
 """Export: a diffusers model -> one ONNX graph for each number of steps -> parity gate -> bundle -> plans for GPUs.
 
-`exporter.export_bundle` needs the `export` extra (torch, diffusers, transformers, onnx). `engines.add_engines` needs
+`exporter.export_bundle` needs the `export` extra (torch, diffusers, transformers, onnx). `plans.add_plans` needs
 TensorRT alone, so that plans can be built where a bundle is used.
 """

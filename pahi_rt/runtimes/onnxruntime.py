@@ -46,7 +46,7 @@ class OnnxRuntime(GraphRuntime):
         provider, bundle = PROVIDERS[chosen.runtime], chosen.bundle
         options = session_options(chosen.threads, provider)
         with bundle.opened(chosen.graph) as opened:
-            self._session = _open_session(opened, options, provider, _engine_folder(chosen, provider))
+            self._session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
         super().__init__(
             chosen,
             version=str(require_onnxruntime().__version__),
@@ -94,10 +94,10 @@ def session_options(threads: int | None = None, provider: Provider | None = None
     return options
 
 
-def _engine_folder(chosen: Chosen, provider: Provider) -> Path:
-    """The folder for compiled engines in the user's cache, one for each graph, its weights and the versions here.
+def _plan_folder(chosen: Chosen, provider: Provider) -> Path:
+    """The folder for compiled plans in the user's cache, one for each graph, its weights and the versions here.
 
-    ONNX Runtime's own names for engines depend neither on weights nor on TensorRT's exact version.
+    ONNX Runtime's own names for plans depend neither on weights nor on TensorRT's exact version.
     """
     files = chosen.bundle.manifest.files
     contents = [files[name].sha256 for name in (chosen.graph.file, *chosen.graph.weights)]
@@ -135,7 +135,7 @@ def _open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Pa
 
 
 def _provider_options(provider: Provider, folder: Path) -> dict[str, str]:
-    """All options. If no cache can be written, those of the cache are left out, and engines are compiled each time."""
+    """All options. If no cache can be written, those of the cache are left out, and plans are compiled each time."""
     cache = {key: value.format(folder) for key, value in provider.cache.items()}
     if cache:
         try:

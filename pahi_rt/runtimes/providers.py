@@ -35,7 +35,7 @@ class Provider(ABC):
     """What to do if it is installed and does not start."""
     options: Mapping[str, str] = field(default_factory=dict)
     cache: Mapping[str, str] = field(default_factory=dict)
-    """More options; {} stands for the folder of this graph's compiled engines."""
+    """More options; {} stands for the folder of this graph's compiled plans."""
     is_tensorrt: bool = False
     """Whether TensorRT compiles the graph."""
 

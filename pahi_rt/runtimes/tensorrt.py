@@ -48,16 +48,16 @@ class TensorRtRuntime(GraphRuntime):
             raise RuntimeUnavailable(f"{runtime} runs on a GPU, which has no --threads", fix="leave --threads out")
         trt, self._cuda = require_tensorrt(runtime), cuda or Cuda()
         capability = self._cuda.compute_capability
-        engine = choose_engine(chosen.bundle, graph, (runtime, str(trt.__version__), capability))
-        plan = chosen.bundle.read(engine.file)
-        self._least, _, self._most = engine.batch
-        self._cache = RuntimeCache(chosen.bundle.manifest.files[engine.file].sha256, runtime)
-        self._context = _open(trt, plan, engine.file, self._cache)
+        plan = choose_plan(chosen.bundle, graph, (runtime, str(trt.__version__), capability))
+        content = chosen.bundle.read(plan.file)
+        self._least, _, self._most = plan.batch
+        self._cache = RuntimeCache(chosen.bundle.manifest.files[plan.file].sha256, runtime)
+        self._context = _open(trt, content, plan.file, self._cache)
         self._buffers = Buffers(self._cuda, graph, self._most)
         self._launches: dict[int, Callable[[], None]] = {}
         self._one_at_a_time = threading.Lock()
         device = f"CUDA, compute capability {capability}"
-        super().__init__(chosen, version=engine.runtime_version, device=device)
+        super().__init__(chosen, version=plan.runtime_version, device=device)
 
     def draw(self, feeds: Feeds) -> NDArray[np.uint8]:
         """Run the plan, in several turns for more pictures than it takes at once."""
@@ -170,7 +170,7 @@ class RuntimeCache:
 
 def check_plan(runtime: str, bundle: Bundle) -> None:
     """Raises RuntimeUnavailable if the bundle has no plan for the runtime. It does not look for a GPU."""
-    if not any(engine.runtime == runtime for engine in bundle.manifest.engines):
+    if not any(plan.runtime == runtime for plan in bundle.manifest.engines):
         fix = command("pahi-rt", "build", "BUNDLE", "--engine", runtime)
         raise RuntimeUnavailable("the bundle has no plan for it", fix=fix)
 
@@ -183,17 +183,17 @@ def require_tensorrt(flavour: str) -> Any:
         raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
 
 
-def choose_engine(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Plan:
+def choose_plan(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Plan:
     """The plan of `graph` that fits what was `found` here: flavour, its version, and the GPU's compute capability.
 
     Raises RuntimeUnavailable that says what does not fit, and the command that builds a plan that does.
     """
     flavour, version, capability = found
-    built = [engine for engine in bundle.manifest.engines if (engine.runtime, engine.graph) == (flavour, graph.file)]
-    reasons = [_objection(bundle, engine, version, capability) for engine in built]
-    for engine, reason in zip(built, reasons, strict=True):
+    built = [plan for plan in bundle.manifest.engines if (plan.runtime, plan.graph) == (flavour, graph.file)]
+    reasons = [_objection(bundle, plan, version, capability) for plan in built]
+    for plan, reason in zip(built, reasons, strict=True):
         if reason is None:
-            return engine
+            return plan
     copy = f"my-{slug(bundle.manifest.name)}"
     is_fixed = is_managed(bundle.path)
     first = command("cp", "-r", bundle.path, copy) + " && " if is_fixed else ""
@@ -211,15 +211,15 @@ def split(rows: Feeds, most: int) -> list[Feeds]:
     return [{name: values[i : i + most] for name, values in rows.items()} for i in range(0, count, most)]
 
 
-def _objection(bundle: Bundle, engine: Plan, version: str, capability: str) -> str | None:
+def _objection(bundle: Bundle, plan: Plan, version: str, capability: str) -> str | None:
     """Why a plan cannot be used; None if it can be."""
-    if engine.runtime_version != version:
-        return f"it is of version {engine.runtime_version}, and {version} is installed"
-    if capability not in engine.compute_capabilities:
-        listed = ", ".join(engine.compute_capabilities)
+    if plan.runtime_version != version:
+        return f"it is of version {plan.runtime_version}, and {version} is installed"
+    if capability not in plan.compute_capabilities:
+        listed = ", ".join(plan.compute_capabilities)
         return f"it is for the compute capability {listed}, and this GPU has {capability}"
-    if engine.graph_sha256 != bundle.manifest.files[engine.graph].sha256:
-        return f"{engine.graph} was exported again since it was built"
+    if plan.graph_sha256 != bundle.manifest.files[plan.graph].sha256:
+        return f"{plan.graph} was exported again since it was built"
     return None
 
 

@@ -310,10 +310,10 @@ def test_not_installed(contract: Path, flavour: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("steps", [1, 2])
 def test_on_a_gpu(folder: Path, steps: int) -> None:
     pytest.importorskip("tensorrt_rtx")
-    from pahi_rt.export.engines import add_engines
+    from pahi_rt.export.plans import add_plans
     from pahi_rt.export.tensorrt import PlanSettings
 
-    bundle = add_engines(str(folder), PlanSettings(compute_capabilities=(Cuda().compute_capability,)))
+    bundle = add_plans(str(folder), PlanSettings(compute_capabilities=(Cuda().compute_capability,)))
     runtime = runtimes.load(bundle, steps=steps, name="tensorrt-rtx")
     for count in (1, 3, 9):
         drawn, expected = runtime.run(*inputs(count)), runtimes.load(bundle, steps, "onnxruntime").run(*inputs(count))

@@ -204,16 +204,16 @@ def _write_onnx(bundle: Bundle, graph: Graph, batching: Batching, folder: Path) 
 def _plans(bundle: Bundle, graph: Graph, most: int) -> Mapping[str, str]:
     """Compute capability -> file of the plans that Triton's TensorRT backend can run, with batches of 1 to `most`."""
     sha256 = bundle.manifest.files[graph.file].sha256
-    engines = [e for e in bundle.manifest.engines if (e.runtime, e.graph_sha256) == ("tensorrt", sha256)]
-    if not engines:
+    built = [plan for plan in bundle.manifest.engines if (plan.runtime, plan.graph_sha256) == ("tensorrt", sha256)]
+    if not built:
         fix = "on a machine with that GPU: pahi-rt build BUNDLE --engine tensorrt"
         raise BundleError(f"{bundle.path} has no TensorRT plan of {graph.file}", fix=fix)
-    for engine in engines:
-        least, _, largest = engine.batch
+    for plan in built:
+        least, _, largest = plan.batch
         if least > 1 or largest < most:
             fix = f"use --batch {largest}, or build a plan with --batch 1/{most}/{most}"
-            raise BundleError(f"{engine.file} draws {least} to {largest} pictures at once, not 1 to {most}", fix=fix)
-    return {capability: engine.file for engine in engines for capability in engine.compute_capabilities}
+            raise BundleError(f"{plan.file} draws {least} to {largest} pictures at once, not 1 to {most}", fix=fix)
+    return {capability: plan.file for plan in built for capability in plan.compute_capabilities}
 
 
 def _write_plans(bundle: Bundle, plans: Mapping[str, str], batching: Batching, folder: Path) -> Message:

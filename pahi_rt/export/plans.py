@@ -28,7 +28,7 @@ INSTALLED = "installed.json"
 """File in a build's scratch folder that lists the plans being moved into the bundle."""
 
 
-def add_engines(
+def add_plans(
     bundle: str | Path | Bundle,
     settings: PlanSettings,
     *,
@@ -52,11 +52,11 @@ def add_engines(
         check_unclaimed(opened.path)
         with claim(opened.path / FOLDER, "build", settle=_settle) as scratch:
             opened = open_bundle(opened.path)  # a build that has just ended has changed it
-            engines = [_describe(opened, graph, settings, version) for graph in choose_graphs(opened, precision)]
-            _check_names(opened, engines)
-            for engine in engines:
-                _build(opened, engine, settings, scratch.path, on_stage)
-            _install(opened, scratch.path, engines)
+            plans = [_describe(opened, graph, settings, version) for graph in choose_graphs(opened, precision)]
+            _check_names(opened, plans)
+            for plan in plans:
+                _build(opened, plan, settings, scratch.path, on_stage)
+            _install(opened, scratch.path, plans)
     except OSError as error:
         raise explain(error, opened.path / FOLDER, "or copy the bundle to where you may write") from error
     return open_bundle(opened.path)
@@ -83,42 +83,42 @@ def _describe(bundle: Bundle, graph: Graph, settings: PlanSettings, version: str
     )
 
 
-def _check_names(bundle: Bundle, engines: Sequence[Plan]) -> None:
-    for engine in engines:
-        path = bundle.path / engine.file
-        if os.path.lexists(path) and engine.file not in bundle.manifest.files:
+def _check_names(bundle: Bundle, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        path = bundle.path / plan.file
+        if os.path.lexists(path) and plan.file not in bundle.manifest.files:
             raise OutputError(f"{path} is there already, and the bundle does not list it", fix="move it away")
 
 
-def _build(bundle: Bundle, engine: Plan, settings: PlanSettings, folder: Path, on_stage: OnStage | None) -> None:
+def _build(bundle: Bundle, plan: Plan, settings: PlanSettings, folder: Path, on_stage: OnStage | None) -> None:
     started = time.perf_counter()
-    (graph,) = (graph for graph in bundle.manifest.graphs if graph.file == engine.graph)
-    path = folder / Path(engine.file).name
+    (graph,) = (graph for graph in bundle.manifest.graphs if graph.file == plan.graph)
+    path = folder / Path(plan.file).name
     with bundle.opened(graph) as source:
         layers = build_plan(source.path, path, settings)
     if settings.flavour == "tensorrt-rtx":  # TensorRT proper lists its layers in other words
         check_types(layers, graph.precision)
     if on_stage is not None:
-        on_stage(f"build {engine.file}", time.perf_counter() - started, path.stat().st_size)
+        on_stage(f"build {plan.file}", time.perf_counter() - started, path.stat().st_size)
 
 
-def _install(bundle: Bundle, folder: Path, engines: Sequence[Plan]) -> None:
+def _install(bundle: Bundle, folder: Path, plans: Sequence[Plan]) -> None:
     """Unlist old plans, replace the files, then list the new ones.
 
     An interrupted run then never lists a wrong file: files that the manifest does not list are not used.
     """
     (bundle.path / FOLDER).mkdir(exist_ok=True)
-    replaced = {engine.file for engine in engines}
-    kept = tuple(engine for engine in bundle.manifest.engines if engine.file not in replaced)
+    replaced = {plan.file for plan in plans}
+    kept = tuple(plan for plan in bundle.manifest.engines if plan.file not in replaced)
     records = {name: record for name, record in bundle.manifest.files.items() if name not in replaced}
     write_whole(folder / INSTALLED, json.dumps(sorted(replaced)))
     try:
         write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
-        for engine in engines:
-            built = folder / Path(engine.file).name
-            records[engine.file] = file_record(built)
-            os.replace(built, bundle.path / engine.file)
-        write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *engines), files=records))
+        for plan in plans:
+            built = folder / Path(plan.file).name
+            records[plan.file] = file_record(built)
+            os.replace(built, bundle.path / plan.file)
+        write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *plans), files=records))
     except BaseException:
         _remove_unlisted(bundle.path, folder)
         raise

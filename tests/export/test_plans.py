@@ -13,8 +13,8 @@ import pytest
 
 from pahi_rt.bundle import Bundle, open_bundle, verify, write_manifest
 from pahi_rt.errors import BundleError, OutputError, PahiError
-from pahi_rt.export import engines
-from pahi_rt.export.engines import add_engines
+from pahi_rt.export import plans
+from pahi_rt.export.plans import add_plans
 from pahi_rt.export.tensorrt import PlanSettings
 from pahi_rt.manifest import Manifest
 from pahi_rt.scratch import claim
@@ -27,25 +27,25 @@ PLANS = [f"engines/{steps}-step-tensorrt-rtx-sm86-sm120.plan" for steps in ("one
 
 @pytest.fixture
 def built(folder: Path) -> Bundle:
-    return add_engines(str(folder), SETTINGS)
+    return add_plans(str(folder), SETTINGS)
 
 
 def test_every_graph_has_its_plan(built: Bundle) -> None:
     verify(built)
-    for engine, file, graph in zip(built.manifest.engines, PLANS, built.manifest.graphs, strict=True):
-        assert (engine.file, engine.graph) == (file, graph.file)
-        assert engine.graph_sha256 == built.manifest.files[graph.file].sha256
-        assert (engine.runtime, engine.runtime_version) == ("tensorrt-rtx", trt.__version__)
-        assert (engine.compute_capabilities, engine.batch) == (("86", "120"), (1, 1, 2))
+    for plan, file, graph in zip(built.manifest.engines, PLANS, built.manifest.graphs, strict=True):
+        assert (plan.file, plan.graph) == (file, graph.file)
+        assert plan.graph_sha256 == built.manifest.files[graph.file].sha256
+        assert (plan.runtime, plan.runtime_version) == ("tensorrt-rtx", trt.__version__)
+        assert (plan.compute_capabilities, plan.batch) == (("86", "120"), (1, 1, 2))
     assert not [name for name in os.listdir(built.path) if name.startswith(".")]
 
 
 def test_the_same_plan_is_replaced_and_another_added(built: Bundle) -> None:
     stages: list[str] = []
-    again = add_engines(built, SETTINGS, on_stage=lambda name, seconds, size: stages.append(name))
-    assert [engine.file for engine in again.manifest.engines] == PLANS
+    again = add_plans(built, SETTINGS, on_stage=lambda name, seconds, size: stages.append(name))
+    assert [plan.file for plan in again.manifest.engines] == PLANS
     assert stages == [f"build {file}" for file in PLANS]
-    more = add_engines(again, PlanSettings(), precision="fp32")
+    more = add_plans(again, PlanSettings(), precision="fp32")
     assert len(more.manifest.engines) == 4
     verify(more)
 
@@ -54,7 +54,7 @@ def test_a_bundle_stays_as_it_was(folder: Path) -> None:
     before = sorted(os.listdir(folder)), (folder / "pahi.json").read_bytes()
     for settings, precision in ((PlanSettings(compute_capabilities=("1",)), None), (SETTINGS, "int3")):
         with pytest.raises(PahiError):
-            add_engines(str(folder), settings, precision=precision)
+            add_plans(str(folder), settings, precision=precision)
     assert (sorted(os.listdir(folder)), (folder / "pahi.json").read_bytes()) == before
 
 
@@ -62,22 +62,22 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engines, "build_plan", fail)
+    monkeypatch.setattr(plans, "build_plan", fail)
     with pytest.raises(OutputError, match="engines cannot be written: No space left"):
-        add_engines(open_bundle(folder), SETTINGS)
+        add_plans(open_bundle(folder), SETTINGS)
 
 
 def test_two_builds_of_one_bundle(folder: Path) -> None:
     for target, verb in ((folder / "engines", "build"), (folder, "export")):
         with claim(target, verb), pytest.raises(OutputError, match=f"another {verb} is writing"):
-            add_engines(str(folder), SETTINGS)
+            add_plans(str(folder), SETTINGS)
 
 
 @pytest.mark.parametrize("by_path", [False, True])
 def test_the_built_in_bundle_is_left_alone(by_path: bool, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(open_bundle("emoji").path)
     with pytest.raises(BundleError, match="is part of the package") as caught:
-        add_engines(str(tmp_path / "link") if by_path else "emoji", SETTINGS)
+        add_plans(str(tmp_path / "link") if by_path else "emoji", SETTINGS)
     assert caught.value.fix.startswith("build in a copy: cp -r ")
 
 
@@ -86,13 +86,13 @@ def test_a_bundle_in_the_cache_is_left_alone(folder: Path, tmp_path: Path, monke
     cached = tmp_path / "pahi-rt" / "bundles" / "hub" / "owner--name"
     shutil.copytree(folder, cached)
     with pytest.raises(BundleError, match="or of a cache"):
-        add_engines(str(cached), SETTINGS)
+        add_plans(str(cached), SETTINGS)
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pahi_rt.export.engines import add_engines
+from pahi_rt.export.plans import add_plans
 from pahi_rt.export.tensorrt import PlanSettings
 folder, moment, writes = sys.argv[1], int(sys.argv[2]), 0
 def count(event, arguments):
@@ -104,7 +104,7 @@ def count(event, arguments):
         if writes == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(count)
-add_engines(Path(folder), PlanSettings(compute_capabilities=("86", "120"), batch=(1, 1, 2)))
+add_plans(Path(folder), PlanSettings(compute_capabilities=("86", "120"), batch=(1, 1, 2)))
 print(writes)
 """
 
@@ -120,7 +120,7 @@ def build_until(folder: Path, moment: int) -> subprocess.CompletedProcess[str]:
 def test_a_bundle_is_whole_whenever_a_build_is_killed(again: bool, folder: Path, tmp_path: Path) -> None:
     """At ten moments, of the first build and of one that replaces its plans."""
     if again:
-        add_engines(folder, SETTINGS)
+        add_plans(folder, SETTINGS)
     names = sorted(os.listdir(folder))
     shutil.copytree(folder, tmp_path / "whole")
     writes = int(build_until(tmp_path / "whole", 0).stdout)
@@ -131,9 +131,9 @@ def test_a_bundle_is_whole_whenever_a_build_is_killed(again: bool, folder: Path,
         done = build_until(place, 1 + number * (writes - 1) // 9)
         assert done.returncode == -signal.SIGKILL, done.stderr
         verify(open_bundle(place))
-        built = add_engines(place, SETTINGS)
+        built = add_plans(place, SETTINGS)
         verify(built)
-        assert [engine.file for engine in built.manifest.engines] == PLANS
+        assert [plan.file for plan in built.manifest.engines] == PLANS
         assert sorted(os.listdir(place)) == sorted({*names, "engines"})
         assert sorted(f"engines/{name}" for name in os.listdir(place / "engines")) == sorted(PLANS)
 
@@ -142,7 +142,7 @@ def test_a_bundle_is_whole_whenever_a_build_is_killed(again: bool, folder: Path,
 def test_a_build_that_fails_at_its_very_end(built_before: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its plans are there, and the manifest that lists them cannot be written."""
     if built_before:
-        add_engines(folder, SETTINGS)
+        add_plans(folder, SETTINGS)
     write, left = write_manifest, iter([True, False])
 
     def fill(place: Path, manifest: Manifest) -> None:
@@ -151,18 +151,18 @@ def test_a_build_that_fails_at_its_very_end(built_before: bool, folder: Path, mo
         write(place, manifest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(engines, "write_manifest", fill)
+        patched.setattr(plans, "write_manifest", fill)
         with pytest.raises(OutputError, match="No space left"):
-            add_engines(folder, SETTINGS)
+            add_plans(folder, SETTINGS)
     verify(open_bundle(folder))
     assert not os.listdir(folder / "engines")
-    verify(add_engines(folder, SETTINGS))
+    verify(add_plans(folder, SETTINGS))
 
 
 def test_a_plan_of_the_users_is_left_alone(folder: Path) -> None:
     (folder / "engines").mkdir()
     (folder / PLANS[0]).write_text("hours of work")
     with pytest.raises(OutputError, match="is there already, and the bundle does not list it"):
-        add_engines(folder, SETTINGS)
+        add_plans(folder, SETTINGS)
     assert (folder / PLANS[0]).read_text() == "hours of work"
     assert os.listdir(folder / "engines") == [Path(PLANS[0]).name]
