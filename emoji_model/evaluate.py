@@ -19,7 +19,8 @@ from emoji_model.generator import LATENT_SHAPE, denoiser
 from emoji_model.targets import apply_attributes, encode
 from emoji_model.text import tokens
 from pahi_rt.evaluate.picture_metrics import edge_energy
-from pahi_rt.models.generators import Generator, decode_latents
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.latents import decode_latents
 from pahi_rt.models.sampling import sample_latents
 
 HELD_OUT = 10_000_019

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         RuntimeUnavailable,
         ScorerError,
     )
+    from pahi_rt.locations import built_in
     from pahi_rt.noise import draw_noise
     from pahi_rt.pipeline import Pipeline, Result
     from pahi_rt.runtimes.base import Runtime
     from pahi_rt.runtimes.fake import FakeRuntime
-    from pahi_rt.sources import built_in
     from pahi_rt.tokenizer import Tokenizer
     from pahi_rt.vocabulary import Vocabulary
 

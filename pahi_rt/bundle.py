@@ -21,9 +21,9 @@ from pahi_rt.errors import BundleError
 from pahi_rt.files import sha256, write_whole
 from pahi_rt.graphs import check_onnx
 from pahi_rt.listed import ListedFile, ListedFolders, open_listed, read_bounded
+from pahi_rt.locations import find_folder, list_choices, suggest_repair
 from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, FileRecord, Graph, Manifest, is_pickle_name
 from pahi_rt.manifest_file import MAX_MANIFEST, check_manifest, read_manifest, write_json
-from pahi_rt.sources import find_folder, list_choices, suggest_repair
 from pahi_rt.terminal import command
 
 MOST_ENTRIES = 10_000

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and turn errors of the operating system into errors with a fix."""
+"""Name files, write them whole or not at all, and turn errors of the operating system into errors with a fix."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from pathlib import Path
 from pahi_rt.errors import OutputError
 from pahi_rt.scratch import scratch, sweep
 from pahi_rt.terminal import command
+
+LONGEST_NAME = 48
+"""Characters of a file name that is made of words, without its number and its ending."""
+
+
+def slug(prompt: str) -> str:
+    """A file name for a prompt, without its ending: the words with dashes between, or "picture" if it has none."""
+    words = "-".join(re.findall(r"[^\W_]+", prompt.lower()))
+    return words[:LONGEST_NAME].strip("-") or "picture"
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from pahi_rt.manifest import ImageSpec
 from pahi_rt.scratch import scratch, sweep
 from pahi_rt.terminal import command
 
-_LONGEST_NAME = 48
-"""Characters of a file name without its number and its ending."""
 _GAP = 4
 """Pixels between the pictures of a sheet."""
 _ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
@@ -51,12 +48,6 @@ def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
         row, column = divmod(index, columns)
         sheet.paste(image, (column * width, row * height))
     return sheet
-
-
-def slug(prompt: str) -> str:
-    """A file name for a prompt, without its ending: the words with dashes between, or "picture" if it has none."""
-    words = "-".join(re.findall(r"[^\W_]+", prompt.lower()))
-    return words[:_LONGEST_NAME].strip("-") or "picture"
 
 
 class Destination:

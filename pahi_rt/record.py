@@ -69,11 +69,6 @@ class Record:
         record: R = read_value(cls, data, JsonPlace(where, cls.read_error, cls.read_fix))
         return record
 
-    @classmethod
-    def reshape(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """`data` with a key for each field: for records that are written in another way, which `to_dict` then does."""
-        return data
-
     def to_dict(self) -> dict[str, Any]:
         """The record in values of JSON: dicts with string keys, lists, strings, numbers, booleans and None."""
         data: dict[str, Any] = {}

@@ -104,8 +104,6 @@ def read_value(kind: Any, value: Any, place: Place) -> Any:
 
 def _read_record(kind: Any, value: Any, place: Place) -> Any:
     table = _expect(dict, value, place)
-    if hasattr(kind, "reshape"):  # a Record of record.py
-        table = kind.reshape(table)
     known = _keys(kind)
     for name in table:
         if name not in known:

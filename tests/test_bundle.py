@@ -13,8 +13,8 @@ import pytest
 
 from pahi_rt import bundle as b
 from pahi_rt.errors import BundleError
+from pahi_rt.locations import built_in
 from pahi_rt.manifest import FileRecord, ImageSpec, Manifest, TensorSpec
-from pahi_rt.sources import built_in
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 

@@ -13,9 +13,9 @@ from pahi_rt import graphs
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import BundleError
 from pahi_rt.graphs import check_onnx
+from pahi_rt.locations import built_in
 from pahi_rt.manifest_file import read_manifest
 from pahi_rt.pipeline import Pipeline
-from pahi_rt.sources import built_in
 from tests.graph_bytes import (
     FLOAT,
     INPUTS,

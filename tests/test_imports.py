@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pahi_rt.sources import built_in
+from pahi_rt.locations import built_in
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = str(Path(__file__).parent / "data" / "contract")

@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from pahi_rt.drawing import MOST_PICTURES, Drawing, encode_png, read_drawing
 from pahi_rt.errors import OutputError, PahiError
+from pahi_rt.files import slug
 from pahi_rt.manifest import ImageSpec
-from pahi_rt.output import Destination, check_amount, contact_sheet, slug
+from pahi_rt.output import Destination, check_amount, contact_sheet
 
 DRAWING = Drawing(("a red apple",), 7, 1, 1, "emoji", "ab" * 32, "0.1.0")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pahi_rt
-from pahi_rt.sources import built_in
+from pahi_rt.locations import built_in
 from tests.cli.verbs import list_verbs
 
 ROOT = Path(__file__).parents[1]
@@ -54,9 +54,7 @@ def test_a_built_in_bundle_is_small(name: str) -> None:
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel, built from the source distribution, and that one."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeed(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
     return {path.suffix: path for path in folder.iterdir()}
 
 
@@ -64,20 +62,27 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def bare(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and what it depends on."""
     folder = tmp_path_factory.mktemp("bare") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    options = ["-qq", "--disable-pip-version-check", "--no-compile", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([folder / "bin" / "pip", "install", *options, str(distributions[".whl"])], check=True)
+    install = (folder / "bin" / "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile")
+    succeed(sys.executable, "-m", "venv", folder, cwd=folder.parent)
+    succeed(*install, "-c", ROOT / "constraints.txt", distributions[".whl"], cwd=folder.parent)
     return folder
 
 
-def run(bare: Path, *words: str, cwd: Path) -> str:
-    # Away from the checkout and its PYTHONPATH, so that only what was installed can be found.
+def run_elsewhere(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command away from the checkout and its PYTHONPATH, so that only what was installed can be found."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(
-        [bare / "bin" / words[0], *words[1:]], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def succeed(*words: str | Path, cwd: Path) -> str:
+    """What it printed. It must not fail."""
+    done = run_elsewhere(*words, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def run(bare: Path, *words: str, cwd: Path) -> str:
+    return succeed(bare / "bin" / words[0], *words[1:], cwd=cwd)
 
 
 def expected_modules() -> Iterator[str]:
@@ -140,12 +145,6 @@ def test_it_draws(bare: Path, contract: Path, bundle: str, tmp_path: Path) -> No
 
 @pytest.mark.wheel
 def test_a_missing_extra_is_named(bare: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [bare / "bin" / "pahi-rt", "export", "model", "-o", "bundle"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_elsewhere(bare / "bin" / "pahi-rt", "export", "model", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.endswith("fix: pip install 'pahi-rt[export]'\n"), done.stderr

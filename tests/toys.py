@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pahi_rt.models.generators import Conditioning
+from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.scorers.redness import Redness
 from pahi_rt.train.frozen import Models
 from pahi_rt.train.recipe import Optimisation, Pretraining, PriorSettings, PromptSettings, Recipe, Scorers

@@ -25,7 +25,7 @@ app = typer.Typer(
 def list_bundles(context: typer.Context, as_json: Json = False, debug: Debug = False) -> None:
     """List the built-in bundles, or show one card."""
     from pahi_rt.bundle import open_bundle
-    from pahi_rt.sources import built_in
+    from pahi_rt.locations import built_in
 
     if context.invoked_subcommand is not None:
         return

@@ -175,7 +175,7 @@ def repeat_drawing(like: Path, bundle: str | None, runtime: str, threads: int | 
     from pahi_rt.bundle import open_bundle
     from pahi_rt.choice import choose
     from pahi_rt.drawing import read_drawing
-    from pahi_rt.sources import built_in
+    from pahi_rt.locations import built_in
 
     drawing = read_drawing(like)
     if bundle is None and drawing.bundle not in built_in():

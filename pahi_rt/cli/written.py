@@ -88,7 +88,7 @@ class Written:
 
 def write_each(results: Iterable[Result], drawing: Drawing, place: Place) -> Iterator[Written]:
     """Write a file for each picture. Raises OutputError."""
-    from pahi_rt.output import slug
+    from pahi_rt.files import slug
 
     for result in results:
         alone = replace(drawing, prompts=(result.prompt,), seed=result.seed, count=1)
@@ -97,7 +97,8 @@ def write_each(results: Iterable[Result], drawing: Drawing, place: Place) -> Ite
 
 def write_grid(results: Iterable[Result], drawing: Drawing, place: Place) -> Iterator[Written]:
     """Write one file with a row for each prompt and a column for each seed. Raises OutputError."""
-    from pahi_rt.output import contact_sheet, slug
+    from pahi_rt.files import slug
+    from pahi_rt.output import contact_sheet
 
     drawn = list(results)
     sheet = contact_sheet([result.image for result in drawn], drawing.count)

@@ -19,8 +19,9 @@ from torch import Tensor
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import BundleError
 from pahi_rt.evaluate.baselines import Sampler, best_of_nats, gaussian, learned, untrained
+from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.gaussians import LatentShape
-from pahi_rt.models.generators import Conditioning, Generator
+from pahi_rt.models.generators import Generator
 from pahi_rt.models.priors import Prior, check_fit
 from pahi_rt.pipeline import Pipeline, run
 
@@ -30,13 +31,13 @@ BEST_OF = 4
 
 @dataclass(frozen=True)
 class Contender:
-    """One row: a way to draw pictures. Its functions take `reading`, the result of `Field.read` for B prompts."""
+    """One row: a way to draw pictures. Its functions take `encoded`, the result of `Field.encode` for B prompts."""
 
     name: str
     draw: Callable[[Any, Tensor], Tensor]
-    """(reading, standard Gaussian eps [B, C, h, w]) -> pictures [B, 3, H, W] in [0, 1]."""
+    """(encoded, standard Gaussian eps [B, C, h, w]) -> pictures [B, 3, H, W] in [0, 1]."""
     kl: Callable[[Any], Tensor]
-    """reading -> KL to the standard Gaussian [B] in nats; NaN where it is unknown."""
+    """encoded -> KL to the standard Gaussian [B] in nats; NaN where it is unknown."""
     candidates: int = 1
     """Pictures drawn for each one that counts, which is the one with the best score."""
 
@@ -45,7 +46,7 @@ class Contender:
 class Field:
     """Contenders of one generator, the standard Gaussian first."""
 
-    read: Callable[[Sequence[str]], Any]
+    encode: Callable[[Sequence[str]], Any]
     """B prompts -> what the contenders' functions need of them, such as embeddings."""
     latent_shape: LatentShape
     contenders: tuple[Contender, ...]
@@ -72,11 +73,11 @@ def generator_field(
     trained = [learned(name, prior.to(device)) for name, prior in priors.items()]
     samplers = [gaussian(), *trained, *untrained(shape)]
 
-    def read(prompts: Sequence[str]) -> Conditioning:
+    def encode(prompts: Sequence[str]) -> Conditioning:
         return generator.encode_prompt(generator.tokenize(prompts))
 
     rows = [_from_generator(generator, sampler, steps) for sampler in samplers]
-    return Field(read, shape, (*rows, best_of(rows[0])), torch.device(device), steps, "float32")
+    return Field(encode, shape, (*rows, best_of(rows[0])), torch.device(device), steps, "float32")
 
 
 def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
@@ -93,11 +94,11 @@ def bundle_field(bundle: Bundle, steps: int = 1) -> Field:
     baselines = [_at_strength_0(plain, sampler) for sampler in (gaussian(), *untrained(shape))]
     trained = [_at_strength_1(pipeline) for pipeline in pipelines]
 
-    def read(prompts: Sequence[str]) -> Any:
+    def encode(prompts: Sequence[str]) -> Any:
         return plain.tokenizer.encode(prompts).input_ids
 
     rows = (baselines[0], *trained, *baselines[1:], best_of(baselines[0]))
-    return Field(read, shape, rows, torch.device("cpu"), steps, "uint8")
+    return Field(encode, shape, rows, torch.device("cpu"), steps, "uint8")
 
 
 def best_of(plain: Contender, count: int = BEST_OF) -> Contender:
@@ -105,7 +106,7 @@ def best_of(plain: Contender, count: int = BEST_OF) -> Contender:
     return replace(
         plain,
         name=f"best of {count} ({count}x cost)",
-        kl=lambda reading: plain.kl(reading) + best_of_nats(count),
+        kl=lambda encoded: plain.kl(encoded) + best_of_nats(count),
         candidates=count,
     )
 

@@ -129,7 +129,7 @@ def draw_eps(prompts: Batch, seed: int, candidate: int, shape: LatentShape) -> T
 
 
 def draw_all(
-    field: Field, reading: object, prompts: Batch, seeds: Iterable[int], review: Review
+    field: Field, encoded: object, prompts: Batch, seeds: Iterable[int], review: Review
 ) -> Iterator[tuple[int, Tensor]]:
     """For each seed, and for each contender: its index and a picture of each prompt [B, 3, H, W].
 
@@ -138,11 +138,11 @@ def draw_all(
     for seed in seeds:
         noise = _candidate_noise(field, prompts, seed)
         for index, contender in enumerate(field.contenders):
-            yield index, show(contender, reading, prompts, noise, review)
+            yield index, show(contender, encoded, prompts, noise, review)
 
 
 def show(
-    contender: Contender, reading: object, prompts: Batch, noise: Callable[[int], Tensor], review: Review
+    contender: Contender, encoded: object, prompts: Batch, noise: Callable[[int], Tensor], review: Review
 ) -> Tensor:
     """One picture of each prompt [B, 3, H, W]; if there are several candidates, the one that `review` scores best.
 
@@ -150,11 +150,11 @@ def show(
     picture were among them, it would tie with itself whenever it is the best one.
     """
     if contender.candidates == 1:
-        return contender.draw(reading, noise(0))
-    pictures = contender.draw(reading, noise(1))
+        return contender.draw(encoded, noise(0))
+    pictures = contender.draw(encoded, noise(1))
     best = review(pictures, prompts)
     for candidate in range(2, contender.candidates + 1):
-        others = contender.draw(reading, noise(candidate))
+        others = contender.draw(encoded, noise(candidate))
         scores = review(others, prompts)
         better = (scores > best).to(pictures.device).view(-1, 1, 1, 1)
         pictures, best = torch.where(better, others, pictures), torch.maximum(scores, best)
@@ -175,15 +175,15 @@ def _measure_batch(
     field: Field, prompts: Batch, reviews: Mapping[str, Review], judge: str, seeds: int
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Scores [M, R, B] by scorer, sharpness [M, R, B] and KL [M, B]."""
-    reading = field.read(prompts)
+    encoded = field.encode(prompts)
     # Contender by contender, the measurements of each seed.
     scores: dict[str, list[list[Tensor]]] = {label: [[] for _ in field.contenders] for label in reviews}
     edges: list[list[Tensor]] = [[] for _ in field.contenders]
-    for index, pictures in draw_all(field, reading, prompts, range(seeds), reviews[judge]):
+    for index, pictures in draw_all(field, encoded, prompts, range(seeds), reviews[judge]):
         edges[index].append(sharpness(pictures).cpu())
         for label, review in reviews.items():
             scores[label][index].append(review(pictures, prompts))
-    kl = torch.stack([contender.kl(reading).float().cpu() for contender in field.contenders])
+    kl = torch.stack([contender.kl(encoded).float().cpu() for contender in field.contenders])
     return {label: _stack(rows) for label, rows in scores.items()}, _stack(edges), kl
 
 
@@ -191,7 +191,7 @@ def _measure_distances(field: Field, prompts: Batch, review: Review, encoder: En
     """Mean distance of two pictures of one prompt [M, B]."""
     features: list[list[Tensor]] = [[] for _ in field.contenders]
     numbers = range(DIVERSITY_SEEDS, DIVERSITY_SEEDS + seeds)
-    for index, pictures in draw_all(field, field.read(prompts), prompts, numbers, review):
+    for index, pictures in draw_all(field, field.encode(prompts), prompts, numbers, review):
         features[index].append(encoder(pictures))
     return torch.stack([pairwise_distance(rows) for rows in _stack(features)]).cpu()
 

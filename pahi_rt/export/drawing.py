@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pahi_rt.export.inputs import Inputs, split_rows
 from pahi_rt.manifest import STRENGTH
+from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.gaussians import kl_divergence, sample_noise
-from pahi_rt.models.generators import Conditioning, Generator
+from pahi_rt.models.generators import Generator
 from pahi_rt.models.priors import Prior
 from pahi_rt.pictures import to_bytes
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from pahi_rt.export.fold import fold_timestep
 from pahi_rt.manifest import STRENGTH
+from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.gaussians import sample_noise
-from pahi_rt.models.generators import Conditioning, Generator, decode_latents
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.latents import decode_latents
 from pahi_rt.models.priors import Prior, check_fit
 from pahi_rt.models.sampling import sample_latents
 

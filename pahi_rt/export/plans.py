@@ -14,13 +14,12 @@ from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.stages import OnStage
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
-from pahi_rt.files import explain, write_whole
+from pahi_rt.files import explain, slug, write_whole
+from pahi_rt.locations import is_managed
 from pahi_rt.manifest import Graph, Plan
-from pahi_rt.output import slug
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 from pahi_rt.scratch import Scratch, check_unclaimed, claim
-from pahi_rt.sources import is_managed
 from pahi_rt.terminal import command
 
 FOLDER = "engines"

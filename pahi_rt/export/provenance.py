@@ -13,9 +13,9 @@ from pahi_rt import __version__
 from pahi_rt.files import sha256
 from pahi_rt.machine import module_version
 from pahi_rt.manifest import Component
+from pahi_rt.models.folders import find_model
 from pahi_rt.models.loras import Lora, read_lora
 from pahi_rt.models.priors import find_prior
-from pahi_rt.models.sources import find_model
 from pahi_rt.models.weights import weight_files
 
 TOOLS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")

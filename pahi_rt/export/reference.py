@@ -27,7 +27,8 @@ from pahi_rt.manifest import GAUSSIAN, Parity
 from pahi_rt.models.differences import differences
 from pahi_rt.models.families import GUIDANCE_SCALE
 from pahi_rt.models.foreign import quiet_libraries, reason
-from pahi_rt.models.generators import Generator, decoder_scale
+from pahi_rt.models.generators import Generator
+from pahi_rt.models.latents import decoder_scale
 from pahi_rt.models.priors import Prior
 from pahi_rt.models.sampling import as_euler
 

@@ -2,152 +2,40 @@
 
     tokenize -> encode_prompt -> sample_latents (one to four steps of the UNet) -> decode_latents
 
-These steps are free functions, because the exported graph calls the same ones around a UNet whose timestep is a folded
-constant.
+These steps are free functions in modules of their own, because the exported graph calls the same ones
+around a UNet whose timestep is a folded constant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pahi_rt.errors import ModelError
 from pahi_rt.models.components import check_fit, load_components, load_decoder
+from pahi_rt.models.conditioning import (
+    Conditioning,
+    embed_guidance,
+    encode_prompt,
+    encode_prompt_twice,
+    mark_prompt,
+    pad_again,
+)
 from pahi_rt.models.families import GUIDANCE_SCALE
+from pahi_rt.models.folders import find_model
+from pahi_rt.models.latents import decode_latents, decoder_scale, latent_scale
 from pahi_rt.models.loras import Lora, fuse_loras
 from pahi_rt.models.sampling import Schedule, make_schedule, sample_latents
-from pahi_rt.models.sources import find_model
 from pahi_rt.models.tokenization import prompt_length
 from pahi_rt.tokenizer import check_prompts
 
 MAX_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """A prompt as the UNet and the prior read it."""
-
-    embeddings: Tensor
-    """[B, T, D]: input of the UNet's cross-attention."""
-    pooled: Tensor
-    """[B, P]: the text encoder's state at the end token, after the final norm; for SDXL, that of the second encoder,
-    projected. It is the input of PAHI: E(c) in eq. (7)."""
-    added: dict[str, Tensor] = field(default_factory=dict)
-    """Only for SDXL: text_embeds [B, P] and time_ids [B, 6]."""
-
-
-def encode_prompt(text_encoder: CLIPTextModel, input_ids: Tensor, mask: Tensor | None = None) -> Conditioning:
-    """Token ids [B, T] -> conditioning, for a model with one text encoder (SD 1.x, SD 2.x).
-
-    `mask` [B, T] is 0 at positions that the encoder must not attend to.
-    """
-    output = text_encoder(input_ids, attention_mask=mask)
-    return Conditioning(output.last_hidden_state, output.pooler_output)
-
-
-def encode_prompt_twice(
-    text_encoder: CLIPTextModel,
-    text_encoder_2: CLIPTextModelWithProjection,
-    input_ids: Tensor,
-    input_ids_2: Tensor,
-    time_ids: Tensor,
-) -> Conditioning:
-    """Token ids [B, T] for each encoder, and time ids [1, 6] -> conditioning, for a model with two encoders (SDXL).
-
-    SDXL uses the output of both encoders' second-to-last layer, before the final norm.
-    """
-    first = text_encoder(input_ids, output_hidden_states=True)
-    second = text_encoder_2(input_ids_2, output_hidden_states=True)
-    embeddings = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-    # Not len(input_ids): it would fix the batch size in the exported graph.
-    added = {"text_embeds": second.text_embeds, "time_ids": time_ids.expand(input_ids.shape[0], -1)}
-    return Conditioning(embeddings, second.text_embeds, added)
-
-
-def mark_prompt(input_ids: Tensor, end: int, pad: int) -> Tensor:
-    """Token ids [B, T], padded with `pad` after the last `end` -> bool [B, T]: True for the prompt, False for padding.
-
-    Where the end token is also the padding, the first of the trailing run belongs to the prompt. If the last word of
-    the prompt is the end token spelt out, that word counts as the prompt's end.
-    """
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = torch.where(input_ids != pad, positions, 0).amax(dim=1, keepdim=True)
-    return positions <= last + int(pad == end)
-
-
-def pad_again(input_ids: Tensor, end: int, pad: int, new_pad: int) -> Tensor:
-    """Token ids [B, T], padded with `pad` after the last `end` -> the same ids, padded with `new_pad`.
-
-    One tensor of ids then serves both encoders of SDXL, whose tokenizers differ only in their padding: the second is
-    OpenCLIP's, which pads with 0. (In diffusers the second tokenizer also reads every "!" of a prompt as padding,
-    because its pad token is spelt "!". OpenCLIP, with which the encoder was trained, does not, and neither does this.)
-    """
-    return torch.where(mark_prompt(input_ids, end, pad), input_ids, new_pad)
-
-
-def embed_guidance(scale: float, width: int) -> Tensor:
-    """Guidance scale -> its embedding [1, width], which the UNet of an LCM reads beside its timestep.
-
-    The values are those of diffusers' get_guidance_scale_embedding. Angles reach thousands, so float32 gives the same
-    values only if it rounds in the same order.
-    """
-    half = width // 2
-    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
-    angles = torch.tensor(scale - 1) * 1000.0 * frequencies
-    return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
-
-
-def decode_latents(decoder: Any, latents: Tensor, scale: LatentScale, dtype: torch.dtype | None = None) -> Tensor:
-    """Latents [B, C, h, w] -> pictures [B, 3, H, W] in [0, 1], by an AutoencoderTiny or AutoencoderKL.
-
-    The decoder computes in `dtype`, by default in the type of the latents. Pictures have the type of the latents.
-    """
-    unscaled = scale.undo(latents).to(dtype or latents.dtype)
-    pictures: Tensor = decoder.decode(unscaled).sample.to(latents.dtype)
-    return (pictures / 2 + 0.5).clamp(0, 1)
-
-
-@dataclass(frozen=True)
-class LatentScale:
-    """How the autoencoder's latents were scaled for the UNet, to a standard deviation of about 1."""
-
-    factor: float
-    mean: tuple[float, ...] | None = None
-    """Mean of each channel. None, with `std`, if all channels are scaled alike."""
-    std: tuple[float, ...] | None = None
-    """Standard deviation of each channel."""
-
-    def undo(self, latents: Tensor) -> Tensor:
-        """The UNet's latents [B, C, h, w] -> the autoencoder's."""
-        if self.mean is None or self.std is None:
-            return latents / self.factor
-        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return latents * std / self.factor + mean
-
-
-def latent_scale(config: Any, is_sdxl: bool) -> LatentScale:
-    """The scale of an autoencoder's latents, from its configuration, as diffusers' pipelines read it.
-
-    Only the SDXL pipeline reads `latents_mean` and `latents_std`. None of the supported ones reads `shift_factor`.
-    """
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if is_sdxl and mean is not None and std is not None:
-        return LatentScale(config.scaling_factor, tuple(mean), tuple(std))
-    return LatentScale(config.scaling_factor)
-
-
-def decoder_scale(config: Any) -> int:
-    """Pixels per latent value along a side; 8 for the decoders of Stable Diffusion."""
-    scale: int = config.get("upsampling_scaling_factor", 2) ** (len(config.block_out_channels) - 1)
-    return scale
 
 
 def set_size(unet: UNet2DConditionModel, decoder: Any, height: int, width: int) -> None:

@@ -5,7 +5,7 @@
     scorers that train              half precision, on the device     float32, on the device
     scorers that only evaluate      on the CPU                        float32, on the device
     the generator's text encoders   float32, on the device            the same
-    text towers of training scorers on the CPU, lent while they read  the same
+    text towers of training scorers on the CPU, lent while they embed the same
 
 Half precision is the type of autocast. The weights have exactly the values that autocast would cast them to; it would
 cast frozen weights again at every use, because it caches only casts of weights that require a gradient.
@@ -35,7 +35,7 @@ class Placement:
         dtype: torch.dtype = torch.float32,
         training: Iterable[nn.Module] = (),
         evaluating: Iterable[nn.Module] = (),
-        reading: Iterable[nn.Module] = (),
+        waiting: Iterable[nn.Module] = (),
     ) -> None:
         """All modules are on `device`, in float32.
 
@@ -43,16 +43,16 @@ class Placement:
             dtype: the type of autocast; float32 without autocast.
             training: modules that training uses.
             evaluating: modules that only evaluations use.
-            reading: modules that wait on the CPU in float32, and that their users lend to the device (`lent`). They may
+            waiting: modules that wait on the CPU in float32, and that their users lend to the device (`lent`). They may
                 be parts of the others.
         """
         self._device, self._dtype = device, dtype
-        self._evaluating, reading = list(evaluating), list(reading)
+        self._evaluating, waiting = list(evaluating), list(waiting)
         self._is_training = False
-        for module in reading:
+        for module in waiting:
             module.to(CPU)
         weights = dict.fromkeys(weight for module in training for weight in cast_weights(module))
-        for weight in (weight for module in reading for weight in module.parameters()):
+        for weight in (weight for module in waiting for weight in module.parameters()):
             weights.pop(weight, None)
         # On a CPU these share memory with the loaded weights.
         self._full = {} if dtype == torch.float32 else {weight: weight.data.cpu() for weight in weights}

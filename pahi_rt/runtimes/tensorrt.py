@@ -19,12 +19,11 @@ from pahi_rt.bundle import Bundle
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, RuntimeUnavailable
-from pahi_rt.files import write_whole
+from pahi_rt.files import slug, write_whole
+from pahi_rt.locations import is_managed
 from pahi_rt.manifest import Graph, Plan
-from pahi_rt.output import slug
 from pahi_rt.runtimes.base import Feeds, GraphRuntime
 from pahi_rt.runtimes.cuda import Cuda
-from pahi_rt.sources import is_managed
 from pahi_rt.terminal import command
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

@@ -40,12 +40,12 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class PromptReader(Protocol):
+class PromptEmbedder(Protocol):
     """A scorer that embeds a prompt without its picture, and so has to do it only once."""
 
     @property
-    def reader(self) -> nn.Module:
-        """The module that reads prompts. It may be on another device than the rest, and is lent to theirs to read."""
+    def text_tower(self) -> nn.Module:
+        """The module that embeds prompts. It may be on another device than the rest, and is lent to theirs for it."""
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
         """B prompts -> embeddings [B, E] to compare pictures with, on the pictures' device. They are cached."""

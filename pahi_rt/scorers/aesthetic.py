@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pahi_rt.errors import ScorerError
-from pahi_rt.models.sources import locate
+from pahi_rt.models.folders import locate
 from pahi_rt.scorers.checkpoints import check_layout, check_nothing_else, read_weights, under, weights_file
 from pahi_rt.scorers.clip import CLIPSCORE, embed_images, load_clip
 from pahi_rt.scorers.head import load_head

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from pahi_rt.cache import cache_folder
 from pahi_rt.errors import ScorerError
 from pahi_rt.files import explain, writing_whole
+from pahi_rt.models.folders import locate
 from pahi_rt.models.foreign import foreign
-from pahi_rt.models.sources import locate
 from pahi_rt.models.vocabularies import VOCABULARIES, has_vocabulary, read_tokenizer
 from pahi_rt.models.weights import check_finite, check_loaded, some
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
 from pahi_rt.errors import ScorerError
+from pahi_rt.models.folders import find_parts, locate
 from pahi_rt.models.foreign import read_json
 from pahi_rt.models.placement import lent
-from pahi_rt.models.sources import find_parts, locate
 from pahi_rt.models.weights import find_weights, refuse_quantised, tell_variants
 from pahi_rt.scorers.checkpoints import build, load_tokenizer, read_weights, weights_file
 from pahi_rt.scorers.open_clip import convert_weights, infer_config, load_cleaner
@@ -70,15 +70,15 @@ class ClipScorer(nn.Module):
         return (pictures * self.embed_prompts(prompts)).sum(dim=-1)
 
     @property
-    def reader(self) -> nn.Module:
-        """The text tower."""
+    def text_tower(self) -> nn.Module:
+        """The text model and its projection."""
         return nn.ModuleList([self.model.text_model, self.model.text_projection])
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
         """B prompts -> unit vectors [B, E], on the pictures' device. Those of the last `KEPT` prompts are cached."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embeddings]
         if new:
-            with lent(self.reader, self._device):
+            with lent(self.text_tower, self._device):
                 self._embeddings.update({prompt: self._embed(prompt).cpu() for prompt in new})
         embeddings = torch.stack([self._embeddings[prompt] for prompt in prompts]).to(self._device)
         for oldest in list(self._embeddings)[: max(0, len(self._embeddings) - KEPT)]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from pahi_rt.errors import ScorerError
-from pahi_rt.models.sources import locate
+from pahi_rt.models.folders import locate
 from pahi_rt.scorers.checkpoints import (
     build,
     check_layout,

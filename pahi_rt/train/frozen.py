@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pahi_rt.errors import RecipeError, ScorerError
-from pahi_rt.models.generators import Conditioning, Generator, load_generator
+from pahi_rt.models.conditioning import Conditioning
+from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.placement import Placement
-from pahi_rt.scorers import PromptReader, Scorer, load_scorer
+from pahi_rt.scorers import PromptEmbedder, Scorer, load_scorer
 
 Timed = Callable[[str], AbstractContextManager[object]]
 """Name of a long stage -> context manager to run it in."""
@@ -35,8 +36,8 @@ class Models:
     """Device and type of their weights in training and evaluation; by default they stay as loaded."""
 
     @torch.no_grad()
-    def read(self, prompts: Sequence[str]) -> Conditioning:
-        """B prompts -> conditioning, in float32 even under autocast, because the prior reads it."""
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """B prompts -> conditioning, in float32 even under autocast, because the prior takes it."""
         with torch.autocast(self.device.type, enabled=False):
             return self.generator.encode_prompt(self.generator.tokenize(prompts))
 
@@ -44,7 +45,7 @@ class Models:
         """Embed the prompts now, all at once, for the scorers in `specs` that embed prompts without pictures."""
         for spec in specs:
             scorer = self.scorers[spec]
-            if isinstance(scorer, PromptReader):
+            if isinstance(scorer, PromptEmbedder):
                 scorer.embed_prompts(prompts)
 
     def draw(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def place(models: Models, dtype: torch.dtype, trained: Collection[str]) -> Model
         dtype,
         training=[*drawing, *(scorer for spec, scorer in scorers.items() if spec in trained)],
         evaluating=[scorer for spec, scorer in scorers.items() if spec not in trained],
-        reading=[scorer.reader for scorer in scorers.values() if isinstance(scorer, PromptReader)],
+        waiting=[scorer.text_tower for scorer in scorers.values() if isinstance(scorer, PromptEmbedder)],
     )
     return replace(models, placement=placement)
 

@@ -50,7 +50,7 @@ def fit_prior(prior: Prior, recipe: Recipe, models: Models, split: Split, stage:
     if not isinstance(prior, PAHI) or not (settings.standardise or settings.init == "pretrain"):
         return None
     with stage("read prompts"):
-        pooled = read_pooled(models, split.train), read_pooled(models, split.validation)
+        pooled = encode_pooled(models, split.train), encode_pooled(models, split.validation)
     for part in pooled:
         check_embeddings(prior, part)
     if settings.standardise:
@@ -70,7 +70,7 @@ def pretrain_prior(prior: Prior, recipe: Recipe, pooled: Pooled | None, stage: T
         return pretrain(prior, *pooled, rng=rng, **asdict(recipe.pretraining))
 
 
-def read_pooled(models: Models, prompts: Sequence[str]) -> Tensor:
+def encode_pooled(models: Models, prompts: Sequence[str]) -> Tensor:
     """N prompts -> their pooled embeddings [N, P]."""
     parts = [prompts[start : start + _PROMPTS] for start in range(0, len(prompts), _PROMPTS)]
-    return torch.cat([models.read(part).pooled for part in parts])
+    return torch.cat([models.encode(part).pooled for part in parts])

@@ -171,7 +171,7 @@ class Trainer:
         pair = draw_pairs(settings.seed, TRAINING, self.step, samples, shape, self.preference.noise)
         eps, eps_prime = (noise.to(device) for noise in pair)
         with torch.autocast(device.type, AUTOCAST[settings.autocast], enabled=settings.autocast != "no"):
-            conditioning = models.read(prompts)
+            conditioning = models.encode(prompts)
             gaussian = self.prior(conditioning.pooled)
             with torch.no_grad():
                 pictures = models.draw(conditioning, eps)

@@ -97,7 +97,7 @@ class Validation:
         self.models.placement.evaluate()
         rows = []
         for index in range(min(PICTURES, len(self.prompts))):
-            conditioning = self.models.read([self.prompts[index]])
+            conditioning = self.models.encode([self.prompts[index]])
             eps = self._noise([index])[1]
             noises = (eps, sample_noise(prior(conditioning.pooled), eps))
             rows.append(torch.cat([self.models.draw(conditioning, noise).float().cpu() for noise in noises]))
@@ -124,7 +124,7 @@ class Validation:
         for samples in (mine[start : start + self.batch] for start in range(0, len(mine), self.batch)):
             place = slice(samples.start, samples.stop)
             prompts = self.prompts[place]
-            conditioning = self.models.read(prompts)
+            conditioning = self.models.encode(prompts)
             eps, eps_prime = self._noise(samples)
             noises = [eps, eps_prime]
             if prior is not None:

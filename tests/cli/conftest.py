@@ -36,7 +36,7 @@ def assets(contract: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     shutil.copytree(contract, folder / "emoji")
     manifest = folder / "emoji" / "pahi.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "name": "emoji"}))
-    monkeypatch.setattr("pahi_rt.sources.assets_folder", lambda: folder)
+    monkeypatch.setattr("pahi_rt.locations.assets_folder", lambda: folder)
     return folder
 
 

@@ -22,8 +22,8 @@ def test_rows_are_the_graphs_with_the_prior_on_and_off(contract_with_priors: Pat
     field = bundle_field(bundle, steps=2)
     prompts, shape = ["a red apple", "two cats"], field.latent_shape
     eps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    reading = field.read(prompts)
-    drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
+    encoded = field.encode(prompts)
+    drawn = {row.name: row.draw(encoded, eps) for row in field.contenders}
     untrained = ["eps x 0.8", "low x1.5, rest x0.7", "high x1.5, rest x0.7"]
     assert list(drawn) == ["Gaussian", "PAHI", "HI", *untrained, "best of 4 (4x cost)"]
     for name, prior, noise, strength in (
@@ -34,7 +34,7 @@ def test_rows_are_the_graphs_with_the_prior_on_and_off(contract_with_priors: Pat
         ("eps x 0.8", "hi", 0.8 * eps, 0),
     ):
         runtime = load(bundle, steps=2, prior=prior)
-        expected = runtime.run(reading, noise.numpy(), np.full(2, strength, np.float32))
+        expected = runtime.run(encoded, noise.numpy(), np.full(2, strength, np.float32))
         assert torch.equal(drawn[name], torch.from_numpy(expected).permute(0, 3, 1, 2) / 255)
     assert all((drawn[name] - drawn["Gaussian"]).abs().mean() > 0.01 for name in ("PAHI", "HI"))
     assert torch.equal(drawn["best of 4 (4x cost)"], drawn["Gaussian"])

@@ -78,11 +78,11 @@ def test_a_run_brings_its_prior_prompts_and_scorers(run: Run) -> None:
 
 def test_the_noise_of_a_row_is_what_its_sampler_says(run: Run) -> None:
     field = enter([run.path], None, untimed).field
-    reading, eps = field.read(["a red cat"]), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    drawn = {row.name: row.draw(reading, eps) for row in field.contenders}
+    encoded, eps = field.encode(["a red cat"]), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    drawn = {row.name: row.draw(encoded, eps) for row in field.contenders}
     plain = field.contenders[0].draw
     for name, noise in (("Gaussian", eps), ("eps x 0.8", 0.8 * eps), ("HI", eps + 0.1)):
-        assert torch.allclose(drawn[name], plain(reading, noise), atol=1e-6)
+        assert torch.allclose(drawn[name], plain(encoded, noise), atol=1e-6)
     assert len({tuple(drawn[name].flatten().tolist()) for name in ("Gaussian", "eps x 0.8", "HI")}) == 3
 
 

@@ -22,7 +22,7 @@ from pahi_rt.evaluate.contenders import Contender, Field, best_of, generator_fie
 from pahi_rt.evaluate.measurements import Settings, draw_eps
 from pahi_rt.evaluate.report import Report, Row
 from pahi_rt.evaluate.table1 import ALL, evaluate, spread
-from pahi_rt.models.generators import Conditioning
+from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.priors import HI, PAHI, Prior
 from pahi_rt.scorers import statistics
 
@@ -182,7 +182,7 @@ def test_sharpness_is_by_the_gaussians_and_not_of_the_contrast() -> None:
     ramp = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0])
 
     def edge(name: str, row: Tensor) -> Contender:
-        return Contender(name, lambda reading, eps: row.expand(len(eps), 3, 8, 8), nothing)
+        return Contender(name, lambda encoded, eps: row.expand(len(eps), 3, 8, 8), nothing)
 
     rows = table(
         replace(field(), contenders=(edge("step", ramp.round()), edge("pale", 0.2 * ramp), edge("soft", ramp)))
@@ -195,13 +195,13 @@ def test_sharpness_is_by_the_gaussians_and_not_of_the_contrast() -> None:
         assert ratio.interval == pytest.approx((expected, expected))
 
 
-def nothing(reading: Any) -> Tensor:
-    return torch.zeros(len(reading.pooled))
+def nothing(encoded: Any) -> Tensor:
+    return torch.zeros(len(encoded.pooled))
 
 
 def test_kl_that_cannot_be_known_is_none() -> None:
     given = field(better=1.0)
-    unknown = replace(given.contenders[1], kl=lambda reading: torch.full((len(reading.pooled),), torch.nan))
+    unknown = replace(given.contenders[1], kl=lambda encoded: torch.full((len(encoded.pooled),), torch.nan))
     rows = table(replace(given, contenders=(given.contenders[0], unknown)))
     assert rows["better"].kl_nats is None
 
@@ -296,8 +296,8 @@ def test_prompts_for_diversity_are_evenly_spread(length: int, count: int, expect
 def test_diversity_of_all_weighs_prompts_alike_and_not_groups() -> None:
     """A prior that draws one picture only for prompts of one group: 10 of 40, though each group is measured on four."""
 
-    def narrow(reading: Any, eps: Tensor) -> Tensor:
-        wide = (reading.pooled[:, 0] > 5).view(-1, 1, 1, 1)
+    def narrow(encoded: Any, eps: Tensor) -> Tensor:
+        wide = (encoded.pooled[:, 0] > 5).view(-1, 1, 1, 1)
         return paint(torch.where(wide, eps, 0.0))
 
     given = field()

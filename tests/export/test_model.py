@@ -13,7 +13,7 @@ from pahi_rt.export.model import load_model
 from pahi_rt.export.provenance import Source, describe, find_source
 from pahi_rt.export.rounding import to_levels
 from pahi_rt.export.settings import Variant
-from pahi_rt.models import sources
+from pahi_rt.models import folders
 from pahi_rt.models.priors import HI, PAHI, save_prior
 
 
@@ -64,6 +64,6 @@ def test_what_is_no_prior(model: Path, tmp_path: Path) -> None:
 def test_a_model_and_a_decoder_are_found_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a branch of the hub holds may change between two looks."""
     source = find_source(model, model / "vae")
-    monkeypatch.setattr(sources, "locate", lambda *_: pytest.fail("it was looked for again"))
+    monkeypatch.setattr(folders, "locate", lambda *_: pytest.fail("it was looked for again"))
     describe(source)
     assert load_model(source).pipeline == "StableDiffusionPipeline"

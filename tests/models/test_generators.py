@@ -24,9 +24,10 @@ from pahi_rt.models.components import (
     check_fit,
     load_components,
 )
+from pahi_rt.models.conditioning import embed_guidance, encode_prompt, pad_again
 from pahi_rt.models.families import GUIDANCE_SCALE
 from pahi_rt.models.foreign import quiet_schedulers
-from pahi_rt.models.generators import Generator, embed_guidance, encode_prompt, load_generator, pad_again
+from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.random_models import END, TINY_CLIP, Size, random_tokenizer, save_random_pipeline
 from pahi_rt.models.weights import weight_files
 

@@ -164,7 +164,7 @@ def test_the_sampler_computes_in_float32(models: Callable[..., Models], monkeypa
     latents = noise * schedule.noise_scale
     output = (latents / (schedule.sigmas[0] ** 2 + 1) ** 0.5).bfloat16().float()
     with torch.autocast("cpu", torch.bfloat16):
-        drawn = generator.draw(models().read(["a cat"]), noise)
+        drawn = generator.draw(models().encode(["a cat"]), noise)
     assert torch.equal(drawn, latents - schedule.sigmas[0] * output)
 
 
@@ -187,7 +187,7 @@ def test_the_emoji_scorers_too(spec: str, models: Callable[..., Models]) -> None
 def test_who_lies_where() -> None:
     """The meta device stands in for a GPU."""
     judges, reads = Noting(), Noting()
-    placement = Placement(GPU, torch.float16, evaluating=[judges], reading=[reads])
+    placement = Placement(GPU, torch.float16, evaluating=[judges], waiting=[reads])
     for switch, places in ((placement.train, ["cpu"]), (placement.evaluate, ["cpu", "meta"])):
         switch()
         switch()

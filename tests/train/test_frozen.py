@@ -72,7 +72,7 @@ def kept_bytes(models: Models) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        models.score("redness", models.draw(models.read(["a cat"]), noise), ["a cat"])
+        models.score("redness", models.draw(models.encode(["a cat"]), noise), ["a cat"])
     return sum(sizes)
 
 
@@ -91,8 +91,8 @@ def test_bf16_has_nearly_the_same_gradient(load: Load, gradient: Callable[..., T
 def test_the_prior_reads_float32_under_autocast(load: Load) -> None:
     models = load()
     with torch.autocast("cpu", torch.bfloat16):
-        half = models.read(PROMPTS).pooled
-    assert torch.equal(half, models.read(PROMPTS).pooled)
+        half = models.encode(PROMPTS).pooled
+    assert torch.equal(half, models.encode(PROMPTS).pooled)
 
 
 def test_more_steps_than_the_generator_takes(load: Load) -> None:

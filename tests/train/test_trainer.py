@@ -70,7 +70,7 @@ def test_the_first_step_is_adam_on_eq_4(trainer: MakeTrainer, toy_models: Models
     prompts = [PROMPTS[index] for index in choose_prompts(0, 0, 4, len(PROMPTS))]
     eps, eps_prime = draw_pairs(0, TRAINING, 0, range(4), (3, 4, 4), "fresh")
     prior = HI((3, 4, 4))
-    conditioning = toy_models.read(prompts)
+    conditioning = toy_models.encode(prompts)
     x_t = eps_prime * prior(conditioning.pooled).sigma ** 2 + prior(conditioning.pooled).mu
     s, s_prime = (toy_models.score("redness", toy_models.draw(conditioning, x), prompts) for x in (eps, x_t))
     loss = -(torch.exp(10 * s_prime) / (torch.exp(10 * s) + torch.exp(10 * s_prime))).log().mean()

@@ -445,7 +445,7 @@ def test_useless_embeddings_are_found_before_the_folder_is_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(initialisation, "read_pooled", lambda models, prompts: change(torch.ones(len(prompts), 6)))
+    monkeypatch.setattr(initialisation, "encode_pooled", lambda models, prompts: change(torch.ones(len(prompts), 6)))
     with pytest.raises(PahiError, match=what):
         train("pahi", tmp_path / "run", recipe(init=init, standardise=True))
     assert not (tmp_path / "run").exists()

@@ -46,12 +46,6 @@ class PrecisionRow(Record):
     changes: Mapping[str, float]
     """Scorer -> change of the mean score, in % of the standard deviation between the reference's pictures."""
 
-    @classmethod
-    def reshape(cls, data: dict[str, Any]) -> dict[str, Any]:
-        changes = {key.removesuffix(CHANGE): value for key, value in data.items() if key.endswith(CHANGE)}
-        others = {key: value for key, value in data.items() if not key.endswith(CHANGE)}
-        return others | {"changes": changes}
-
     def to_dict(self) -> dict[str, Any]:
         data = super().to_dict()
         return data | {f"{label}{CHANGE}": value for label, value in data.pop("changes").items()}
@@ -65,3 +59,17 @@ class PrecisionsReport(Report):
     prompts: int
     fp32_scores: Mapping[str, ScoreSpread]
     rows: tuple[PrecisionRow, ...]
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "JSON") -> PrecisionsReport:
+        if isinstance(data, dict) and isinstance(data.get("rows"), list):
+            data = data | {"rows": [_gather_changes(row) for row in data["rows"]]}
+        return super().from_dict(data, where)
+
+
+def _gather_changes(row: object) -> object:
+    """A row of JSON, which has a key for each scorer, with all of them in `changes`."""
+    if not isinstance(row, dict):
+        return row
+    changes = {key.removesuffix(CHANGE): value for key, value in row.items() if key.endswith(CHANGE)}
+    return {key: value for key, value in row.items() if not key.endswith(CHANGE)} | {"changes": changes}

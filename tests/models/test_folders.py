@@ -13,9 +13,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in its __all__
 
 from pahi_rt.errors import ModelError
+from pahi_rt.models.folders import find_model, locate
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.random_models import save_random_pipeline
-from pahi_rt.models.sources import find_model, locate
 from pahi_rt.models.weights import weight_files
 from pahi_rt.scorers import load_scorer
 
