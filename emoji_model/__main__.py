@@ -34,6 +34,7 @@ from transformers import CLIPTokenizer
 
 import pahi_rt
 from emoji_model import (
+    assessment,
     autoencoder,
     decoder,
     generator,
@@ -198,6 +199,8 @@ class Workshop:
             network = preferences.load(folder / name, name, tokenizer)
             preferences.standardise(network, pool, labels, tokenizer)
             report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, tokenizer)
+        shipped = [scorer.load(name, folder / f"{name}.safetensors", tokenizer).network for name in scorer.KINDS]
+        report["agreement"] = assessment.agreement(shipped, test, labels, tokenizer)
         package.write_json(report, folder / "emoji-scorers.json")
         print(json.dumps(report, indent=1))
 
@@ -212,7 +215,7 @@ class Workshop:
         """Save a scorer in half precision, and measure it as loaded from the file."""
         scorer.save(network, path, {})
         shipped = scorer.load(path.stem, path, tokenizer).network
-        report = preferences.measure(shipped, test, captions, tokenizer)
+        report = assessment.measure(shipped, test, captions, tokenizer)
         scorer.save(shipped, path, report)
         return report
 
@@ -267,7 +270,7 @@ class Workshop:
         left_by("package", self.folder / "pahi-emoji")
         left_by("package", self.folder / "emoji-generator.json")
         for path in (self.folder / "scorers").glob("*.safetensors"):
-            preferences.require(path.stem, scorer.measured(path))
+            assessment.require(path.stem, scorer.measured(path))
         made = {
             self.folder / "bundle": ASSETS,
             self.folder / "scorers" / "emoji-scorers.json": RESULTS / "emoji-scorers.json",

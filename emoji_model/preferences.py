@@ -11,17 +11,20 @@ replaces the pre-training of PickScore, which started as a CLIP, and of ImageRew
 
 Scorers learn shortcuts where they can. So every picture is rounded to bytes, and jittered separately in contrast,
 brightness, sharpness and noise; real pictures pass through the autoencoder like generated ones; and a picture that is
-jittered twice must score the same twice. `invariance` measures what is left.
+jittered twice must score the same twice. `assessment.invariance` measures what is left.
+
+No style is better than another, and no pair above compares two. What scorers then think of styles is an accident, and
+another one for each scorer: it explained 28 to 30 % of the variance between pictures of a prompt, with a correlation of
+0.24 between the scorers. So a picture and its twin, which differs in the style alone, must score the same, too.
+`assessment.py` measures what is left, too.
 """
 
 from __future__ import annotations
 
-import platform
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +34,12 @@ from transformers import CLIPTokenizer
 from emoji_model import coupling, scorer
 from emoji_model.autoencoder import reconstruct
 from emoji_model.captions import Captions
-from emoji_model.distortions import degrade, harmless, jitter
+from emoji_model.distortions import degrade, jitter
 from emoji_model.evaluate import decode, draw_latents
+from emoji_model.sources import STYLES
 from emoji_model.targets import apply_attributes
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
-from pahi_rt.errors import PahiError
-from pahi_rt.machine import cpu_name
 from pahi_rt.models.generators import Generator
 
 SCHEDULE = Schedule(steps=1600, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
@@ -55,8 +57,8 @@ CONCEPT_STEPS = 500
 FOREIGN = 8
 """Prompts besides its own that a picture is scored under: those of neighbouring rows of the batch."""
 PAIRS = ("real", "match", "clean", "sample")
-LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
-"""To be installed, a scorer needs this accuracy on every kind of pair, and at most this shift by harmless changes."""
+NEUTRAL = ("steady", "style")
+"""Kinds of pairs of which neither half is better."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,19 @@ class Pool:
     """Pictures to train scorers on, or to measure them on."""
 
     real: Tensor
-    """uint8 [concepts, styles * REALS, 3, H, W]: drawings through the autoencoder."""
+    """uint8 [concepts, styles * REALS, 3, H, W]: drawings through the autoencoder, on the same tints in all styles."""
     samples: Tensor
-    """uint8 [concepts, SAMPLES, 3, H, W]: generated for the concept's label; the first half from unusual noise."""
+    """uint8 [concepts, SAMPLES, 3, H, W]: generated for the concept's label; the first half from unusual noise. Those
+    at 2 k and 2 k + 1 are twins: their noises differ only in the style that they ask for."""
     errors: Tensor
     """float32 [concepts, SAMPLES]: mean squared error to the nearest of the concept's drawings on the same tint."""
     styles: Tensor
     """int64 [concepts, SAMPLES]: the style of that nearest drawing."""
+
+    @property
+    def usual_errors(self) -> Tensor:
+        """float32 [concepts, SAMPLES]: the geometric mean error of the concept's pictures in the same style."""
+        return style_means(self.errors.log(), self.styles).exp()
 
 
 def join(pools: Sequence[Pool]) -> Pool:
@@ -90,14 +98,20 @@ def make_pool(
 def _draw_concept(
     model: Generator, tokenizer: CLIPTokenizer, label: str, drawings: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tints = 1.3 * torch.randn(len(drawings) * REALS, coupling.COUNT, generator=rng)
+    tints = 1.3 * torch.randn(REALS, coupling.COUNT, generator=rng).repeat(len(drawings), 1)
     real = reconstruct(model.decoder, apply_attributes(drawings.repeat_interleave(REALS, 0), tints))
-    noise = unusual_noise(SAMPLES, rng)
+    noise = twin_noise(unusual_noise(SAMPLES // 2, rng), rng)
     drawn = decode(model, draw_latents(model, tokenizer, [label] * SAMPLES, noise, steps=1))
     values = coupling.read(noise).repeat_interleave(len(drawings), 0)
     wanted = apply_attributes(drawings.repeat(SAMPLES, 1, 1, 1), values).unflatten(0, (SAMPLES, len(drawings)))
     errors, styles = (drawn[:, None] - wanted).square().mean((2, 3, 4)).min(1)
     return to_bytes(real), to_bytes(drawn), errors, styles
+
+
+def style_means(scores: Tensor, styles: Tensor) -> Tensor:
+    """[concepts, K] each -> for each picture the mean score of the concept's pictures in its style."""
+    same = (styles[:, :, None] == styles[:, None]).to(scores.dtype)
+    return (same @ scores[:, :, None]).squeeze(2) / same.sum(2)
 
 
 def unusual_noise(count: int, rng: torch.Generator) -> Tensor:
@@ -115,6 +129,18 @@ def unusual_noise(count: int, rng: torch.Generator) -> Tensor:
     values = coupling.read(noise[:half])
     noise[:half] = coupling.write(noise[:half], values + torch.randn(values.shape, generator=rng))
     return noise
+
+
+def twin_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
+    """Noise [B, C, h, w] -> [2 B, C, h, w]: each one, and the same with its style values moved to other styles.
+
+    The values of Gaussian noise stay Gaussian.
+    """
+    values = coupling.read(noise)
+    count = values[:, coupling.STYLE].shape[1]
+    shifts = torch.randint(1, count, (len(noise), 1), generator=rng)
+    values[:, coupling.STYLE] = values[:, coupling.STYLE].gather(1, (torch.arange(count) + shifts) % count)
+    return torch.stack([noise, coupling.write(noise, values)], 1).flatten(0, 1)
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
@@ -138,6 +164,12 @@ class Batch:
     """`real` or `one`, damaged."""
     again: Tensor
     """The picture of `one`, jittered separately."""
+    twin: Tensor
+    """The drawing of `real` in another style on the same tint, or the twin of `one`."""
+    twin_of_real: Tensor
+    """bool [B]: whether `twin` belongs to `real`; else to `one`."""
+    fair: Tensor
+    """bool [B]: whether `twin` has another style, and neither picture is clearly better for its style."""
     of_real: Tensor
     """bool [B]: whether `degraded` was made from `real`; else from `one`."""
     input_ids: Tensor
@@ -151,8 +183,8 @@ class Batch:
 
     @property
     def pictures(self) -> Tensor:
-        """All pictures [5 B, 3, H, W]; those of the first phase come first."""
-        return torch.cat([self.real, self.one, self.other, self.degraded, self.again])
+        """All pictures [6 B, 3, H, W]; those of the first phase come first."""
+        return torch.cat([self.real, self.one, self.other, self.degraded, self.again, self.twin])
 
 
 def draw_batch(pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, count: int, rng: torch.Generator) -> Batch:
@@ -160,10 +192,12 @@ def draw_batch(pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, count: 
     python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
     concepts = torch.randint(len(pool.real), (count,), generator=rng)
     drawn = [captions.draw(concept, None, python_rng) for concept in concepts.tolist()]
-    real = pool.real[concepts, torch.randint(pool.real.shape[1], (count,), generator=rng)] / 255
+    drawn_places = torch.randint(pool.real.shape[1], (count,), generator=rng)
+    real = pool.real[concepts, drawn_places] / 255
     places, telling = draw_places(pool, concepts, rng)
     one, other = (pool.samples[concepts[:, None], places] / 255).unbind(1)
     degraded, of_real = _draw_degraded(real, one, rng)
+    twin, twin_of_real, fair = _draw_twin(pool, concepts, drawn_places, places[:, 0], rng)
     mirrored = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
 
     def vary(pictures: Tensor) -> Tensor:
@@ -176,6 +210,9 @@ def draw_batch(pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, count: 
         other=vary(other),
         degraded=vary(degraded),
         again=vary(one),
+        twin=vary(twin),
+        twin_of_real=twin_of_real,
+        fair=fair,
         of_real=of_real,
         input_ids=tokens(tokenizer, [caption.text for caption in drawn]),
         foreign=_foreign([set(caption.meanings) for caption in drawn]),
@@ -192,6 +229,30 @@ def _draw_degraded(real: Tensor, one: Tensor, rng: torch.Generator) -> tuple[Ten
     of_real, of_other = torch.rand(2, len(real), generator=rng) < 0.5
     damaged, others = (torch.where(of[:, None, None, None], real, one) for of in (of_real, of_other))
     return degrade(damaged, others.roll(1, 0), rng), of_real
+
+
+def _draw_twin(
+    pool: Pool, concepts: Tensor, real: Tensor, one: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The twin of the drawing at the places `real` [B] or of the picture at `one` [B]: `Batch.twin` and what follows.
+
+    Drawings are equally good. Of generated pictures, styles differ in their errors; a picture is as good as its twin if
+    both are about as good as is usual in their styles.
+    """
+    block = len(STYLES) * REALS
+    shifts = REALS * torch.randint(1, len(STYLES), (len(real),), generator=rng)
+    drawn = pool.real[concepts, real - real % block + (real + shifts) % block]
+    other = one ^ 1
+    goodness = pool.errors[concepts] / pool.usual_errors[concepts]
+    rows = torch.arange(len(one))
+    ratios, styles = goodness[rows, one] / goodness[rows, other], pool.styles[concepts]
+    fair = (styles[rows, one] != styles[rows, other]) & (torch.maximum(ratios, 1 / ratios) <= MARGIN)
+    of_real = torch.rand(len(one), generator=rng) < 0.5
+    return (
+        torch.where(of_real[:, None, None, None], drawn, pool.samples[concepts, other]) / 255,
+        of_real,
+        of_real | fair,
+    )
 
 
 def draw_places(pool: Pool, concepts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -253,11 +314,11 @@ def against_foreign(network: scorer.Network, seen: Tensor, own: Tensor, batch: B
 def compare(network: scorer.Network, seen: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Kind of pair -> score differences, better minus worse; for `sample` only of telling pairs.
 
-    `steady` is the difference between two jittered versions of one picture, neither of which is better. `seen`:
-    features of `Batch.pictures`.
+    Of `steady`, two jittered versions of one picture, and of `style`, two pictures that differ in their style, neither
+    is better. `seen`: features of `Batch.pictures`.
     """
     ids = batch.input_ids
-    real, one, other, degraded, again = network.judge(seen, ids.repeat(5, 1)).chunk(5)
+    real, one, other, degraded, again, twin = network.judge(seen, ids.repeat(6, 1)).chunk(6)
     nearer = torch.where(batch.errors[:, 0] < batch.errors[:, 1], one - other, other - one)
     return {
         "real": real - one,
@@ -265,14 +326,20 @@ def compare(network: scorer.Network, seen: Tensor, batch: Batch) -> dict[str, Te
         "clean": torch.where(batch.of_real, real, one) - degraded,
         "sample": nearer[batch.telling],
         "steady": again - one,
+        "style": (torch.where(batch.twin_of_real, real, one) - twin)[batch.fair],
     }
 
 
 def prefer(network: scorer.Network, seen: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Losses of the second phase: each kind of pair, and the effect of harmless changes."""
+    """Losses of the second phase: each kind of pair, and the effect of harmless changes and of styles."""
     differences = compare(network, seen, batch)
-    steady = network.logits(differences["steady"]).square().mean()
-    return {kind: bradley_terry(network, differences[kind]) for kind in PAIRS} | {"steady": steady}
+    losses = {kind: bradley_terry(network, differences[kind]) for kind in PAIRS}
+    return losses | {kind: indifference(network, differences[kind]) for kind in NEUTRAL}
+
+
+def indifference(network: scorer.Network, differences: Tensor) -> Tensor:
+    """Mean squared logit of score differences between pictures of which neither is better; 0 if there are none."""
+    return network.logits(differences).square().sum() / max(1, len(differences))
 
 
 def train(
@@ -309,75 +376,16 @@ def load(folder: Path, name: str, tokenizer: CLIPTokenizer) -> scorer.Network:
     return network.eval().requires_grad_(False)
 
 
-def measure(network: scorer.Network, pool: Pool, captions: Captions, tokenizer: CLIPTokenizer) -> dict[str, Any]:
-    """Measure accuracy on each kind of pair, and how far harmless changes move the score.
-
-    The pool's noises and tints, and the random captions and damage, are held out from training. The concepts, their
-    drawings, and the kinds of wording and damage are those of training.
-    """
-    labels = [concept.label for concept in captions.concepts]
-    return {
-        "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
-        "held_out": "noises, tints, draws of captions and damage; not concepts, drawings or kinds of damage",
-        "pair_accuracy": accuracy(network, pool, captions, tokenizer, seed=0),
-        "shift_by_harmless_changes_in_prompt_std": invariance(network, pool, labels, tokenizer),
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
-
-
-def require(name: str, report: dict[str, Any]) -> None:
-    """Raises PahiError if a report of `measure` violates LEAST_ACCURACY or MOST_SHIFT, or lacks the numbers."""
-    pairs, shifts = (report.get(key, {}) for key in ("pair_accuracy", "shift_by_harmless_changes_in_prompt_std"))
-    wrong = [f"{kind} pairs {pairs.get(kind)}" for kind in PAIRS if not pairs.get(kind, 0) >= LEAST_ACCURACY]
-    wrong += [f"{change} {shift}" for change, shift in shifts.items() if not abs(shift) <= MOST_SHIFT]
-    if wrong or not shifts:
-        needed = (
-            f"at least {LEAST_ACCURACY} on each kind of pair and at most {MOST_SHIFT} by harmless changes are needed"
-        )
-        fix = f"train it longer: python -m emoji_model scorers --steps {2 * SCHEDULE.steps}"
-        raise PahiError(
-            f"the scorer {name} is not good enough ({', '.join(wrong) or 'not measured'}): {needed}", fix=fix
-        )
-
-
-@torch.no_grad()
-def accuracy(
-    network: scorer.Network, pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, seed: int
-) -> dict[str, float]:
-    """Share of a pool's pairs whose better half scores higher."""
-    rng = torch.Generator().manual_seed(seed)
-    batches = (draw_batch(pool, captions, tokenizer, 64, rng) for _ in range(24))
-    parts = [compare(network, look(network, batch.pictures), batch) for batch in batches]
-    return {kind: round(float((torch.cat([p[kind] for p in parts]) > 0).float().mean()), 4) for kind in PAIRS}
-
-
-@torch.no_grad()
-def invariance(
-    network: scorer.Network, pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer
-) -> dict[str, float]:
-    """Harmless change -> shift of the mean score, in standard deviations of the scores of one prompt's pictures."""
-    rng = torch.Generator().manual_seed(0)
-    scores: dict[str, list[Tensor]] = {}
-    for label, samples in zip(labels, pool.samples, strict=True):
-        # Only the second half, which was drawn from standard Gaussian noise.
-        pictures = samples[len(samples) // 2 :] / 255
-        # Undo the rounding; otherwise flooring would change nothing.
-        pictures = (pictures + (torch.rand(pictures.shape, generator=rng) - 0.5) / 255).clamp(0, 1)
-        ids = tokens(tokenizer, [label] * len(pictures))
-        for change, changed in ({"none": pictures} | harmless(pictures)).items():
-            scores.setdefault(change, []).append(network(changed, ids))
-    table = {change: torch.stack(rows) for change, rows in scores.items()}
-    plain = table.pop("none")
-    spread = plain.var(1).mean().sqrt()
-    return {change: round(float((rows - plain).mean() / spread), 4) for change, rows in table.items()}
-
-
 @torch.no_grad()
 def standardise(network: scorer.Network, pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer) -> None:
     """Set the `mean` and `std` of a CrossEncoder to those of its rewards for the generated pictures."""
     if isinstance(network, scorer.CrossEncoder):
-        rows = [
-            network(samples / 255, tokens(tokenizer, [label] * len(samples)))
-            for label, samples in zip(labels, pool.samples, strict=True)
-        ]
-        network.mean, network.std = torch.cat(rows).mean(), torch.cat(rows).std()
+        rows = score_all(network, pool.samples, labels, tokenizer)
+        network.mean, network.std = rows.mean(), rows.std()
+
+
+@torch.no_grad()
+def score_all(network: scorer.Network, pictures: Tensor, labels: Sequence[str], tokenizer: CLIPTokenizer) -> Tensor:
+    """Scores [concepts, K] of uint8 pictures [concepts, K, 3, H, W], each under its concept's label."""
+    rows = zip(labels, pictures, strict=True)
+    return torch.stack([network(row / 255, tokens(tokenizer, [label] * len(row))) for label, row in rows])

@@ -1,7 +1,14 @@
 """A small emoji world: real classes, made-up concepts."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from emoji_model import tokenizer
+from emoji_model.captions import Captions
+from emoji_model.preferences import Pool
 from emoji_model.sources import STYLES, Concept
 
 
@@ -21,3 +28,23 @@ def concepts() -> list[Concept]:
         Concept("🔥", "fire", ("flame",), ("hot",), "nature", svg),
         Concept("🥵", "hot face", (), ("hot", "fire", "face"), "faces", svg),
     ]
+
+
+@pytest.fixture
+def captions(concepts: list[Concept]) -> Captions:
+    return Captions(concepts)
+
+
+@pytest.fixture
+def words(captions: Captions, tmp_path: Path) -> CLIPTokenizer:
+    return tokenizer.train(captions.words() * 5, tmp_path / "tokenizer")
+
+
+@pytest.fixture
+def pool(concepts: list[Concept]) -> Pool:
+    """Each concept is a grey of its own; generated pictures are off by as much as their error says; two styles."""
+    greys = torch.linspace(40, 200, len(concepts)).view(-1, 1, 1, 1, 1)
+    errors = torch.rand(len(concepts), 4, generator=torch.Generator().manual_seed(0))
+    samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
+    styles = torch.tensor([0, 1, 0, 1]).expand(len(concepts), -1)
+    return Pool(greys.expand(-1, 6, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors, styles)

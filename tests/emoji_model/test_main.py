@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from emoji_model import __main__ as stages
-from emoji_model import autoencoder, generator, preferences, scorer, text, tokenizer
+from emoji_model import assessment, autoencoder, generator, preferences, scorer, text, tokenizer
 from emoji_model.__main__ import PUBLISHED, Workshop
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
@@ -58,10 +59,14 @@ def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monk
     monkeypatch.setattr(preferences, "load", lambda folder, name, words: name)
     monkeypatch.setattr(preferences, "standardise", lambda *rest: None)
     monkeypatch.setattr(tokenizer, "load", lambda folder: None)
+    monkeypatch.setattr(scorer, "load", lambda name, path, words: SimpleNamespace(network=path.name))
+    monkeypatch.setattr(assessment, "agreement", lambda networks, *rest: {"of": networks})
     recipe.folder.joinpath("scorers").mkdir()
     recipe.scorers()
     assert trained == {"scorers/emoji-a": (1, 6, 3), "scorers/emoji-b": (1, 7, 3)}
-    assert set(json.loads((tmp_path / "scorers" / "emoji-scorers.json").read_text())) == {"emoji-a", "emoji-b"}
+    report = json.loads((tmp_path / "scorers" / "emoji-scorers.json").read_text())
+    assert report["agreement"] == {"of": ["emoji-a.safetensors", "emoji-b.safetensors"]}
+    assert set(report) == {"emoji-a", "emoji-b", "agreement"}
 
 
 def test_restoring_spares_what_was_trained(tmp_path: Path) -> None:
@@ -91,7 +96,7 @@ def test_published_priors_are_restored_unless_there_are_others(tmp_path: Path, m
 def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = tokenizer.load(PUBLISHED / "tokenizer")
     network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
-    monkeypatch.setattr(preferences, "measure", lambda network, *rest: {"scale": network.scale})
+    monkeypatch.setattr(assessment, "measure", lambda network, *rest: {"scale": network.scale})
     unused: Any = None
     report = Workshop(tmp_path, 1, 0, None)._finish(network, path, unused, unused, words)
     loaded = scorer.load("emoji-a", path)
