@@ -11,6 +11,7 @@
     |- ScorerError           a model of human preference cannot be loaded, or gives no usable scores
     |- RecipeError           a setting of a training is missing, unknown or out of range
     |- RunError              a training run cannot begin, go on or be evaluated
+    |- ReportError           a file does not hold the report that it is read as
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
 
@@ -76,6 +77,10 @@ class RecipeError(PahiError):
 
 class RunError(PahiError):
     """A training run cannot begin, go on or be evaluated."""
+
+
+class ReportError(PahiError):
+    """A file does not hold the report that it is read as."""
 
 
 class OutputError(PahiError):

@@ -65,5 +65,10 @@ def test_a_picture_is_drawn_without_torch(bundle: str) -> None:
     assert min(width, height) >= 32
 
 
+def test_runtimes_are_found_without_pillow() -> None:
+    """A server that draws with TensorRT need not load it."""
+    assert run("import sys, pahi_rt.runtimes; print('PIL' in sys.modules)") == "False"
+
+
 def test_import_is_light() -> None:
     assert run(LIGHT) == ""

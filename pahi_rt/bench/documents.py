@@ -23,8 +23,7 @@ from PIL import Image
 
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.bench.plots import REPORT, draw
-from pahi_rt.bench.reports.report import ReportError
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ReportError
 from pahi_rt.files import sha256
 
 BLOCK = re.compile(
@@ -91,7 +90,7 @@ def _render(kind: str, report: Path, document: Path) -> str:
 def _reading(where: str, report: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, ReportError) as error:
+    except (OSError, ValueError, LookupError, ReportError) as error:
         raise PahiError(f"{where} of {report}, which does not hold it: {error!r}", fix="name another report") from error
 
 

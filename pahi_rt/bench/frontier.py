@@ -8,70 +8,73 @@ scorer, over all prompts of the test part; bars are 95 % bootstrap intervals.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from pahi_rt import PahiError
+from pahi_rt.bench.reports.frontier import FrontierReport, FrontierRow
 from pahi_rt.cache import lend_cache
+from pahi_rt.errors import PahiError, ReportError
 
-Rows = list[dict[str, Any]]
+Rows = Sequence[FrontierRow]
 RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
 """Kind and KL weight."""
 MARKERS = "sD^v<>"
 """Markers of the baselines, in their order."""
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """Read what `pahi-rt evaluate --json` printed. Raises PahiError for anything else."""
+def read_report(path: Path) -> FrontierReport:
+    """Read what `pahi-rt evaluate --json` printed. Raises ReportError for anything else."""
     try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        report["scorers"], report["groups"][-1]["rows"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        fix = "write one: pahi-rt evaluate RUN... --json > REPORT.json"
-        raise PahiError(f"{path} is not a report of an evaluation: {error!r}", fix=fix) from error
+        report = FrontierReport.from_dict(json.loads(path.read_text(encoding="utf-8")), "it")
+    except (OSError, ValueError, ReportError) as error:
+        why = error.what if isinstance(error, ReportError) else repr(error)
+        what = f"{path} is not a report of an evaluation: {why}"
+        raise ReportError(what, fix=FrontierReport.read_fix) from error
+    if not report.groups:
+        raise ReportError(f"{path} is a report of an evaluation without prompts", fix=FrontierReport.read_fix)
     return report
 
 
 def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
     """The runs of each kind by falling KL weight, and the baselines without the Gaussian."""
-    kinds: dict[str, dict[float, dict[str, Any]]] = defaultdict(dict)
+    kinds: dict[str, dict[float, FrontierRow]] = defaultdict(dict)
     others = []
     for row in rows[1:]:
-        if named := RUN.fullmatch(row["name"]):
+        if named := RUN.fullmatch(row.name):
             kinds[named[1]][float(named[2])] = row
         else:
             others.append(row)
     return {kind: [runs[weight] for weight in sorted(runs, reverse=True)] for kind, runs in kinds.items()}, others
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
+def draw(report: FrontierReport, path: Path) -> None:
     """Write the plot. Raises PahiError without matplotlib."""
     lend_cache()
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
-    group = report["groups"][-1]
-    figure = Figure(figsize=(5.2 * len(report["scorers"]), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(report["scorers"]), squeeze=False)[0]
-    for panel, (label, note) in zip(axes, report["scorers"].items(), strict=True):
-        kinds, others = sort_rows(group["rows"])
+    group = report.groups[-1]
+    figure = Figure(figsize=(5.2 * len(report.scorers), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(report.scorers), squeeze=False)[0]
+    for panel, (label, note) in zip(axes, report.scorers.items(), strict=True):
+        kinds, others = sort_rows(group.rows)
         for kind, rows in kinds.items():
             _draw_line(panel, rows, label, kind)
         _draw_points(panel, others, label)
         panel.plot(1, 0, "k+", markersize=10, label="Gaussian")
         panel.axvline(0.85, color="0.8", linewidth=1, zorder=0)
-        panel.set_title(f"{label} ({'trained the priors' if note['trained'] else 'trained none'})", fontsize=10)
+        panel.set_title(f"{label} ({'trained the priors' if note.trained else 'trained none'})", fontsize=10)
         panel.set_xlabel("diversity, by the Gaussian's")
         panel.set_ylabel("effect size (sd between seeds)")
     # Baselines lie too near each other for labels beside their points; one legend names them for all panels.
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    figure.suptitle(
-        f"{group['prompts']} held-out prompts x {report['seeds']} seeds; numbers are KL weights", fontsize=10
-    )
+    figure.suptitle(f"{group.prompts} held-out prompts x {report.seeds} seeds; numbers are KL weights", fontsize=10)
     figure.savefig(path, dpi=130)
 
 
@@ -79,7 +82,7 @@ def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:
     x, y = _places(rows, label)
     bars = panel.errorbar(x, y, yerr=_bars(rows, label), marker="o", markersize=4, capsize=2, label=kind.upper())
     for row, *place in zip(rows, x, y, strict=True):
-        weight = row["name"].partition("-")[2]
+        weight = row.name.partition("-")[2]
         panel.annotate(
             weight, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=bars.lines[0].get_color()
         )
@@ -87,17 +90,25 @@ def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:
 
 def _draw_points(panel: Any, rows: Rows, label: str) -> None:
     for marker, row, *place in zip(cycle(MARKERS), rows, *_places(rows, label), strict=False):
-        panel.plot(*place, marker, color="0.4", markersize=5, label=row["name"])
+        panel.plot(*place, marker, color="0.4", markersize=5, label=row.name)
 
 
 def _places(rows: Rows, label: str) -> tuple[list[float], list[float]]:
-    return [row["diversity_ratio"]["value"] for row in rows], [row["scores"][label]["effect_size"] for row in rows]
+    """Diversity and effect of the rows; NaN, which is not drawn, where one is unknown."""
+    diversities = [math.nan if row.diversity_ratio is None else row.diversity_ratio.value for row in rows]
+    return diversities, [_effect(row, label) for row in rows]
 
 
 def _bars(rows: Rows, label: str) -> list[list[float]]:
     """How far each interval reaches below and above."""
-    scores = [row["scores"][label] for row in rows]
-    intervals = [score["effect_size_interval"] or [score["effect_size"]] * 2 for score in scores]
-    below = [score["effect_size"] - low for score, (low, _) in zip(scores, intervals, strict=True)]
-    above = [high - score["effect_size"] for score, (_, high) in zip(scores, intervals, strict=True)]
+    effects = [_effect(row, label) for row in rows]
+    intervals = [row.scores[label].effect_size_interval for row in rows]
+    ends = [interval or (effect, effect) for interval, effect in zip(intervals, effects, strict=True)]
+    below = [effect - low for effect, (low, _) in zip(effects, ends, strict=True)]
+    above = [high - effect for effect, (_, high) in zip(effects, ends, strict=True)]
     return [below, above]
+
+
+def _effect(row: FrontierRow, label: str) -> float:
+    effect = row.scores[label].effect_size
+    return math.nan if effect is None else effect

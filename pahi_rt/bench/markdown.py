@@ -6,15 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow
+from pahi_rt.bench.reports.generator import GeneratorReport
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerDescription, PeersReport
 from pahi_rt.bench.reports.precisions import Fidelity, PrecisionsReport
 from pahi_rt.bench.reports.report import Ratio, Report, Spread
 from pahi_rt.bench.reports.table2 import Table2Report, Table2Row
+from pahi_rt.comparison import Comparison
+from pahi_rt.evaluate.report import Report as Evaluation
+from pahi_rt.evaluate.report import Row
 from pahi_rt.manifest import PRECISIONS
+from pahi_rt.record import Record
 
 Json = dict[str, Any]
-R = TypeVar("R", bound=Report)
+K = TypeVar("K", bound=Record)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -163,12 +168,12 @@ PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
 """Win rates of the paper's Table 1, in percent: SD-Turbo under PickScore, which trained the priors, and ImageReward."""
 
 
-def table1(report: Json) -> str:
+def table1(report: Evaluation) -> str:
     """The paper's Table 1 over all groups of prompts together, with what the paper leaves out and the paper's rows."""
-    scorers = list(report["scorers"])
+    scorers = list(report.scorers)
     columns = [f"{what}, {x}" for what in ("wins", "wins, same noise", "effect") for x in scorers]
     head = ("", *columns, "diversity", "sharpness", "KL")
-    rows = [_evaluation(row, scorers) for row in report["groups"][-1]["rows"] if row["name"] != "Gaussian"]
+    rows = [_evaluation(row, scorers) for row in report.groups[-1].rows if row.name != "Gaussian"]
     theirs = [
         (f"paper's {kind}, SD-Turbo: PickScore, ImageReward", *(f"{rate} %" for rate in rates))
         + ("",) * (len(head) - 3)
@@ -178,36 +183,42 @@ def table1(report: Json) -> str:
     return table(head, [*rows, *theirs])
 
 
-def _evaluation(row: Json, scorers: Sequence[str]) -> tuple[object, ...]:
-    scores = [row["scores"][label] for label in scorers]
-    rate = "independent_win_rate"
-    wins = ["{:.1f} % ({:.1f}-{:.1f})".format(s[f"{rate}_percent"], *s[f"{rate}_interval_percent"]) for s in scores]
-    same = [f"{score['same_noise_win_rate_percent']:.1f} %" for score in scores]
-    effects = [f"{score['effect_size']:.2f}" for score in scores]
-    ratios = [f"{row[key]['value']:.2f}" for key in ("diversity_ratio", "sharpness_ratio")]
-    kl = "" if row["pictures_drawn"] > 1 else f"{row['kl_nats']:.1f} nats"
-    return row["name"], *wins, *same, *effects, *ratios, kl
+def _evaluation(row: Row, scorers: Sequence[str]) -> tuple[object, ...]:
+    scores = [row.scores[label] for label in scorers]
+    same = [f"{score.same_noise_win_rate_percent:.1f} %" for score in scores]
+    effects = ["" if score.effect_size is None else f"{score.effect_size:.2f}" for score in scores]
+    ratios = [f"{ratio.value:.2f}" if ratio else "" for ratio in (row.diversity_ratio, row.sharpness_ratio)]
+    kl = "" if row.pictures_drawn > 1 or row.kl_nats is None else f"{row.kl_nats:.1f} nats"
+    return row.name, *map(_wins, scores), *same, *effects, *ratios, kl
 
 
-def generator(report: Json) -> str:
+def _wins(score: Comparison) -> str:
+    ends = score.independent_win_rate_interval_percent
+    interval = f" ({ends[0]:.1f}-{ends[1]:.1f})" if ends else ""
+    return f"{score.independent_win_rate_percent:.1f} %{interval}"
+
+
+def generator(report: GeneratorReport) -> str:
     """How well a generator of our own draws what it was trained on, without a prior."""
-    columns = [report["one_step"], report["two_steps"]]
-    rows = [
-        (text, *(f"{100 * column[key]:.1f} %" for column in columns))
-        for text, key in (
-            ("nearest training picture is the right concept, by latents", "concept_latent"),
-            ("the same by pixels", "concept_pixel"),
-            (f"it has the style that the noise asks for, by latents, of {len(report['styles'])}", "style_latent"),
-            ("the same by pixels", "style_pixel"),
-        )
-    ]
+    columns = (report.one_step, report.two_steps)
+    style = f"it has the style that the noise asks for, by latents, of {len(report.styles)}"
     # Pictures here have the same tint, so Table 1's measure, which a tint does not change, is not needed.
-    name = "strength of edges (variance of the Laplacian), of the drawings' on the same tint"
-    sharpness = (name, *(f"{c['sharpness']:.2f}" for c in columns))
-    return table(("", "one step", "two steps"), [*rows, sharpness])
+    sharpness = "strength of edges (variance of the Laplacian), of the drawings' on the same tint"
+    rows = [
+        ("nearest training picture is the right concept, by latents", *(_share(c.concept_latent) for c in columns)),
+        ("the same by pixels", *(_share(c.concept_pixel) for c in columns)),
+        (style, *(_share(c.style_latent) for c in columns)),
+        ("the same by pixels", *(_share(c.style_pixel) for c in columns)),
+        (sharpness, *(f"{c.sharpness:.2f}" for c in columns)),
+    ]
+    return table(("", "one step", "two steps"), rows)
 
 
-def _of(kind: type[R], render: Callable[[R], str]) -> Callable[[Json], str]:
+def _share(part: float) -> str:
+    return f"{100 * part:.1f} %"
+
+
+def _of(kind: type[K], render: Callable[[K], str]) -> Callable[[Json], str]:
     return lambda data: render(kind.from_dict(data))
 
 
@@ -216,10 +227,10 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "cold-start": _of(LatencyReport, cold_start),
     "components": _of(Table2Report, components),
     "cuda": _of(CudaReport, cuda),
-    "generator": generator,
+    "generator": _of(GeneratorReport, generator),
     "peers": _of(PeersReport, peers),
     "precisions": _of(PrecisionsReport, precisions),
-    "table1": table1,
+    "table1": _of(Evaluation, table1),
     "table2": _of(Table2Report, table2),
 }
-"""Kind of a table, as documents ask for it -> what writes it from a report's JSON. Raises ReportError or KeyError."""
+"""Kind of a table, as documents ask for it -> what writes it from a report's JSON. Raises ReportError."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from pahi_rt.scorers.statistics import CONFIDENCE, MARGIN, Comparison, Interval
+from pahi_rt.comparison import CONFIDENCE, MARGIN, Comparison, Interval
+from pahi_rt.errors import PahiError, ReportError
+from pahi_rt.record import Record
 
 DEFINITIONS = {
     "independent_win_rate_percent": "pairs of pictures of one prompt, of different noise, in which this one scores"
@@ -30,7 +32,7 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Ratio(Record):
     """A mean divided by the Gaussian's mean."""
 
     value: float
@@ -39,7 +41,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class ScorerNote:
+class ScorerNote(Record):
     """A scorer of the report."""
 
     unit: str
@@ -48,7 +50,7 @@ class ScorerNote:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Record):
     """One contender."""
 
     name: str
@@ -62,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Record):
     """The rows for one group of prompts."""
 
     name: str
@@ -75,8 +77,11 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Record):
     """Table 1 of one target: runs of one recipe, or a bundle."""
+
+    read_error: ClassVar[type[PahiError]] = ReportError
+    read_fix: ClassVar[str] = "write one: pahi-rt evaluate RUN... --json > REPORT.json"
 
     target: str
     steps: int
@@ -98,7 +103,5 @@ class Report:
     """The variant of the generator's weights in the runs' recipe."""
     priors: Mapping[str, str] = field(default_factory=dict)
     """Row -> the file of its prior; empty for a bundle."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON, with the definition of each number."""
-        return {**asdict(self), "definitions": DEFINITIONS}
+    definitions: Mapping[str, str] = field(default_factory=DEFINITIONS.copy)
+    """Key -> what the number is. Earlier versions defined some in another way."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from pahi_rt.comparison import MARGIN, Comparison
 from pahi_rt.evaluate.report import Group, Ratio, Report, Row
-from pahi_rt.scorers.statistics import MARGIN, Comparison
 
 WIDTH = 100
 FEW = 30

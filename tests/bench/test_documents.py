@@ -15,7 +15,10 @@ from pahi_rt.bench import plots
 from pahi_rt.bench.documents import fill, find_documents, find_stale, refresh
 from pahi_rt.bench.markdown import TABLES
 from pahi_rt.cli import app
+from pahi_rt.comparison import Comparison
 from pahi_rt.errors import PahiError
+from pahi_rt.evaluate.report import Group, Ratio, Row, ScorerNote
+from pahi_rt.evaluate.report import Report as Evaluation
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu": "AMD EPYC", "cores": 2, "load_average_1min": 0.1, "system": "Linux x86_64", "python": "3.11"}
@@ -134,18 +137,31 @@ def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_table_1_has_independent_noise_first_and_the_papers_rates_beside_it() -> None:
-    def score(independent: float, same: float) -> dict[str, Any]:
-        rates = {"independent_win_rate_percent": independent, "same_noise_win_rate_percent": same}
-        interval = [independent - 3, independent + 3]
-        return rates | {"independent_win_rate_interval_percent": interval, "effect_size": 0.38}
+    def score(independent: float, same: float) -> Comparison:
+        return Comparison(
+            independent_win_rate_percent=independent,
+            independent_win_rate_std_percent=1,
+            independent_win_rate_interval_percent=(independent - 3, independent + 3),
+            same_noise_win_rate_percent=same,
+            same_noise_win_rate_std_percent=1,
+            same_noise_win_rate_interval_percent=(same - 3, same + 3),
+            margin_win_rate_percent=same,
+            effect_size=0.38,
+            effect_size_interval=None,
+            mean_score=0.2,
+            gaussian_mean_score=0.1,
+            seed_std=0.1,
+        )
 
-    def row(name: str, **values: Any) -> dict[str, Any]:
-        ratios = {"diversity_ratio": {"value": 0.85}, "sharpness_ratio": {"value": 0.99}}
-        return {"name": name, "pictures_drawn": 1, "kl_nats": 1.36, **ratios, **values}
+    def row(name: str, drawn: int = 1) -> Row:
+        return Row(name, drawn, 1.36, Ratio(0.85, None), Ratio(0.99, None), scores)
 
     scores = {"a": score(61.94, 72.2), "b": score(61.4, 70.5)}
-    rows = [row("Gaussian", scores={}), row("pahi-0.1", scores=scores), row("best", scores=scores, pictures_drawn=4)]
-    text = TABLES["table1"]({"scorers": {"a": {}, "b": {}}, "groups": [{"rows": []}, {"rows": rows}]})
+    notes = {"a": ScorerNote("cosine", True), "b": ScorerNote("cosine", False)}
+    rows = (row("Gaussian"), row("pahi-0.1"), row("best", drawn=4))
+    groups = Group("seen", 9, 9, 9, ()), Group("all", 9, 9, 9, rows)
+    report = Evaluation("runs", 1, 5, 16, "filters", "float32", "a", notes, groups)
+    text = TABLES["table1"](report.to_dict())
     head, _, pahi, best, *paper = text.splitlines()
     assert head.startswith("|  | wins, a | wins, b | wins, same noise, a | wins, same noise, b | effect, a |")
     expected = ["pahi-0.1", "61.9 % (58.9-64.9)", "61.4 % (58.4-64.4)", "72.2 %", "70.5 %", "0.38", "0.38"]

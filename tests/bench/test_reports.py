@@ -12,9 +12,9 @@ from pahi_rt.bench.reports.cuda import CudaReport, CudaRow, Share
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
-from pahi_rt.bench.reports.report import Machine, Report, ReportError, Spread
+from pahi_rt.bench.reports.report import Machine, Report, Spread
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Unavailable
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ReportError
 
 RESULTS = Path(__file__).parents[2] / "pahi_rt" / "bench" / "results"
 SPREAD = {"median": 1.0, "p10": 1.0, "p90": 1.0, "n": 1}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pahi_rt.comparison import Comparison
 from pahi_rt.evaluate.report import Group, Ratio, Report, Row, ScorerNote
 from pahi_rt.evaluate.text import WIDTH, format_report
-from pahi_rt.scorers.statistics import Comparison
 
 SCORE = Comparison(
     independent_win_rate_percent=80.14,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pahi_rt.comparison import MARGIN
 from pahi_rt.scorers import statistics
 from pahi_rt.scorers.statistics import (
     bootstrap_interval,
@@ -60,7 +61,7 @@ def test_comparison_by_hand() -> None:
 
 def test_the_margin_is_in_standard_deviations_of_a_prompts_seeds() -> None:
     s = draw(5, 40)
-    gain = statistics.MARGIN * float(s.var(0).mean().sqrt())
+    gain = MARGIN * float(s.var(0).mean().sqrt())
     for factor, expected in ((0.99, 50), (1.01, 100)):
         found = compare(s, s + factor * gain)
         assert found.same_noise_win_rate_percent == 100

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, ReportError
 from pahi_rt.files import write_whole
 from pahi_rt.record import Record
 from pahi_rt.schema import IF_ANY
-
-
-class ReportError(PahiError):
-    """A file does not hold the report that it is read as."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,59 @@
+"""The report of `python -m emoji_model package`: how well a generator draws what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pahi_rt.errors import PahiError, ReportError
+from pahi_rt.record import Record
+
+
+@dataclass(frozen=True)
+class Recognition(Record):
+    """What is recognised in pictures without a prior. Shares are of 1."""
+
+    concept_latent: float
+    """Share whose nearest training picture by latents is of the right concept."""
+    style_latent: float
+    """Share that has the style that the noise asks for, by latents."""
+    concept_pixel: float
+    style_pixel: float
+    sharpness: float
+    """Variance of the Laplacian, of the drawings' on the same tint."""
+    psnr_db: float
+    """To the drawing that was asked for."""
+
+
+@dataclass(frozen=True)
+class ExplainedVariance(Record):
+    """Share of the variance between pictures of one prompt that the noise explains."""
+
+    style: float
+    tint: float
+    all: float
+
+
+@dataclass(frozen=True)
+class GeneratorReport(Record):
+    """Report of `python -m emoji_model package`."""
+
+    read_error: ClassVar[type[PahiError]] = ReportError
+    read_fix: ClassVar[str] = "name another report"
+
+    command: str
+    """The command line that measured it."""
+    hardware: str
+    torch: str
+    """Its version."""
+    concepts: int
+    styles: tuple[str, ...]
+    seeds_per_concept: int
+    noises: int
+    parameters: Mapping[str, int]
+    """Part of the generator -> number of its parameters."""
+    autoencoder_psnr_db: float
+    one_step: Recognition
+    two_steps: Recognition
+    explained_variance: ExplainedVariance
