@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
     return {kind: [runs[weight] for weight in sorted(runs, reverse=True)] for kind, runs in kinds.items()}, others
 
 
-def draw(report: FrontierReport, path: Path) -> None:
-    """Write the plot. Raises PahiError without matplotlib."""
+def draw(report: FrontierReport, path: Path, metadata: Mapping[str, str | None] | None = None) -> None:
+    """Write the plot, with `metadata` in the file. Raises PahiError without matplotlib."""
     lend_cache()
     try:
         from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw(report: FrontierReport, path: Path) -> None:
     # Baselines lie too near each other for labels beside their points; one legend names them for all panels.
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(f"{group.prompts} held-out prompts x {report.seeds} seeds; numbers are KL weights", fontsize=10)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, metadata=metadata)
 
 
 def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:

@@ -8,8 +8,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from pahi_rt.bench import frontier
 from pahi_rt.bench.markdown import Json, hardware
 from pahi_rt.bench.parts import COMPONENTS
+from pahi_rt.bench.reports.frontier import FrontierReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.table2 import Table2Report
 from pahi_rt.cache import lend_cache
@@ -23,10 +25,14 @@ MARKERS = {1: "o", 2: "s"}
 
 
 def draw(data: Json, path: Path, digest: str) -> None:
-    """Write the plot of the JSON of a `table2` or `peers` report, with its `digest`.
+    """Write the plot of the JSON of a `table2`, `peers` or `evaluate` report, with its `digest`.
 
     Raises PahiError without matplotlib, and ReportError for another report.
     """
+    metadata = {REPORT: digest, "Software": None}
+    if "groups" in data:
+        frontier.draw(FrontierReport.from_dict(data), path, metadata)
+        return
     lend_cache()
     try:
         from matplotlib.figure import Figure
@@ -40,7 +46,7 @@ def draw(data: Json, path: Path, digest: str) -> None:
     for panel, place in zip(panels, places, strict=False):
         panel(place)
     figure.suptitle(_title(report), fontsize=10)
-    figure.savefig(path, dpi=110, metadata={REPORT: digest, "Software": None})
+    figure.savefig(path, dpi=110, metadata=metadata)
 
 
 def _title(report: PeersReport | Table2Report) -> str:

@@ -1,0 +1,162 @@
+"""Numbers that the README and docs/ quote from reports in their sentences, and pictures that no report draws.
+
+`pahi-rt bench documents` writes tables and plots (tests/bench/test_documents.py); sentences are written by people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pahi_rt.bench.documents import BLOCK, find_documents, find_plots
+from pahi_rt.cli import app
+from pahi_rt.train.recipe import load_recipe
+from tests.cli.verbs import parse
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+PREVIEW = "pahi_rt/assets/emoji/preview.png"
+"""Part of the bundle, which the program that made the model draws."""
+Json = dict[str, Any]
+Quote = Callable[[Json], list[str]]
+"""A report -> what a document says of it, word for word."""
+
+
+def rows(report: Json, group: int = -1) -> dict[str, Json]:
+    return {row["name"]: row for row in report["groups"][group]["rows"]}
+
+
+def wins(row: Json, measure: str) -> list[float]:
+    """The rates under each scorer, in percent."""
+    return [score[f"{measure}_percent"] for score in row["scores"].values()]
+
+
+def generator(report: Json) -> list[str]:
+    explained = {name: f"{100 * share:.0f} %" for name, share in report["explained_variance"].items()}
+    behind = 100 * (report["one_step"]["style_latent"] - report["two_steps"]["style_latent"])
+    return [
+        f"{report['seeds_per_concept']} of {report['noises']} for each of {report['concepts']} concepts",
+        f"The autoencoder alone reaches {report['autoencoder_psnr_db']:.1f} dB.",
+        f"the drawing style explains {explained['style']}, the tint {explained['tint']}, both together"
+        f" {explained['all']}.",
+        f"{behind:.1f} points behind in the style",
+    ]
+
+
+def priors(report: Json) -> list[str]:
+    everything, unseen = report["groups"][-1], report["groups"][0]
+    best, pahi = rows(report)["best of 4 (4x cost)"], rows(report, 0)["PAHI"]
+    independent, same = wins(pahi, "independent_win_rate"), wins(pahi, "same_noise_win_rate")
+    groups = [(group["prompts"], rows(report, i)["PAHI"]) for i, group in enumerate(report["groups"][:-1])]
+    weighed = sum(prompts * row["diversity_ratio"]["value"] for prompts, row in groups) / everything["prompts"]
+    return [
+        f"{everything['prompts']} held-out prompts x {report['seeds']} seeds",
+        f"over the {everything['meanings']} concepts that the prompts mean",
+        f"wins {wins(best, 'independent_win_rate')[0]:.0f} % under its judge, {report['judge']},",
+        f"of {unseen['meanings']} concepts that no prior saw: there PAHI wins {independent[0]:.1f} and"
+        f" {independent[1]:.1f} %, from the same noise {same[0]:.1f} and {same[1]:.1f} %, at a diversity of"
+        f" {pahi['diversity_ratio']['value']:.2f}.",
+        f"With groups of prompts weighed by their size its diversity is {weighed:.3f},",
+        f"wins {wins(rows(report)['PAHI'], 'independent_win_rate')[0] / 10:.0f} of 10 pairs of independent noise",
+    ]
+
+
+def expected_effect(report: Json) -> list[str]:
+    row = rows(report)["PAHI"]
+    least, most = sorted(score["effect_size"] for score in row["scores"].values())
+    independent, same = (wins(row, f"{noise}_win_rate")[0] / 10 for noise in ("independent", "same_noise"))
+    return [
+        f"brought {least:.2f} to {most:.2f} standard deviations, and {independent:.0f} wins of 10 against other noise"
+        f" and {same:.0f} against the same"
+    ]
+
+
+def frontier(report: Json) -> list[str]:
+    return [_frontier_line(row) for name, row in rows(report).items() if name.startswith(("hi-", "pahi-"))]
+
+
+def _frontier_line(row: Json) -> str:
+    kind, weight = row["name"].upper().split("-")
+    independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, f"{kind}win_rate")) for kind in ("independent_", ""))
+    effects = (f"{score['effect_size']:.2f}" for score in row["scores"].values())
+    cells = (f"{kind}, {weight}", f"{row['kl_nats']:.1f}", *effects, independent, same)
+    return f"| {' | '.join(cells)} | {row['diversity_ratio']['value']:.2f} |"
+
+
+def redness(report: Json) -> list[str]:
+    row = rows(report)["PAHI"]
+    effects = [score["effect_size"] for score in row["scores"].values()]
+    cells = [f"{effect:+.2f} sd, {rate:.1f} %" for effect, rate in zip(effects, wins(row, "win_rate"), strict=True)]
+    cells[0] = cells[0].replace(", ", ", wins ")
+    ratios = [f"{row[ratio]['value']:.2f}" for ratio in ("diversity_ratio", "sharpness_ratio")]
+    nats = f"{row['kl_nats']:,.1f}" if row["kl_nats"] < 100 else f"{row['kl_nats']:,.0f}"
+    return [f"| {' | '.join([*cells, *ratios])} | {nats} nats |"]
+
+
+QUOTES: list[tuple[str, str, Quote]] = [
+    ("README.md", "emoji-generator", generator),
+    ("README.md", "emoji-priors", priors),
+    ("docs/training.md", "emoji-priors", expected_effect),
+    ("docs/experiments.md", "emoji-frontier", frontier),
+    ("docs/experiments.md", "emoji-redness", redness),
+    ("docs/experiments.md", "emoji-redness-without-kl", redness),
+]
+
+
+def read(document: str) -> str:
+    """The document on one line."""
+    return " ".join((ROOT / document).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize(("document", "report", "quote"), QUOTES)
+def test_a_document_quotes_what_the_report_holds(document: str, report: str, quote: Quote) -> None:
+    text = read(document)
+    expected = quote(json.loads((RESULTS / f"{report}.json").read_bytes()))
+    assert [words for words in expected if words not in text] == []
+
+
+@pytest.mark.parametrize("document", find_documents(ROOT), ids=lambda path: path.name)
+def test_a_report_that_a_document_names_in_its_sentences_is_quoted_above(document: Path) -> None:
+    prose = BLOCK.sub("", document.read_text(encoding="utf-8"))
+    named = set(re.findall(r"`bench/results/(\S+)\.json`", prose))
+    quoted = {report for place, report, _ in QUOTES if ROOT / place == document}
+    assert named <= quoted
+
+
+def test_every_picture_is_drawn_from_a_report_or_tested_here() -> None:
+    pictures = set((ROOT / "docs").rglob("*.png"))
+    assert {path.name for path in pictures} == {"pairs.png", "redness.png"}
+    for document in find_documents(ROOT):
+        text = document.read_text(encoding="utf-8")
+        shown = {(document.parent / link).resolve() for link in re.findall(r"^!\[.*\]\((\S+)\)$", text, re.MULTILINE)}
+        assert shown <= pictures | {ROOT / PREVIEW} | {plot.resolve() for plot, _ in find_plots(text, ROOT)}
+
+
+def test_the_pairs_are_what_the_embedded_bundle_draws(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["bench", "pairs", "-o", str(tmp_path / "pairs.png")])
+    assert result.exit_code == 0, result.output
+    shown, drawn = (
+        np.asarray(Image.open(folder / "pairs.png").convert("RGB"), int) for folder in (ROOT / "docs", tmp_path)
+    )
+    # Another processor may round to the next level, and another Pillow may draw letters a little differently.
+    assert shown.shape == drawn.shape
+    assert np.mean(abs(shown - drawn) > 1) < 0.005
+
+
+def test_the_training_that_drew_redness_can_be_begun() -> None:
+    """Its prior is not kept."""
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\n(pahi-rt train .*?)^```", page, re.MULTILINE | re.DOTALL)
+    context = parse(shlex.split(block.replace("\\\n", " "))[1:])
+    recipe = load_recipe(context.params["recipe"], context.params["settings"])
+    assert (list(recipe.scorers.train), list(recipe.scorers.evaluation)) == (["redness"], ["redness"])
+    assert recipe.optimisation.max_steps % recipe.optimisation.evaluate_every == 0  # that is when samples/ is drawn
