@@ -8,7 +8,7 @@ import pytest
 
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import BundleError
-from pahi_rt.vocabulary import Vocabulary
+from pahi_rt.vocabulary import Concept, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,36 @@ def test_not_a_vocabulary(folder: Path, edit: Callable[..., Path], content: byte
     edit(lambda data: data["files"].update({"vocabulary.json": record}))
     with pytest.raises(BundleError, match="is not a vocabulary|is not valid JSON"):
         Vocabulary.load(open_bundle(folder))
+
+
+@pytest.fixture
+def related() -> Vocabulary:
+    concepts = (Concept("delivery truck", "\N{DELIVERY TRUCK}", "travel", ("van",)), Concept("red apple", "", "food"))
+    words = frozenset(["a", "the", "blue", "red", "apple", "delivery", "truck", "van", "of"])
+    return Vocabulary(words, concepts, ("noto",), {"lorry": ("truck", "taxi"), "pear": ("apple",)})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn"),
+    [
+        ("lorry", "truck"),
+        ("a blue Lorry!", "a blue truck!"),
+        ("a lorry of pear", "a truck of apple"),
+        ("a lorry, zzz", "a truck, zzz"),
+        ("A pear", "An apple"),
+        ("a pear an lorry's", "an apple an lorry's"),
+        # These name a thing that is drawn, so what else they say is left to the model.
+        ("a truck and a lorry", "a truck and a lorry"),
+        ("van", "van"),
+        # Nothing is near.
+        ("zzz", "zzz"),
+        ("aple", "aple"),
+        ("", ""),
+    ],
+)
+def test_the_nearest_words_in_meaning_stand_in_for_unknown_ones(related: Vocabulary, prompt: str, drawn: str) -> None:
+    assert related.in_known_words(prompt) == drawn
+
+
+def test_meaning_comes_before_spelling(related: Vocabulary) -> None:
+    assert related.unknown("a lorry, aple") == {"lorry": ["truck", "taxi"], "aple": ["apple"]}

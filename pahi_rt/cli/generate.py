@@ -84,7 +84,7 @@ def generate(
     else:
         texts = read_prompts(prompts, file)
         chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
-        drawing = new_drawing(texts, chosen, seed, count, prior_strength)
+        drawing = new_drawing(in_known_words(texts, chosen.bundle), chosen, seed, count, prior_strength)
     is_grid = grid or (like is not None and drawing.pictures > 1)
     check_amount(drawing, chosen.bundle.manifest.image if is_grid else None)
     place = open_place(output, 1 if is_grid else drawing.pictures, force)
@@ -243,6 +243,23 @@ def describe(pipeline: Pipeline, drawing: Drawing, load_ms: float, pictures: lis
         "load_ms": load_ms,
         "pictures": pictures,
     }
+
+
+def in_known_words(prompts: Sequence[str], bundle: Bundle) -> list[str]:
+    """The prompts with the nearest words that the bundle knows, where a prompt names nothing that it draws; says so."""
+    from pahi_rt.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.load(bundle)
+    if vocabulary is None:
+        return list(prompts)
+    known = [vocabulary.in_known_words(prompt) for prompt in prompts]
+    for prompt, nearest in dict(zip(prompts, known, strict=True)).items():
+        if nearest != prompt:
+            asked, drawn = prompt[:_LONGEST_ECHO], nearest[:_LONGEST_ECHO]
+            messages.note(
+                f"{bundle.manifest.name} does not know {asked!r}; drawing {drawn!r}, the nearest that it knows"
+            )
+    return known
 
 
 def _name_unknown_words(bundle: Bundle, prompts: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+import pahi_rt
 from pahi_rt import Pipeline, __version__
 from pahi_rt.cli.written import StandardOutput
 from pahi_rt.drawing import read_drawing
@@ -251,6 +252,15 @@ def test_unknown_words_are_named_with_their_neighbours(run: Run) -> None:
         "note: emoji does not know '😸'; try grinning cat",
         "note: emoji does not know 'zeppelin'; see `pahi-rt bundles show emoji`",
     ]
+
+
+def test_the_nearest_thing_is_drawn_and_said_before(run: Run) -> None:
+    embedded = Path(pahi_rt.__file__).parent / "assets" / "emoji"
+    result = run("generate", "an astronaut", "--seed", "1", "--bundle", str(embedded))
+    assert result.stderr.splitlines()[0] == (
+        "note: emoji does not know 'an astronaut'; drawing 'a rocket', the nearest that it knows"
+    )
+    assert read_drawing(Path("a-rocket.png")).prompts == ("a rocket",)
 
 
 def test_a_long_prompt_is_cut_and_said_so(run: Run) -> None:
