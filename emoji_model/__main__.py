@@ -5,7 +5,11 @@
     autoencoder  learn pictures <-> latents
     text         teach the text encoder a sketch of each concept
     generator    learn latents from captions and noise, in one step and in two
+    scenes       compose scenes: colours, backgrounds, numbers, pairs, hats
+    words        teach the text encoder the other concepts, and to compose
+    widen        learn to draw all of that
     decoder      sharpen the decoder on the generator's own latents
+    judge        train a classifier of drawings, to measure composition with
     package      write the diffusers folder and the measurements
     scorers      train two preference scorers on drawings and on the generator's pictures
     bundle       export the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
@@ -36,18 +40,24 @@ import pahi_rt
 from emoji_model import (
     assessment,
     autoencoder,
+    composition,
     decoder,
+    encoded,
     generator,
+    judge,
     package,
     preferences,
+    related,
     render,
     scorer,
     sources,
     targets,
     text,
+    widen,
 )
 from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
+from emoji_model.scenes import Author
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
@@ -89,62 +99,96 @@ class Workshop:
         """Leaves the tokenizer in transformers' format in `tokenizer/`."""
         folder = self.folder / "tokenizer"
         if not folder.exists():
-            captions, rng = Captions(self.concepts()), random.Random(self.seed)
+            captions, rng = Captions(self.concepts()[: sources.FIRST]), random.Random(self.seed)
             kinds = [(c, s) for c in range(len(captions.concepts)) for s in (None, *sources.STYLES)]
             bpe.train((captions.draw(*kind, rng).text for kind in kinds * 60), folder)
         print(f"tokenizer: {len(bpe.load(folder))} entries in {folder}")
 
     def autoencoder(self) -> None:
         """Leaves checkpoint.pt in `autoencoder/`."""
-        pictures = self.pictures().flatten(0, 1)
+        pictures = self.pictures()[: sources.FIRST].flatten(0, 1)
         self._train(autoencoder.train, "autoencoder", autoencoder.SCHEDULE, pictures)
 
-    def targets(self) -> targets.Targets:
-        """The generator's targets, made on first use and kept in `generator/`."""
-        path = self.folder / "generator" / "targets.pt"
+    def targets(self, stage: str, pictures: torch.Tensor) -> targets.Targets:
+        """The targets of plain captions, made on first use and kept in the stage's folder."""
+        path = self.folder / stage / "targets.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures, vae = self.pictures(), autoencoder.load(self.folder / "autoencoder")
+            vae = autoencoder.load(self.folder / "autoencoder")
             targets.save(list(_counted(targets.make(vae, pictures, self.seed), len(pictures))), path)
         return targets.load(path)
 
     def text(self) -> None:
         """Leaves checkpoint.pt in `text/`."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-        latents = text.plain_latents(self.pictures(), vae)
-        self._train(text.train, "text", text.SCHEDULE, latents, Captions(self.concepts()), tokenizer)
+        latents = text.plain_latents(self.pictures()[: sources.FIRST], vae)
+        captions = Captions(self.concepts()[: sources.FIRST])
+        self._train(text.train, "text", text.SCHEDULE, latents, captions, tokenizer)
 
     def generator(self) -> None:
         """Leaves checkpoint.pt in `generator/`."""
-        vae = autoencoder.load(self.folder / "autoencoder")
         tokenizer = bpe.load(self.folder / "tokenizer")
-        arguments = (
-            self.targets(),
-            Captions(self.concepts()),
-            tokenizer,
-            text.load(self.folder / "text", tokenizer),
-            vae,
+        made = self.targets("generator", self.pictures()[: sources.FIRST])
+        captions = Captions(self.concepts()[: sources.FIRST])
+        encoder, vae = text.load(self.folder / "text", tokenizer), autoencoder.load(self.folder / "autoencoder")
+        self._train(generator.train, "generator", generator.SCHEDULE, made, captions, tokenizer, encoder, vae)
+
+    def scenes(self) -> None:
+        """Leaves encoded.pt in `scenes/`."""
+        path, count = self.folder / "scenes" / "encoded.pt", self.steps or encoded.SCENES
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            author = Author(Captions(self.concepts()))
+            vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
+            spawn(encoded.make, self.workers, self.seed, path, author, self.pictures(), vae, tokenizer, count)
+            encoded.join(path, self.workers)
+        print(f"scenes: {len(encoded.load(path))} in {path}")
+
+    def words(self) -> None:
+        """Leaves checkpoint.pt in `words/`."""
+        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
+        encoder = generator.load(self.folder / "generator", tokenizer)["text_encoder"]
+        latents, made = text.plain_latents(self.pictures(), vae), encoded.load(self.folder / "scenes" / "encoded.pt")
+        captions = Captions(self.concepts())
+        self._train(widen.train_words, "words", widen.WORDS, latents, made, captions, tokenizer, encoder)
+
+    def widen(self) -> None:
+        """Leaves checkpoint.pt in `widen/`."""
+        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
+        modules = generator.load(self.folder / "generator", tokenizer)
+        modules["text_encoder"] = widen.load_words(self.folder / "words", tokenizer)
+        captions, plain = Captions(self.concepts()), self.targets("widen", self.pictures())
+        sampler, made = (
+            generator.Sampler(plain, captions, tokenizer),
+            encoded.load(self.folder / "scenes" / "encoded.pt"),
         )
-        self._train(generator.train, "generator", generator.SCHEDULE, *arguments)
+        self._train(widen.train, "widen", widen.SCHEDULE, sampler, made, modules, vae)
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""
         vae = autoencoder.load(self.folder / "autoencoder")
         tokenizer = bpe.load(self.folder / "tokenizer")
-        modules = generator.load(self.folder / "generator", tokenizer)
-        self._train(
-            decoder.train, "decoder", decoder.SCHEDULE, vae, modules, self.concepts(), self.pictures(), tokenizer
-        )
+        modules, author = generator.load(self.folder / "widen", tokenizer), Author(Captions(self.concepts()))
+        self._train(decoder.train, "decoder", decoder.SCHEDULE, vae, modules, author, self.pictures(), tokenizer)
+
+    def judge(self) -> None:
+        """Leaves checkpoint.pt in `judge/`."""
+        author = Author(Captions(self.concepts()))
+        self._train(judge.train, "judge", judge.SCHEDULE, author, self.pictures())
 
     def package(self) -> None:
         """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json and vocabulary.json beside it."""
         tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
-        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
+        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "widen", tokenizer)
         pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
         report = package.measure(model, tokenizer, concepts, self.pictures(), seeds=4)
+        author = Author(Captions(concepts))
+        seer = judge.load(self.folder / "judge", len(concepts))
+        report["composition"] = composition.measure(model, tokenizer, seer, author, self.pictures())
         package.write_json(report, self.folder / "emoji-generator.json")
-        package.write_json(package.vocabulary(concepts), self.folder / "vocabulary.json")
+        table = related.make(author.captions, author.words(), self.folder / "data" / "packages")
+        package.write_json(package.vocabulary(author, table), self.folder / "vocabulary.json")
         print(json.dumps(report, indent=1))
 
     def bundle(self) -> None:
@@ -244,6 +288,8 @@ class Workshop:
             "autoencoder": (autoencoder.SCHEDULE, vae),
             "text": (text.SCHEDULE, encoder),
             "generator": (generator.SCHEDULE, encoder | {"unet": model.unet}),
+            "words": (widen.WORDS, encoder),
+            "widen": (widen.SCHEDULE, encoder | {"unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
         for name, (schedule, modules) in parts.items():
@@ -308,7 +354,10 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
         yield part
 
 
-STAGES = ("data", "tokenizer", "autoencoder", "text", "generator", "decoder", "package", "scorers", "bundle")
+STAGES = (
+    "data", "tokenizer", "autoencoder", "text", "generator", "scenes", "words", "widen", "decoder", "judge", "package",
+    "scorers", "bundle",
+)  # fmt: skip
 """What `all` runs; `install` changes the source tree and is asked for by name."""
 
 

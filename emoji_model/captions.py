@@ -6,6 +6,9 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+
+import inflect
 
 from emoji_model.sources import STYLES, Concept
 
@@ -74,18 +77,38 @@ def _index(groups: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
 
 
 def phrasings(phrase: str) -> list[str]:
-    """The phrase alone and in every template, without a drawing style."""
-    return [phrase, *(template.format(p=phrase, a=_with_article(phrase)) for template in TEMPLATES)]
+    """The phrase alone and in every template, without a drawing style; a plural has no article, so it has one fewer."""
+    dressed = (template.format(p=phrase, a=article(phrase)) for template in TEMPLATES)
+    return list(dict.fromkeys((phrase, *dressed)))
 
 
-def _with_article(phrase: str) -> str:
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+@cache
+def article(phrase: str) -> str:
+    """The phrase with its indefinite article, if it is not a plural: `a unicorn`, `an hourglass`, `fireworks`."""
+    return phrase if is_plural(phrase) else str(_english().a(phrase))
+
+
+@cache
+def plural(phrase: str) -> str:
+    """The plural of a phrase: `mice`, `glasses of milk`, `fireworks`."""
+    return phrase if is_plural(phrase) else str(_english().plural_noun(phrase))
+
+
+def is_plural(phrase: str) -> bool:
+    """Whether the phrase is a plural already, by the ending of its noun."""
+    noun = phrase.split(" of ")[0]
+    return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
+
+
+@cache
+def _english() -> inflect.engine:
+    return inflect.engine()
 
 
 def _dress(phrase: str, style: str | None, rng: random.Random) -> str:
-    article = _with_article(phrase)
+    noun = article(phrase)
     if style is not None:
-        return rng.choice(STYLED).format(s=style, p=phrase, a=article)
+        return rng.choice(STYLED).format(s=style, p=phrase, a=noun)
     if rng.random() < 0.45:
         return phrase
-    return rng.choice(TEMPLATES).format(p=phrase, a=article)
+    return rng.choice(TEMPLATES).format(p=phrase, a=noun)

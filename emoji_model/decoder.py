@@ -6,6 +6,7 @@ is trained on these latents, with a small adversary beside the reconstruction lo
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import torch
@@ -14,11 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from emoji_model import coupling, generator
+from emoji_model import coupling, generator, widen
 from emoji_model.autoencoder import reconstruction_loss
+from emoji_model.painting import accessories, paint
 from emoji_model.pictures import save_grid
-from emoji_model.sources import Concept
-from emoji_model.targets import apply_attributes, encode
+from emoji_model.scenes import Author, Scene
+from emoji_model.targets import encode
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker
 from pahi_rt.evaluate.picture_metrics import laplacian
@@ -67,20 +69,30 @@ def frozen(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def draw(
-    modules: nn.ModuleDict, concepts: list[Concept], pictures: torch.Tensor, tokenizer: CLIPTokenizer, count: int,
+    modules: nn.ModuleDict, author: Author, pictures: torch.Tensor, tokenizer: CLIPTokenizer, count: int,
     rng: torch.Generator, sampling: Sampling,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Generated latents [count, C, h, w] for plain labels, and the pictures that label and noise ask for."""
-    chosen = torch.randint(len(concepts), (count,), generator=rng)
+    """Generated latents [count, C, h, w], of plain labels and of as many scenes, and the pictures that caption and
+    noise ask for."""
+    python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
+    scenes = [Scene((author.thing(python_rng),)) if n % 2 else author.draw(python_rng) for n in range(count)]
+    texts = [
+        author.concepts[scene.things[0].concept].label if n % 2 else author.caption(scene, python_rng)
+        for n, scene in enumerate(scenes)
+    ]
     noise = torch.randn(count, *generator.LATENT_SHAPE, generator=rng)
-    values = coupling.read(noise)
-    wanted = apply_attributes(pictures[chosen, coupling.style_of(values)], values)
-    text = modules["text_encoder"](tokens(tokenizer, [concepts[c].label for c in chosen])).last_hidden_state
-    return sample_latents(generator.denoiser(modules["unet"], text, sampling), noise, sampling), wanted
+    values, worn = coupling.read(noise), accessories([concept.emoji for concept in author.concepts], pictures)
+    asked = zip(coupling.style_of(values).tolist(), scenes, coupling.background(values), strict=True)
+    wanted = [
+        paint(scene, pictures, worn, ground)[style if scene.style is None else scene.style]
+        for style, scene, ground in asked
+    ]
+    text = modules["text_encoder"](tokens(tokenizer, texts)).last_hidden_state
+    return sample_latents(generator.denoiser(modules["unet"], text, sampling), noise, sampling), torch.stack(wanted)
 
 
 def train(
-    worker: Worker, folder: Path, vae: AutoencoderTiny, modules: nn.ModuleDict, concepts: list[Concept],
+    worker: Worker, folder: Path, vae: AutoencoderTiny, modules: nn.ModuleDict, author: Author,
     pictures: torch.Tensor, tokenizer: CLIPTokenizer, schedule: Schedule,
 ) -> None:  # fmt: skip
     """Leaves checkpoint.pt (the whole autoencoder under `vae`) and samples in `folder`."""
@@ -92,7 +104,7 @@ def train(
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         count = schedule.batch // worker.world
-        latents, wanted = draw(modules, concepts, pictures, tokenizer, count, rng, samplings[step % 2])
+        latents, wanted = draw(modules, author, pictures, tokenizer, count, rng, samplings[step % 2])
         latents = torch.cat([encode(vae, wanted[: count // REAL]), latents[count // REAL :]])
         output = (vae.decoder(latents.contiguous(memory_format=torch.channels_last)) + 1) / 2
         adversary = trained["adversary"]
@@ -106,7 +118,8 @@ def train(
         }
 
     def sample(step: int) -> None:
-        shown = generator.preview(modules, trainer.ema["vae"], tokenizer, steps=1)
+        prompts = (*generator.PREVIEW, *widen.PREVIEW)
+        shown = generator.preview(modules, trainer.ema["vae"], tokenizer, steps=1, prompts=prompts)
         save_grid(shown, 12, folder / f"{step}.png")
 
     trainer.run(loss, sample)

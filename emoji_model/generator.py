@@ -8,7 +8,7 @@ output, so that two deterministic Euler steps refine what one step drew.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +184,20 @@ def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
     return sample / (sigma**2 + 1) ** 0.5
 
 
+def losses(modules: nn.ModuleDict, batch: Batch, two: Sampling, again: slice) -> dict[str, torch.Tensor]:
+    """Errors of the first step on the batch, and of the second one on the rows `again`, if there are any."""
+    mute_functionals(modules["unet"])  # after every update
+    text = modules["text_encoder"](batch.input_ids).last_hidden_state
+    first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
+    terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
+    start = first[again].detach()
+    if len(start):
+        noisy = start + (batch.noise[again] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
+        second = denoiser(modules["unet"], text[again], two)(scale(noisy, two.sigmas[1]), 1)
+        terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles[again]), beta=BETA)
+    return terms
+
+
 def train(
     worker: Worker, folder: Path, targets: Targets, captions: Captions, tokenizer: CLIPTokenizer,
     text_encoder: CLIPTextModel, vae: AutoencoderTiny, schedule: Schedule,
@@ -195,19 +209,9 @@ def train(
     two = euler_schedule(build_scheduler(), 2)
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
-        mute_functionals(modules["unet"])  # after every update
         done, count = step / schedule.steps, schedule.batch // worker.world
-        batch = sampler.draw(count, rng, lift(done))
-        text = modules["text_encoder"](batch.input_ids).last_hidden_state
-        first = denoiser(modules["unet"], text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
-        terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
-        if done >= SECOND_STEP:
-            few = slice(count if done >= ALL_TWICE else count // 2)
-            start = first[few].detach()
-            noisy = start + (batch.noise[few] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
-            second = denoiser(modules["unet"], text[few], two)(scale(noisy, two.sigmas[1]), 1)
-            terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles[few]), beta=BETA)
-        return terms
+        again = 0 if done < SECOND_STEP else count // 2 if done < ALL_TWICE else count
+        return losses(modules, sampler.draw(count, rng, lift(done)), two, slice(again))
 
     def sample(step: int) -> None:
         save_grid(preview(trainer.ema, vae, tokenizer, steps=1), 12, folder / f"{step}.png")
@@ -216,10 +220,13 @@ def train(
 
 
 @torch.no_grad()
-def preview(modules: nn.ModuleDict, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, steps: int) -> torch.Tensor:
-    """Pictures [PREVIEW x 6, 3, H, W] of the PREVIEW prompts from 6 seeds."""
-    text = modules["text_encoder"](tokens(tokenizer, list(PREVIEW))).last_hidden_state.repeat_interleave(6, 0)
-    noise = torch.randn(6, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).repeat(len(PREVIEW), 1, 1, 1)
+def preview(
+    modules: nn.ModuleDict, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, steps: int,
+    prompts: Sequence[str] = PREVIEW,
+) -> torch.Tensor:  # fmt: skip
+    """Pictures [prompts x 6, 3, H, W] of the prompts from 6 seeds."""
+    text = modules["text_encoder"](tokens(tokenizer, list(prompts))).last_hidden_state.repeat_interleave(6, 0)
+    noise = torch.randn(6, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).repeat(len(prompts), 1, 1, 1)
     schedule = euler_schedule(build_scheduler(), steps)
     latents = sample_latents(denoiser(modules["unet"], text, schedule), noise, schedule)
     return (vae.decoder(latents) + 1) / 2

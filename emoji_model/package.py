@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from emoji_model import evaluate, generator
-from emoji_model.captions import Captions
 from emoji_model.pictures import save_grid
+from emoji_model.scenes import Author
 from emoji_model.sources import LABELS, STYLES, Concept
 from pahi_rt.files import write_whole
 from pahi_rt.machine import cpu_name
@@ -127,12 +127,14 @@ def card(report: dict[str, Any]) -> Card:
     )
 
 
-def vocabulary(concepts: Sequence[Concept]) -> dict[str, Any]:
-    """Content of vocabulary.json: the words and concepts that the model knows. prompts.py makes its prompts from it."""
+def vocabulary(author: Author, related: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Content of vocabulary.json: the words and concepts that the model knows, and the table of related words.
+    prompts.py makes its prompts from it."""
     rows = [
-        {"label": c.label, "emoji": c.emoji, "category": c.category, "synonyms": list(c.synonyms)} for c in concepts
+        {"label": c.label, "emoji": c.emoji, "category": c.category, "synonyms": list(c.synonyms)}
+        for c in author.concepts
     ]
-    return {"words": Captions(concepts).words(), "concepts": rows, "styles": list(STYLES)}
+    return {"words": author.words(), "concepts": rows, "styles": list(STYLES), "related": dict(related)}
 
 
 def write_json(content: dict[str, Any], path: Path) -> Path:

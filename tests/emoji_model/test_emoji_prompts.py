@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from emoji_model import package, prompts
-from emoji_model.captions import phrasings
+from emoji_model.captions import Captions, phrasings
 from emoji_model.prompts import SYNONYMS, TEMPLATES, UNSEEN, load_concepts, split_concepts
+from emoji_model.scenes import Author
 from emoji_model.sources import Concept
 from pahi_rt.errors import BundleError, PromptError
 from pahi_rt.train.prompts import key, load_split
@@ -112,7 +113,8 @@ def test_more_than_there_is_is_refused_and_the_fix_fits(sizes: tuple[int, int], 
 
 
 def test_packaging_writes_the_synonyms_and_rude_ones_are_no_prompts(concepts: list[Concept]) -> None:
-    rows = package.vocabulary([replace(concepts[0], synonyms=("cat", "shit"))])["concepts"]
+    author = Author(Captions([replace(concepts[0], synonyms=("cat", "shit"))]))
+    rows = package.vocabulary(author, {})["concepts"]
     assert rows[0]["synonyms"] == ["cat", "shit"]
     assert prompts._synonyms(rows[0]) == ("cat",)
     assert prompts._synonyms({"label": "cat face"}) == ()
