@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ParityError,
         PromptError,
         RecipeError,
+        ReportError,
         RequestError,
         RunError,
         RuntimeUnavailable,
@@ -52,6 +53,7 @@ __all__ = [
     "Pipeline",
     "PromptError",
     "RecipeError",
+    "ReportError",
     "RequestError",
     "Result",
     "RunError",
@@ -66,7 +68,7 @@ __all__ = [
     "open_bundle",
 ]
 
-_HOMES = {
+HOMES = {
     "bundle": ("Bundle", "open_bundle"),
     "errors": (
         "BundleError",
@@ -78,23 +80,24 @@ _HOMES = {
         "ParityError",
         "PromptError",
         "RecipeError",
+        "ReportError",
         "RequestError",
         "RunError",
         "RuntimeUnavailable",
         "ScorerError",
     ),
+    "locations": ("built_in",),
     "noise": ("draw_noise",),
     "pipeline": ("Pipeline", "Result"),
     "runtimes.base": ("Runtime",),
     "runtimes.fake": ("FakeRuntime",),
-    "sources": ("built_in",),
     "tokenizer": ("Tokenizer",),
     "vocabulary": ("Vocabulary",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    for home, names in HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

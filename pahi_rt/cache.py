@@ -76,7 +76,7 @@ def _private_folder() -> Path:
         folder = next((place for place in known if _is_ours(place)), None) or Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise OutputError(f"no folder can be written for a cache: {error}", fix=f"set {_CACHE} to one") from error
-    _tell(folder)
+    tell(folder)
     return folder
 
 
@@ -87,5 +87,6 @@ def _is_ours(folder: Path) -> bool:
 
 
 @functools.cache  # once in a process
-def _tell(folder: Path) -> None:
+def tell(folder: Path) -> None:
+    """Warn, once for each folder, that the cache is in a place for temporary files."""
     _logger.warning("there is no home to keep a cache in: it is %s; set %s to have it elsewhere", folder, _CACHE)

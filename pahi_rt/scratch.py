@@ -31,7 +31,7 @@ from pahi_rt.marker import (
     write_marker,
 )
 
-_PATIENCE = 2.0
+PATIENCE = 2.0
 """Seconds that a run waits while another one looks around in the same folder, which takes milliseconds."""
 
 _log = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ def _gate(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + PATIENCE
         with suppress(OSError):
             # A lock on the folder that lasts is somebody else's (`flock FOLDER pahi-rt export ...`).
             while not try_lock(handle) and time.monotonic() < end:

@@ -13,7 +13,7 @@ import pahi_rt
 def test_all_is_sorted_and_complete() -> None:
     assert pahi_rt.__all__ == sorted(pahi_rt.__all__)
     assert set(pahi_rt.__all__) <= set(dir(pahi_rt))
-    lazy = {name for names in pahi_rt._HOMES.values() for name in names}
+    lazy = {name for names in pahi_rt.HOMES.values() for name in names}
     assert lazy | {"__version__"} == set(pahi_rt.__all__)
 
 
@@ -24,7 +24,7 @@ def test_every_name_can_be_imported_and_is_documented(name: str) -> None:
         assert inspect.getdoc(value), name
 
 
-@pytest.mark.parametrize(("module", "names"), pahi_rt._HOMES.items())
+@pytest.mark.parametrize(("module", "names"), pahi_rt.HOMES.items())
 def test_a_name_is_the_one_of_its_module(module: str, names: tuple[str, ...]) -> None:
     home = importlib.import_module(f"pahi_rt.{module}")
     assert all(getattr(pahi_rt, name) is getattr(home, name) for name in names)

@@ -220,7 +220,7 @@ def test_a_marker_says_whose_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_somebody_else_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under `flock FOLDER pahi-rt export ...`."""
-    monkeypatch.setattr("pahi_rt.scratch._PATIENCE", 0.05)
+    monkeypatch.setattr("pahi_rt.scratch.PATIENCE", 0.05)
     with (
         subprocess.Popen(["flock", str(tmp_path), "cat"], stdin=subprocess.PIPE) as held,
         claim(tmp_path / "a", "export"),

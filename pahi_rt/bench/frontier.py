@@ -66,7 +66,8 @@ def draw(report: FrontierReport, path: Path, metadata: Mapping[str, str | None] 
         kinds, others = sort_rows(group.rows)
         for kind, rows in kinds.items():
             _draw_line(panel, rows, label, kind)
-        _draw_points(panel, others, label)
+        for marker, row, *place in zip(cycle(MARKERS), others, *_places(others, label), strict=False):
+            panel.plot(*place, marker, color="0.4", markersize=5, label=row.name)
         panel.plot(1, 0, "k+", markersize=10, label="Gaussian")
         panel.axvline(0.85, color="0.8", linewidth=1, zorder=0)
         panel.set_title(f"{label} ({'trained the priors' if note.trained else 'trained none'})", fontsize=10)
@@ -80,17 +81,12 @@ def draw(report: FrontierReport, path: Path, metadata: Mapping[str, str | None] 
 
 def _draw_line(panel: Any, rows: Rows, label: str, kind: str) -> None:
     x, y = _places(rows, label)
-    bars = panel.errorbar(x, y, yerr=_bars(rows, label), marker="o", markersize=4, capsize=2, label=kind.upper())
+    bars = panel.errorbar(x, y, yerr=reaches(rows, label), marker="o", markersize=4, capsize=2, label=kind.upper())
     for row, *place in zip(rows, x, y, strict=True):
         weight = row.name.partition("-")[2]
         panel.annotate(
             weight, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=bars.lines[0].get_color()
         )
-
-
-def _draw_points(panel: Any, rows: Rows, label: str) -> None:
-    for marker, row, *place in zip(cycle(MARKERS), rows, *_places(rows, label), strict=False):
-        panel.plot(*place, marker, color="0.4", markersize=5, label=row.name)
 
 
 def _places(rows: Rows, label: str) -> tuple[list[float], list[float]]:
@@ -99,7 +95,7 @@ def _places(rows: Rows, label: str) -> tuple[list[float], list[float]]:
     return diversities, [_effect(row, label) for row in rows]
 
 
-def _bars(rows: Rows, label: str) -> list[list[float]]:
+def reaches(rows: Rows, label: str) -> list[list[float]]:
     """How far each interval reaches below and above."""
     effects = [_effect(row, label) for row in rows]
     intervals = [row.scores[label].effect_size_interval for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow
+from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 from pahi_rt.bench.reports.generator import GeneratorReport
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerDescription, PeersReport
@@ -149,7 +149,10 @@ def _fidelity(fidelity: Fidelity) -> str:
 
 def cuda(report: CudaReport) -> str:
     """How PyTorch runs the fused module, and the contenders that could not be measured."""
-    rows = [_cuda_cells(row) if isinstance(row, CudaRow) else _failure_cells(row) for row in report.contenders]
+    rows = [
+        _cuda_cells(row) if isinstance(row, CudaRow) else (row.name, "", "", row.failure.reason or row.failure.status)
+        for row in report.contenders
+    ]
     return table(("", "median ms", "of limit", ""), rows) + "\n\n" + hardware(report)
 
 
@@ -158,10 +161,6 @@ def _cuda_cells(row: CudaRow) -> tuple[object, ...]:
     ratio = f"{against.time_over_reference.median:.3f} x {against.reference}" if against else ""
     name = " ".join(filter(None, [row.name, row.precision]))
     return name, f"{row.ms.median:.1f}", f"{share.share_of_compute_limit_percent:.0f} %" if share else "", ratio
-
-
-def _failure_cells(row: CudaFailure) -> tuple[object, ...]:
-    return row.name, "", "", row.failure.reason or row.failure.status
 
 
 PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}

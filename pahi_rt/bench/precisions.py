@@ -65,13 +65,12 @@ def measure(source: str, recipe: str, runtimes: Sequence[str], count: int, force
         busy=busy,
         bundle=bundle.manifest.name,
         prompts=len(prompts),
-        fp32_scores={label: _score_spread(values) for label, values in base.items()},
+        fp32_scores={
+            label: ScoreSpread(round(float(values.mean()), 4), round(float(values.std()), 4))
+            for label, values in base.items()
+        },
         rows=tuple(rows),
     )
-
-
-def _score_spread(values: Tensor) -> ScoreSpread:
-    return ScoreSpread(round(float(values.mean()), 4), round(float(values.std()), 4))
 
 
 def draw(

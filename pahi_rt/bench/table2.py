@@ -113,7 +113,10 @@ class Bench:
         try:
             untimed = _choose_untimed(self._open(ONE_STEP, runtime))
             # First, because this process will hold two graphs of gigabytes, and the other one a third.
-            peaks = {row: self._weigh(row, runtime) for row in self._rows(runtime)}
+            peaks = {
+                row: None if row.is_cached else peak_memory(self.bundle, row.steps, row.prior, runtime)
+                for row in self._rows(runtime)
+            }
             return RuntimeRows(
                 runtime=runtime,
                 rows=tuple(self._time_all(runtime, untimed, peaks, on_row)),
@@ -154,9 +157,6 @@ class Bench:
 
     def _load(self, row: Row, runtime: str, batch: int = 1) -> Pipeline:
         return Pipeline.load(self.bundle, steps=row.steps, runtime=runtime, prior=row.prior, batch_size=batch)
-
-    def _weigh(self, row: Row, runtime: str) -> float | None:
-        return None if row.is_cached else peak_memory(self.bundle, row.steps, row.prior, runtime)
 
     def _time_all(
         self, runtime: str, untimed: int, peaks: Mapping[Row, float | None], on_row: OnRow

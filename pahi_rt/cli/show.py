@@ -104,8 +104,5 @@ def _sixel_band(band: np.ndarray) -> Iterator[str]:
     weights = 1 << np.arange(len(band))[:, None]
     for colour in np.unique(band):
         sixels = ((band == colour) * weights).sum(axis=0)
-        yield f"#{colour}" + "".join(_run(chr(63 + bits), len(list(group))) for bits, group in groupby(sixels.tolist()))
-
-
-def _run(sixel: str, length: int) -> str:
-    return f"!{length}{sixel}" if length > 3 else sixel * length
+        runs = ((chr(63 + bits), len(list(group))) for bits, group in groupby(sixels.tolist()))
+        yield f"#{colour}" + "".join(f"!{n}{sixel}" if n > 3 else sixel * n for sixel, n in runs)

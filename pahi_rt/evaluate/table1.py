@@ -127,13 +127,8 @@ def evaluate(
     encoder = encoder or RandomFeatures()
     for module in (encoder, *scorers.values()):
         module.to(field.device)
-    stand_for = {
-        index: len(place) / min(len(place), settings.diversity_prompts)
-        for place in places.values()
-        for index in spread(place, settings.diversity_prompts)
-    }
-    measured = measure(field, prompts, list(stand_for), scorers, judge, encoder, settings, track)
-    weights = torch.tensor(list(stand_for.values()), dtype=torch.float64)
+    diverse, weights = represent(places.values(), settings.diversity_prompts)
+    measured = measure(field, prompts, diverse, scorers, judge, encoder, settings, track)
     if len(places) > 1:
         places[ALL] = list(range(len(prompts)))
     clusters = number(meanings.get(prompt, prompt) if meanings else prompt for prompt in prompts)
@@ -194,6 +189,15 @@ def compare_means(ours: Tensor, gaussian: Tensor, clusters: Tensor) -> Ratio | N
     values = torch.stack([ours, gaussian], 1)
     value = _finite(ratio(values.mean(0)))
     return None if value is None else Ratio(value, bootstrap_interval(values, ratio, clusters))
+
+
+def represent(places: Iterable[Sequence[int]], most: int) -> tuple[list[int], Tensor]:
+    """At most `most` prompts of each group, for measures that not all of them are needed for.
+
+    Returns their D indices, and how many prompts each of them stands for: float64 [D].
+    """
+    stand_for = {index: len(place) / min(len(place), most) for place in places for index in spread(place, most)}
+    return list(stand_for), torch.tensor(list(stand_for.values()), dtype=torch.float64)
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:

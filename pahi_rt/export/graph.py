@@ -33,7 +33,7 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
     check_opset(opset)
     model = _trace(fused, opset)
     check_time_is_folded(model)
-    _fold_transposes(model.graph)
+    fold_transposes(model.graph)
     _name_nodes(model.graph)
     # Stack traces of the machine that exported would be most of the file.
     ClearMetadataAndDocStringPass()(model)
@@ -67,7 +67,7 @@ def check_time_is_folded(model: ir.Model) -> None:
 def _trace(fused: Fused, opset: int) -> ir.Model:
     examples = fused.example_inputs()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    with _silence():
+    with silence():
         program = torch.onnx.export(
             fused.eval(),
             kwargs=examples,
@@ -83,7 +83,7 @@ def _trace(fused: Fused, opset: int) -> ir.Model:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Silence the exporter, which prints to stdout, the place of our results, and warns about its own internals."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -95,7 +95,7 @@ def _silence() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _fold_transposes(graph: ir.Graph) -> None:
+def fold_transposes(graph: ir.Graph) -> None:
     """Replace transpositions of constant matrices by their results.
 
     The exporter does it for matrices that one node reads, but not for those that the steps of a graph share. The same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,9 @@ class Journal:
         """Remember the graphs of one precision and hash their files; comparisons of older ones are forgotten."""
         for graph in graphs:
             self._entries.compared.pop(graph.file, None)
-        self._entries.written[precision] = Written(tuple(graphs), self._records(graphs))
+        names = {name for graph in graphs for name in (graph.file, *graph.weights)}
+        records = {name: file_record(self._folder / name) for name in sorted(names)}
+        self._entries.written[precision] = Written(tuple(graphs), records)
         self._save()
 
     def record(self, name: str) -> FileRecord:
@@ -72,10 +74,6 @@ class Journal:
     def _is_there(self, written: Written) -> bool:
         paths = {self._folder / name: record for name, record in written.files.items()}
         return all(path.is_file() and file_record(path) == record for path, record in paths.items())
-
-    def _records(self, graphs: Iterable[Graph]) -> dict[str, FileRecord]:
-        names = {name for graph in graphs for name in (graph.file, *graph.weights)}
-        return {name: file_record(self._folder / name) for name in sorted(names)}
 
     def _save(self) -> None:
         write_whole(self._file, json.dumps(self._entries.to_dict()))

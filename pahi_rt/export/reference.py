@@ -88,9 +88,9 @@ class DiffusersPipeline:
         with _reported(kind):
             # A copy: pipelines change settings of old schedulers.
             scheduler = type(generator.scheduler).from_config(generator.scheduler.config)
-            self._pipeline = getattr(diffusers, kind)(**self._parts | {"scheduler": scheduler}, **options)
-            self._pipeline.set_progress_bar_config(disable=True)
-        self._scheduler = self._pipeline.scheduler
+            self.pipeline = getattr(diffusers, kind)(**self._parts | {"scheduler": scheduler}, **options)
+            self.pipeline.set_progress_bar_config(disable=True)
+        self._scheduler = self.pipeline.scheduler
 
     def against(self, steps: int) -> str:
         """Its name in manifests, with the differences that are on purpose."""
@@ -104,9 +104,9 @@ class DiffusersPipeline:
         pictures = []
         for prompt, row in zip(prompts, noise.split(1), strict=True):
             with _reported(self._kind):
-                self._pipeline.scheduler = deterministic(self._scheduler, steps, row)
+                self.pipeline.scheduler = deterministic(self._scheduler, steps, row)
                 size = {"height": height, "width": width, "num_inference_steps": steps, "output_type": "pt"}
-                pictures.append(self._pipeline(prompt, latents=row.clone(), **size, **options).images)
+                pictures.append(self.pipeline(prompt, latents=row.clone(), **size, **options).images)
         return torch.cat(pictures)
 
 

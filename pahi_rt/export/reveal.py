@@ -136,7 +136,7 @@ def _contents(folder: Path, names: Collection[str]) -> Iterator[str]:
 
     Links are not followed, and scratch folders are left out.
     """
-    holders = _holders(names)
+    holders = {parent for name in names for parent in Path(name).parents}
     for root, folders, files in os.walk(folder):
         place, below = Path(root), Path(root).relative_to(folder)
         inner = [name for name in folders if below / name in holders and not (place / name).is_symlink()]
@@ -146,16 +146,12 @@ def _contents(folder: Path, names: Collection[str]) -> Iterator[str]:
         folders[:] = inner
 
 
-def _holders(names: Collection[str]) -> set[Path]:
-    return {parent for name in names for parent in Path(name).parents}
-
-
 def _reveal(scratch: Scratch, output: Path, kind: Kind, overwrite: bool) -> None:
     new = scratch.path / NEW
     try:
         _check_output(output, kind, overwrite)  # again: hours may have passed
         if _exists(output):
-            _swap(scratch.path, output)
+            swap(scratch.path, output)
         else:
             new.rename(output)
     except (OSError, OutputError) as error:
@@ -166,11 +162,11 @@ def _reveal(scratch: Scratch, output: Path, kind: Kind, overwrite: bool) -> None
     _remove_old(scratch, kind)
 
 
-def _swap(folder: Path, output: Path) -> None:
+def swap(folder: Path, output: Path) -> None:
     """Move NEW in `folder` to `output`, and what is there to OLD."""
     new, old = folder / NEW, folder / OLD
     write_whole(folder / _INODE, str(new.stat().st_ino))
-    if _exchange(new, output):
+    if exchange(new, output):
         new.rename(old)
         return
     output.rename(old)
@@ -181,7 +177,7 @@ def _swap(folder: Path, output: Path) -> None:
         raise
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two names in one step. False where the system or the file system cannot do that. Raises OSError."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):

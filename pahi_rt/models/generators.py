@@ -75,7 +75,7 @@ class Generator(nn.Module):
         self.decoder = vae
         self.latent_scale = latent_scale(vae.config, is_sdxl=text_encoder_2 is not None)
         self.scheduler = scheduler
-        self._schedules: dict[int, Schedule] = {}
+        self.schedules: dict[int, Schedule] = {}
         width = unet.config.time_cond_proj_dim
         guidance = embed_guidance(GUIDANCE_SCALE, width) if width else None
         self.register_buffer("guidance", guidance, persistent=False)
@@ -122,9 +122,9 @@ class Generator(nn.Module):
         scheduler supports it."""
         if not 1 <= steps <= MAX_STEPS:
             raise ModelError(f"{steps} sampling steps are not supported", fix=f"ask for 1 to {MAX_STEPS} steps")
-        if steps not in self._schedules:
-            self._schedules[steps] = make_schedule(self.scheduler, steps)
-        return self._schedules[steps]
+        if steps not in self.schedules:
+            self.schedules[steps] = make_schedule(self.scheduler, steps)
+        return self.schedules[steps]
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """B prompts -> token ids int64 [B, T], on the model's device. Longer prompts are cut. Raises PromptError for

@@ -46,17 +46,17 @@ class OnnxRuntime(GraphRuntime):
         provider, bundle = PROVIDERS[chosen.runtime], chosen.bundle
         options = session_options(chosen.threads, provider)
         with bundle.opened(chosen.graph) as opened:
-            self._session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
+            self.session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
         super().__init__(
             chosen,
             version=str(require_onnxruntime().__version__),
-            device=self._session.get_providers()[0].removesuffix("ExecutionProvider"),
+            device=self.session.get_providers()[0].removesuffix("ExecutionProvider"),
         )
 
     def draw(self, feeds: Feeds) -> object:
         """Run the session. Raises RuntimeUnavailable."""
         try:
-            return self._session.run([self._graph.outputs[0].name], feeds)[0]
+            return self.session.run([self._graph.outputs[0].name], feeds)[0]
         except own_errors() as error:
             what = f"ONNX Runtime cannot draw a batch of {len(feeds['noise'])}: {reason(error)}"
             raise RuntimeUnavailable(what, fix="draw fewer at once, free memory, or export the bundle again") from error

@@ -33,7 +33,7 @@ class OpenVinoRuntime(GraphRuntime):
     def __init__(self, chosen: Chosen, *, device: str = "CPU", is_bfloat16: bool = False) -> None:
         arithmetic = "bf16" if is_bfloat16 else _ARITHMETIC.get(chosen.graph.precision, "f32")
         with chosen.bundle.opened(chosen.graph) as opened:
-            self._compiled = compile_graph(opened.path, device, arithmetic, chosen.threads)
+            self.compiled = compile_graph(opened.path, device, arithmetic, chosen.threads)
         self._requests = threading.local()
         version = str(require_openvino().get_version()).split("-")[0]
         super().__init__(chosen, version=version, device=device)
@@ -52,7 +52,7 @@ class OpenVinoRuntime(GraphRuntime):
     def _request(self) -> Any:
         """One for each thread: a request draws one batch at a time."""
         if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
+            self._requests.own = self.compiled.create_infer_request()
         return self._requests.own
 
 
@@ -81,7 +81,7 @@ def compile_graph(path: Path, device: str = "CPU", arithmetic: str = "f32", thre
             f"OpenVINO finds no device {device!r} here",
             fix=f"use one of {', '.join(core.available_devices)}, or install the device's driver",
         )
-    if arithmetic == "bf16" and not _has_bfloat16(core, device):
+    if arithmetic == "bf16" and not has_bfloat16(core, device):
         # Otherwise OpenVINO would emulate it, or compute in 32 bits, without a word.
         raise RuntimeUnavailable(f"this {device} has no bfloat16", fix="use --runtime openvino")
     try:
@@ -96,5 +96,6 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[-1].strip()
 
 
-def _has_bfloat16(core: Any, device: str) -> bool:
+def has_bfloat16(core: Any, device: str) -> bool:
+    """Whether an OpenVINO device computes in bfloat16 by itself."""
     return "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")

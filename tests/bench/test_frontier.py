@@ -50,7 +50,7 @@ def test_runs_are_lines_through_falling_weights_and_the_rest_are_points(report: 
 
 
 def test_bars_reach_to_the_ends_of_the_interval(report: FrontierReport) -> None:
-    below, above = frontier._bars(report.groups[0].rows, "a")
+    below, above = frontier.reaches(report.groups[0].rows, "a")
     assert below == pytest.approx([0.1] * 5)
     assert above == pytest.approx([0.2] * 5)
 

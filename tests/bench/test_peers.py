@@ -76,14 +76,14 @@ def test_an_environment_is_made_once_for_the_same_pins(monkeypatch: pytest.Monke
     monkeypatch.setattr(process, "HERE", tmp_path)
     monkeypatch.setattr(process, "cache_folder", lambda *names: tmp_path.joinpath("cache", *names))
     monkeypatch.setattr("venv.create", lambda folder, **_: folder.mkdir(parents=True, exist_ok=True))
-    monkeypatch.setattr(process, "_install", lambda folder, pins: made.append(pins.read_text()))
+    monkeypatch.setattr(process, "install", lambda folder, pins: made.append(pins.read_text()))
     python = tmp_path / "cache" / "peers" / "x" / "bin" / "python"
     for _ in range(2):
-        assert process._find_python("x.txt") == python
+        assert process.find_python("x.txt") == python
     (tmp_path / "x.txt").write_text("one==2\n")
-    process._find_python("x.txt")
+    process.find_python("x.txt")
     assert made == ["one==1\n", "one==2\n"]
-    assert process._find_python(None) == Path(sys.executable)
+    assert process.find_python(None) == Path(sys.executable)
 
 
 def test_a_peer_that_dies_between_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

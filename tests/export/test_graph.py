@@ -16,7 +16,7 @@ from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.export.drawing import draw_reference
 from pahi_rt.export.fused import FusedGenerator
-from pahi_rt.export.graph import _fold_transposes, _silence, check_time_is_folded, export_graph
+from pahi_rt.export.graph import check_time_is_folded, export_graph, fold_transposes, silence
 from pahi_rt.export.inputs import Inputs
 from pahi_rt.export.parity import SAME_ARITHMETIC, Reference, check_graph
 from pahi_rt.export.weights import WeightsFile, store_weights
@@ -56,7 +56,7 @@ def test_graph_tells_nothing_about_the_machine(bundle: Bundle) -> None:
 
 
 def test_the_exporter_is_silenced_and_others_are_not(capfd: pytest.CaptureFixture[str]) -> None:
-    with _silence():
+    with silence():
         print("[torch.onnx] Obtain model graph")
         warnings.warn("internal", stacklevel=1)
         logging.getLogger("torch.onnx").warning("internal")
@@ -80,7 +80,7 @@ def test_shared_matrices_are_transposed_once() -> None:
     turned = [ir.node("Transpose", [weight], {"perm": [1, 0]}) for _ in range(2)]
     total = ir.node("Add", [turned[0].outputs[0], turned[1].outputs[0]])
     graph = ir.Graph([], total.outputs, nodes=[*turned, total], initializers=[weight], opset_imports={"": 20})
-    _fold_transposes(graph)
+    fold_transposes(graph)
     assert [node.op_type for node in graph] == ["Add"]
     assert list(graph.initializers) == ["w.transposed"]
     assert total.inputs[0] is total.inputs[1]

@@ -81,7 +81,7 @@ def test_it_takes_no_memory_of_its_own_and_leaves_the_generator_alone(generator:
     pipeline = DiffusersPipeline(generator, SD)
     pipeline.draw(["a cat", "a dog"], noise(), 2)
     assert (dict(generator.scheduler.config), dict(generator.unet.config)) == before
-    assert pipeline._pipeline.unet is generator.unet
+    assert pipeline.pipeline.unet is generator.unet
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -130,7 +130,7 @@ def test_what_is_not_a_number_is_left_to_the_graphs_check(model: Path, inputs: I
 
 FAULTS: dict[str, Any] = {
     "a scale": lambda generator: setattr(generator, "latent_scale", replace(generator.latent_scale, factor=1.1)),
-    "another scheduler": lambda generator: generator._schedules.update(
+    "another scheduler": lambda generator: generator.schedules.update(
         {1: replace(generator.schedule(1), noise_scale=13.0)}
     ),
 }
@@ -167,7 +167,7 @@ def test_it_is_silent(generator: Generator, capfd: pytest.CaptureFixture[str]) -
 
 def test_what_diffusers_raises_is_said_in_one_line(generator: Generator) -> None:
     pipeline = DiffusersPipeline(generator, SD)
-    pipeline._pipeline.vae = None
+    pipeline.pipeline.vae = None
     with pytest.raises(ParityError, match=f"diffusers' {SD} cannot draw the model: ") as caught:
         pipeline.draw(["a cat"], noise()[:1], 1)
     assert "\n" not in caught.value.what

@@ -55,7 +55,7 @@ def is_new(output: Path) -> bool:
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system swaps two folders in one step, or it cannot."""
     if request.param == "two steps":
-        monkeypatch.setattr(reveal, "_exchange", lambda *_: False)
+        monkeypatch.setattr(reveal, "exchange", lambda *_: False)
 
 
 @pytest.mark.usefixtures("exchange")
@@ -77,7 +77,7 @@ def _umask() -> int:
 
 def test_this_system_swaps_in_one_step(output: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    assert reveal._exchange(tmp_path / "other", output)
+    assert reveal.exchange(tmp_path / "other", output)
     assert not names(output) and len(names(tmp_path / "other")) > 5
 
 
@@ -173,14 +173,14 @@ def test_of_a_link_the_link_is_replaced(output: Path, tmp_path: Path) -> None:
 def test_what_comes_in_while_it_is_replaced_is_kept(
     output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    swap = reveal._swap
+    swap = reveal.swap
 
     def late(folder: Path, output: Path) -> None:
         add_file(output)
         add_plan(output)
         swap(folder, output)
 
-    monkeypatch.setattr(reveal, "_swap", late)
+    monkeypatch.setattr(reveal, "swap", late)
     build(output, overwrite=True)
     assert is_new(output)
     (left,) = (path for path in output.parent.iterdir() if path != output)
@@ -217,7 +217,7 @@ def test_the_last_rename_fails(output: Path, monkeypatch: pytest.MonkeyPatch) ->
     def busy(*_: object) -> bool:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    monkeypatch.setattr(reveal, "_exchange", busy)
+    monkeypatch.setattr(reveal, "exchange", busy)
     with pytest.raises(OutputError, match="mount point or in use.*; the finished bundle lies in") as caught:
         build(output, overwrite=True)
     assert is_new(Path(caught.value.what.split("lies in ")[1])) and not is_new(output)
@@ -345,7 +345,7 @@ from pathlib import Path
 from pahi_rt.export import reveal
 output, two_steps, moment = Path(sys.argv[2]), sys.argv[3] == "two steps", int(sys.argv[4])
 if two_steps:
-    reveal._exchange = lambda *_: False
+    reveal.exchange = lambda *_: False
 calls = 0
 def count(event, arguments):
     global calls

@@ -40,14 +40,14 @@ def test_describe(contract: Path) -> None:
 
 def test_threads_reach_the_session(contract: Path) -> None:
     runtime: Any = runtimes.load(open_bundle(contract), name="onnxruntime", threads=1)
-    assert runtime._session.get_session_options().intra_op_num_threads == 1
+    assert runtime.session.get_session_options().intra_op_num_threads == 1
     with pytest.raises(RuntimeUnavailable, match="0 threads"):
         runtimes.load(open_bundle(contract), name="onnxruntime", threads=0)
 
 
 def test_threads_sleep_between_pictures(contract: Path) -> None:
     runtime: Any = runtimes.load(open_bundle(contract), name="onnxruntime")
-    options = runtime._session.get_session_options()
+    options = runtime.session.get_session_options()
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.openvino
 
 def test_it_computes_in_32_bits_whatever_the_cpu_has(contract: Path) -> None:
     runtime = OpenVinoRuntime(choose(open_bundle(contract), runtime="openvino", threads=1))
-    assert runtime._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
-    assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert runtime.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert runtime.compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 def test_a_device_that_is_not_there(contract: Path) -> None:
@@ -47,7 +47,7 @@ def test_bfloat16_is_near_and_says_so() -> None:
 
 
 def test_a_cpu_without_bfloat16(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pahi_rt.runtimes.openvino._has_bfloat16", lambda core, device: False)
+    monkeypatch.setattr("pahi_rt.runtimes.openvino.has_bfloat16", lambda core, device: False)
     with pytest.raises(RuntimeUnavailable, match="this CPU has no bfloat16") as caught:
         runtimes.load(open_bundle(contract), name="openvino-bf16")
     assert caught.value.fix == "use --runtime openvino"

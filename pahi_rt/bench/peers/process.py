@@ -34,7 +34,7 @@ class Process:
 
     def __init__(self, peer: Peer, log: Path) -> None:
         self._peer, self._log = peer, log
-        words = [str(_find_python(peer.pins)), str(HERE / peer.program), *peer.arguments]
+        words = [str(find_python(peer.pins)), str(HERE / peer.program), *peer.arguments]
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -76,7 +76,7 @@ class Process:
         )
 
 
-def _find_python(pins: str | None) -> Path:
+def find_python(pins: str | None) -> Path:
     """The interpreter of an environment with these requirements, which is made if needed. Raises PahiError."""
     if pins is None:
         return Path(sys.executable)
@@ -85,12 +85,13 @@ def _find_python(pins: str | None) -> Path:
     made = folder / "made-from.txt"
     if not made.exists() or made.read_text() != requirements:
         venv.create(folder, clear=True, with_pip=True)
-        _install(folder, HERE / pins)
+        install(folder, HERE / pins)
         made.write_text(requirements)
     return folder / "bin" / "python"
 
 
-def _install(folder: Path, requirements: Path) -> None:
+def install(folder: Path, requirements: Path) -> None:
+    """Install the requirements into the environment in `folder`. Raises PahiError."""
     words: Sequence[str] = ["-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
     done = subprocess.run([str(folder / "bin" / "python"), *words], capture_output=True, text=True)
     if done.returncode:

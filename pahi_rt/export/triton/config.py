@@ -119,7 +119,7 @@ def pipeline_config(ports: Ports, batching: Batching, backend: Message) -> Messa
 
 def ensemble_config(name: str, ports: Ports, steps: Sequence[tuple[str, list[Port], Port]], most: int) -> Message:
     """Models in a row: name, inputs and output of each. A tensor has the same name in all of them."""
-    inputs = [ports.prompt, ports.seed, *([_plain(ports.strength)] if ports.has_prior else [])]
+    inputs = [ports.prompt, ports.seed, *([replace(ports.strength, is_scalar=False)] if ports.has_prior else [])]
     return _head(name, inputs, [steps[-1][2]], most) | {
         "platform": "ensemble",
         "ensemble_scheduling": {
@@ -130,10 +130,6 @@ def ensemble_config(name: str, ports: Ports, steps: Sequence[tuple[str, list[Por
             ]
         },
     }
-
-
-def _plain(port: Port) -> Port:
-    return replace(port, is_scalar=False)
 
 
 def _same(port: Port) -> Message:

@@ -78,9 +78,13 @@ def write_repository(
     check_noise_recipe(bundle)
     prior = choose_prior(bundle, choice.prior)
     write = _choose_writer(bundle, bundle.graph(choice.steps, prior, choice.precision), prior, choice, batching)
+    image, length = bundle.manifest.image, bundle.manifest.tokenizer.max_length
+    ports = Ports(length, image.latent_shape, (image.height, image.width), has_prior=prior != GAUSSIAN)
     with building(output, REPOSITORY, overwrite=overwrite) as scratch:
-        _write_models(scratch, bundle, _ports(bundle, prior), batching, write)
-        _write_listing(scratch)
+        _write_models(scratch, bundle, ports, batching, write)
+        names = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
+        listing = json.dumps(Listing(tuple(names)).to_dict(), indent=1)
+        (scratch / LISTING).write_text(listing + "\n", encoding="utf-8")
     return output
 
 
@@ -108,17 +112,6 @@ def _compiled(folder: Path, names: Iterable[str]) -> list[str]:
     code = [folder / name for name in names if name.endswith(".py")]
     found = [path for file in code for path in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
     return [path.relative_to(folder).as_posix() for path in found]
-
-
-def _write_listing(folder: Path) -> None:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    (folder / LISTING).write_text(json.dumps(Listing(tuple(names)).to_dict(), indent=1) + "\n", encoding="utf-8")
-
-
-def _ports(bundle: Bundle, prior: str) -> Ports:
-    manifest = bundle.manifest
-    size = manifest.image.height, manifest.image.width
-    return Ports(manifest.tokenizer.max_length, manifest.image.latent_shape, size, has_prior=prior != GAUSSIAN)
 
 
 def _write_models(folder: Path, bundle: Bundle, ports: Ports, batching: Batching, write: Write) -> None:
