@@ -14,11 +14,12 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-com
 generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4 --show" adds options)
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
 
-test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp  ## run the test suite (ARGS="-m slow" for the slow ones)
+test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp $(VENV)/.npm  ## run the test suite (ARGS="-m slow" for the slow ones)
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile)
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "openvino and not slow")
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "triton and not slow")
 	$(if $(ARGS),,$(BIN)/python -m pytest -m "cpp and not slow")
+	$(if $(ARGS),,$(BIN)/python -m pytest -m "browser and not slow")
 
 compat: $(VENV)/.dev  ## run the runtime's tests with its oldest and newest dependencies (PYTHONS="3.10 3.13")
 	@tests/compat.sh $(VENV)/compat $(PYTHONS)
@@ -65,4 +66,10 @@ $(VENV)/.cpp: tests/cpp/fetch.sh tests/cpp/fetch_tensorrt.sh | $(BIN)/python
 	@tests/cpp/fetch.sh $(VENV)/cpp || { echo "no headers for the C library here" >&2; rm -rf $(VENV)/cpp; }
 	@tests/cpp/fetch_tensorrt.sh $(VENV)/nvidia $(abspath $(BIN)/python) \
 		|| { echo "no headers of TensorRT here" >&2; rm -rf $(VENV)/nvidia; }
+	@touch $@
+
+# What `pahi-rt embed web` and the tests in a browser take from npm; where there is no npm, those tests are skipped.
+$(VENV)/.npm: tests/playground/fetch.sh | $(BIN)/python
+	@echo "fetching packages of npm into $(VENV)/npm ..." >&2
+	@tests/playground/fetch.sh $(VENV)/npm || { echo "no packages of npm here" >&2; rm -rf $(VENV)/npm; }
 	@touch $@

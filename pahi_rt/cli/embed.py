@@ -9,6 +9,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
+from pahi_rt.terminal import command
 
 app = typer.Typer(name="embed", help="Prepare a bundle for another program.")
 
@@ -45,3 +46,50 @@ def triton(
         messages.document({"path": str(path), "models": sorted(model.name for model in path.iterdir())})
     else:
         messages.result(str(path))
+
+
+@app.command()
+def web(
+    bundle: BundleName,
+    output: Annotated[
+        Path,
+        PathOption("-o", "--output", metavar="SITE", help="The folder to write, or with --single-file the .html file."),
+    ],
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Write one .html file with everything in it.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the graphs (default: the bundle's first).")
+    ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Add a service worker, so that several threads draw on any host.")
+    ] = False,
+    packages: Annotated[
+        Path | None, PathOption(metavar="FOLDER", help="Take npm's packages from here, not from the network.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a site that exists.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a static web site that draws in the browser, without a server."""
+    from pahi_rt.export.web.site import write_site
+
+    if single_file and isolate:
+        raise typer.BadParameter("--isolate needs a site of several files: leave --single-file out")
+    site = write_site(
+        bundle,
+        output,
+        precision=precision,
+        single_file=single_file,
+        isolate=isolate,
+        packages=packages,
+        overwrite=force,
+    )
+    if as_json:
+        messages.document({"path": str(site.path), "wire_bytes": dict(site.wire_bytes)})
+        return
+    for engine, size in site.wire_bytes.items():
+        messages.say(f"first picture with {engine}: {messages.megabytes(size)} over the wire")
+    messages.result(str(site.path))
+    if not single_file:
+        messages.say(f"next: {command('python3', '-m', 'http.server', '--directory', site.path)}")

@@ -1,0 +1,1 @@
+"""A bundle as a static web site, which draws in the browser."""

@@ -1,0 +1,71 @@
+// The backend of a site without a server: a Worker draws, with the files that lie beside this page.
+
+import { Problem, Superseded } from "../problem.js";
+
+/** Open the backend. `onState` is told of {progress}, {ready} and {failed}. Throws a Problem. */
+export async function open(onState) {
+  const urls = globalThis.pahiFiles;
+  const base = document.baseURI;
+  const locate = (name) => urls?.[name] ?? new URL(name, base).href;
+  const site = await (await fetch(locate("site.json"))).json();
+  const worker = new Worker(locate("browser/worker.js"), { type: "module" });
+  const backend = new Local(site, worker, locate, onState);
+  worker.postMessage({ open: { site, urls, base, engine: new URLSearchParams(location.search).get("engine") } });
+  return backend;
+}
+
+class Local {
+  constructor(site, worker, locate, onState) {
+    Object.assign(this, { site, worker, locate, onState });
+    this.models = [site.model];
+    this.version = site.version;
+    this.needsServer = false;
+    this.waiting = new Map();
+    worker.addEventListener("message", ({ data }) => this.#receive(data));
+    worker.addEventListener("error", () => this.#fail({ title: "the Worker cannot start", fix: "use a newer browser" }));
+  }
+
+  /** Draw: resolves to the reply when all pictures are there; `onPicture` gets each. Rejects with Superseded or a Problem. */
+  draw(request, onPicture) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(request.id, { resolve, reject, onPicture });
+      this.worker.postMessage({ draw: request });
+    });
+  }
+
+  abort() {
+    this.worker.postMessage({ abort: true });
+    for (const { reject } of this.waiting.values()) reject(new Superseded());
+    this.waiting.clear();
+  }
+
+  /** The content of the bundle's vocabulary.json; null if it has none. */
+  async vocabulary() {
+    if (!this.site.vocabulary) return null;
+    const response = await fetch(this.locate(this.site.vocabulary));
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const isPacked = bytes[0] === 0x1f;
+    const stream = new Blob([bytes]).stream();
+    return new Response(isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).json();
+  }
+
+  #receive({ id, picture, reply, error, superseded, ...state }) {
+    if (picture) this.waiting.get(id)?.onPicture({ ...picture, blob: new Blob([picture.png], { type: "image/png" }) });
+    else if (reply) this.#settle(id)?.resolve(reply);
+    else if (error) this.#settle(id)?.reject(Problem.from(error));
+    else if (superseded !== undefined) this.#settle(superseded)?.reject(new Superseded());
+    else if (state.failed) this.#fail(state.failed);
+    else this.onState(state);
+  }
+
+  #settle(id) {
+    const request = this.waiting.get(id);
+    this.waiting.delete(id);
+    return request;
+  }
+
+  #fail(failed) {
+    this.onState({ failed: Problem.from(failed) });
+    for (const id of [...this.waiting.keys()]) this.#settle(id).reject(Problem.from(failed));
+  }
+}

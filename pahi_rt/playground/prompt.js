@@ -1,0 +1,47 @@
+// The prompt, and below it the words that the model does not know.
+
+import { element, find } from "./dom.js";
+import { rollSeed } from "./state.js";
+
+export function wirePrompt(state, history) {
+  const field = find("#prompt");
+  field.addEventListener("input", () => state.set({ prompt: field.value.replace(/\s*\n\s*/g, " ") }));
+  field.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Enter") {
+      event.preventDefault();
+      state.set({ seed: rollSeed() });
+    }
+    const isAtEdge = field.selectionStart === field.selectionEnd && !field.value.includes("\n");
+    if ((event.key === "ArrowUp" || event.key === "ArrowDown") && isAtEdge && event.altKey) {
+      event.preventDefault();
+      history.step(event.key === "ArrowUp" ? 1 : -1);
+    }
+  });
+  const show = () => {
+    if (field.value !== state.prompt) field.value = state.prompt;
+    document.title = state.prompt ? `${state.prompt} - pahi-rt` : "pahi-rt";
+  };
+  state.addEventListener("change", show);
+  show();
+}
+
+/** Show the words that the model does not know, each with the nearest that it knows, to click on. */
+export function showUnknown(state, unknown) {
+  const lines = unknown.slice(0, 3).map(({ word, nearest }) => {
+    const known = nearest.map((near) => {
+      const button = element("button", { type: "button", className: "word" }, near);
+      button.addEventListener("click", () => replace(state, word, near));
+      return button;
+    });
+    const rest = known.length ? ["Did you mean", ...known] : ["It has nothing like it."];
+    return element("li", {}, element("q", {}, word), element("span", {}, "is not a word it knows."), ...rest);
+  });
+  find("#unknown").replaceChildren(...lines);
+}
+
+function replace(state, word, near) {
+  const escaped = word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  state.set({ prompt: state.prompt.replace(new RegExp(escaped, "iu"), () => near) });
+  find("#prompt").focus();
+}

@@ -1,0 +1,106 @@
+// The backend of `pahi-rt serve`: a WebSocket, on which a newer request takes the place of the one before.
+
+import { Problem, Superseded } from "./problem.js";
+
+const PATIENCE = [250, 500, 1000, 2000, 5000]; // milliseconds until the connection is tried again
+
+/** Open the backend. `onState` is told of {ready}, {lost} and {failed}. Throws a Problem. */
+export async function open(onState) {
+  const models = (await get("v1/models")).data.map((model) => ({ ...model, name: model.name ?? model.id }));
+  return new Server(models, onState);
+}
+
+class Server {
+  constructor(models, onState) {
+    Object.assign(this, { models, onState });
+    this.version = models[0].version ?? "server";
+    this.needsServer = true;
+    this.waiting = new Map();
+    this.attempt = 0;
+    this.#connect();
+  }
+
+  /** Draw: resolves to the reply when all pictures are there; `onPicture` gets each. Rejects with Superseded or a Problem. */
+  draw(request, onPicture) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(request.id, { request, resolve, reject, onPicture });
+      if (this.socket.readyState === WebSocket.OPEN) this.#send(request);
+    });
+  }
+
+  /** Forget what is waiting. The server finishes what it has begun; nobody looks at it. */
+  abort() {
+    for (const id of [...this.waiting.keys()]) this.#settle(id).reject(new Superseded());
+  }
+
+  /** The content of the bundle's vocabulary.json; null if it has none. */
+  async vocabulary(model) {
+    return model.vocabulary ? get(`v1/models/${encodeURIComponent(model.name)}/vocabulary`) : null;
+  }
+
+  #connect() {
+    const address = new URL("v1/live", document.baseURI);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.addEventListener("open", () => this.#opened());
+    this.socket.addEventListener("close", () => this.#lost());
+    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.#told(JSON.parse(data)) : this.#picture(data)));
+  }
+
+  #opened() {
+    this.attempt = 0;
+    this.onState({ ready: { engine: "server" } });
+    const newest = Math.max(...this.waiting.keys());
+    for (const [id, { request }] of this.waiting) id === newest ? this.#send(request) : this.#settle(id).reject(new Superseded());
+  }
+
+  #lost() {
+    this.reply = null;
+    this.onState({ lost: true });
+    const wait = PATIENCE[Math.min(this.attempt++, PATIENCE.length - 1)];
+    setTimeout(() => this.#connect(), wait);
+  }
+
+  #send(request) {
+    // As a number, however large: JSON.stringify takes no BigInt, and a double holds only 53 bits.
+    const { seed, ...rest } = request;
+    this.socket.send(JSON.stringify(rest).replace(/}$/, `,"seed":${seed}}`));
+  }
+
+  #told(message) {
+    if (message.superseded) this.#settle(message.id)?.reject(new Superseded());
+    else if (message.error) this.#settle(message.id)?.reject(Problem.from(message.error));
+    else this.reply = { ...message, received: 0 };
+  }
+
+  /** A picture's bytes: they follow their reply, in its order. */
+  #picture(bytes) {
+    const { reply } = this;
+    const about = reply.pictures[reply.received++];
+    const waiting = this.waiting.get(reply.id);
+    const isLast = reply.received === reply.pictures.length;
+    if (waiting) {
+      const { seed, strength } = this.#asked(waiting.request, reply.received - 1);
+      waiting.onPicture({ seed, strength, width: about.width, height: about.height, blob: new Blob([bytes], { type: about.type }) });
+    }
+    if (isLast) this.#settle(reply.id)?.resolve(reply);
+  }
+
+  /** The seed as it was asked for, since JSON's numbers would round it: for each seed come all strengths. */
+  #asked({ seed, prior_strengths: strengths }, index) {
+    return { seed: seed + BigInt(Math.floor(index / strengths.length)), strength: strengths[index % strengths.length] };
+  }
+
+  #settle(id) {
+    const request = this.waiting.get(id);
+    this.waiting.delete(id);
+    return request;
+  }
+}
+
+async function get(path) {
+  const response = await fetch(new URL(path, document.baseURI)).catch(() => null);
+  if (!response?.ok) throw new Problem(response?.status ?? 503, "the server does not answer", "start `pahi-rt serve`, then reload the page");
+  return response.json();
+}

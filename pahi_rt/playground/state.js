@@ -1,0 +1,86 @@
+// What the page draws, and its address: everything that decides the pictures is in the part after "#".
+
+const LIMIT = 1n << 64n;
+export const MOST_PICTURES = 16;
+export const GAUSSIAN = "gaussian";
+
+/** The choices of the page. Listeners of "change" are told of every change. */
+export class State extends EventTarget {
+  /** `models` are those of the backend; `address` is the part of the address after "#". */
+  constructor(models, address, isNarrow) {
+    super();
+    this.models = models;
+    this.model = models[0];
+    Object.assign(this, { prompt: "a grinning cat", seed: 7n, count: 1, steps: 1, strength: 1, isCompared: !isNarrow });
+    this.prior = this.model.default_prior;
+    this.#read(new URLSearchParams(address));
+  }
+
+  /** Change some of the choices. What the model cannot do is replaced by what it can. */
+  set(change) {
+    Object.assign(this, change);
+    this.#fit();
+    this.dispatchEvent(new Event("change"));
+  }
+
+  get hasPrior() {
+    return this.prior !== GAUSSIAN;
+  }
+
+  /** The prior strengths that every seed is drawn with. */
+  get strengths() {
+    if (!this.hasPrior) return [0];
+    return this.isCompared ? [0, this.strength] : [this.strength];
+  }
+
+  /** A request for the backend, without its id. */
+  request() {
+    const { prompt, seed, count, steps, prior } = this;
+    return { model: this.model.name, prompt, seed, count, steps, prior, prior_strengths: this.strengths, format: "png" };
+  }
+
+  /** The part of the address after "#", from which the same pictures come. */
+  toAddress() {
+    const { prompt, seed, count, steps, prior, strength, isCompared } = this;
+    const fields = { prompt, seed, count, steps, prior, strength, compare: isCompared ? 1 : 0 };
+    if (this.models.length > 1) fields.model = this.model.name;
+    return new URLSearchParams(Object.entries(fields).map(([key, value]) => [key, String(value)])).toString();
+  }
+
+  #read(fields) {
+    const model = this.models.find(({ name }) => name === fields.get("model"));
+    if (model) Object.assign(this, { model, prior: model.default_prior });
+    if (fields.has("prompt")) this.prompt = fields.get("prompt");
+    this.seed = parseSeed(fields.get("seed")) ?? this.seed;
+    for (const key of ["count", "steps", "strength"]) {
+      if (fields.has(key) && Number.isFinite(Number(fields.get(key)))) this[key] = Number(fields.get(key));
+    }
+    if (fields.has("prior")) this.prior = fields.get("prior");
+    if (fields.has("compare")) this.isCompared = fields.get("compare") === "1";
+    this.#fit();
+  }
+
+  #fit() {
+    const { steps, priors, default_prior } = this.model;
+    if (!steps.includes(this.steps)) this.steps = steps[0];
+    if (![...priors, GAUSSIAN].includes(this.prior)) this.prior = default_prior;
+    this.count = Math.round(clamp(this.count, 1, MOST_PICTURES));
+    this.strength = clamp(this.strength, 0, 1);
+    const last = LIMIT - BigInt(this.count);
+    if (this.seed > last) this.seed = last;
+  }
+}
+
+/** A seed of 0 .. 2^64 - 1 as a BigInt; null for any other text. */
+export function parseSeed(text) {
+  if (!/^\d{1,20}$/.test(text ?? "")) return null;
+  const seed = BigInt(text);
+  return seed < LIMIT ? seed : null;
+}
+
+/** A seed that is short enough to be told. */
+export function rollSeed() {
+  return BigInt(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000);
+}
+
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);

@@ -1,0 +1,70 @@
+"""What the page offers to copy: it can be typed, sent and run, and asks for the picture that is shown."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from pahi_rt.drawing import Drawing
+from pahi_rt.files import slug
+from tests.cli.verbs import parse
+from tests.playground.conftest import Node
+
+PROMPTS = ("a grinning cat", 'it\'s "quoted" $HOME `x` \\', "--help", "naïve 猫 🐱", "a&b=c#d %20", "x " * 40)
+CHOICES: tuple[dict[str, object], ...] = (
+    {},
+    {"seed": 2**64 - 4, "count": 4, "steps": 2, "prior": "hi", "strength": 0.35, "compare": 1},
+    {"prior": "gaussian", "count": 99, "steps": 7, "strength": -3, "model": "other bundle"},
+)
+CASES = [({"prompt": prompt, **choices}) for prompt in PROMPTS for choices in CHOICES]
+
+
+@pytest.fixture(scope="module")
+def written(node: Node, modules: Path) -> list[tuple[dict[str, object], dict[str, str]]]:
+    answers = node("commands", modules, {"addresses": [urlencode(case) for case in CASES]})
+    return list(zip(CASES, answers, strict=True))
+
+
+def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
+    for case, ways in written:
+        program, verb, *words = shlex.split(ways["shell"])
+        asked = parse([verb, *words]).params
+        assert (program, asked["prompts"], asked["seed"]) == ("pahi-rt", [case["prompt"]], case.get("seed", 7))
+        assert asked["bundle"] == ("other bundle" if "model" in case else None)
+        assert asked["prior"] == (case["prior"] if case.get("prior", "pahi") != "pahi" else None)
+
+
+def test_curl_sends_whole_numbers(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
+    for case, ways in written:
+        words = shlex.split(ways["curl"].replace("\\\n", ""))
+        body = json.loads(words[words.index("--json") + 1])
+        assert (words[0], body["prompt"], body["seed"]) == ("curl", case["prompt"], case.get("seed", 7))
+        assert 1 <= body["count"] <= 16 and body["steps"] in (1, 2)
+        assert 0 <= body.get("prior_strength", 0) <= 1
+
+
+def test_python_draws_the_same(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
+    for case, ways in written:
+        calls = [node for node in ast.walk(ast.parse(ways["python"])) if isinstance(node, ast.Call)]
+        values = {word.arg: ast.literal_eval(word.value) for call in calls for word in call.keywords}
+        assert [ast.literal_eval(argument) for call in calls for argument in call.args][-1] in (case["prompt"], "emoji")
+        assert values["seed"] == case.get("seed", 7)
+
+
+def test_the_address_brings_the_same_choices(
+    node: Node, modules: Path, written: list[tuple[dict[str, object], dict[str, str]]]
+) -> None:
+    again = node("commands", modules, {"addresses": [ways["address"] for _, ways in written]})
+    assert again == [ways for _, ways in written]
+
+
+def test_names_and_text_chunks_are_those_of_python(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
+    for case, ways in written:
+        assert ways["slug"] == slug(str(case["prompt"]))
+        drawing = Drawing.from_text(ways["texts"])  # type: ignore[arg-type]
+        assert (drawing.prompts, drawing.seed, drawing.count) == ((case["prompt"],), case.get("seed", 7), 1)

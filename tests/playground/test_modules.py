@@ -1,0 +1,94 @@
+"""The page's modules against Python: the same noise, unknown words and text chunks."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pahi_rt.bundle import open_bundle
+from pahi_rt.drawing import Drawing
+from pahi_rt.vocabulary import Vocabulary
+from tests.playground.conftest import Node
+
+NOISE = json.loads((Path(__file__).parents[1] / "data" / "noise.json").read_text())
+PROMPTS = (
+    *(
+        "a grinning cat",
+        "a blue frogg",
+        "PANDA!! 🐼",
+        "🦖 and 🦕",
+        "👩‍🚀 astronaut",
+        "gitar, it's octopuss-like",
+        "snake_case",
+    ),
+    *("naïve ÄÖÜ 猫", "ΣΑΣ İstanbul", "a\x1cb\x85c\ufeffd", "½ ⅷ 12345", "e\u0301clair", "don’t", "$ € ©", "x" * 300),
+    *(" ".join(f"zq{number}" for number in range(14)), "", "❤️‍🔥", "hambruger w/ rokcet"),
+)
+
+
+def test_noise_is_the_recorded_noise(node: Node, modules: Path) -> None:
+    draws = [{"seed": draw["seed"], "shape": draw["shape"]} for draw in NOISE["draws"]]
+    answer = node("noise", modules, {"draws": draws, "requests": []})
+    for draw, found in zip(NOISE["draws"], answer["draws"], strict=True):
+        assert found == [int(bits, 16) for bits in draw["float32_bits"].split()]
+    assert [f"{word:08x}" for word in answer["philox"]] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+def test_seeds_never_wrap_around(node: Node, modules: Path) -> None:
+    last = 2**64 - 1
+    asked = [("7", 3), (str(last), 1), (str(last), 2), ("-1", 1)]
+    data = {"draws": [], "requests": [{"seed": seed, "count": count} for seed, count in asked]}
+    good, at_the_end, over, negative = node("noise", modules, data)["seeds"]
+    assert (good, at_the_end) == (["7", "8", "9"], [str(last)])
+    assert over["fix"] and negative["fix"] and over["status"] == negative["status"] == 400
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    found = Vocabulary.load(open_bundle("emoji"))
+    assert found is not None
+    return found
+
+
+def test_unknown_words_are_those_of_python(node: Node, modules: Path, vocabulary: Vocabulary) -> None:
+    bundle = open_bundle("emoji")
+    chance, words = random.Random(0), sorted(vocabulary.words)
+    misspelt = [_misspell(chance.choice(words), chance) for _ in range(60)]
+    prompts = [*PROMPTS, *(f"a {word}" for word in misspelt)]
+    data = {"vocabulary": json.loads(bundle.read("vocabulary.json")), "prompts": prompts, "pairs": []}
+    for prompt, found in zip(prompts, node("vocabulary", modules, data)["unknown"], strict=True):
+        assert dict(found) == vocabulary.unknown(prompt), prompt
+
+
+def test_close_matches_are_those_of_difflib(node: Node, modules: Path) -> None:
+    chance = random.Random(1)
+    words = ["".join(chance.choices("abc", k=chance.randint(1, 9))) for _ in range(60)]
+    long = ["".join(chance.choices("abcdefgh", k=230)) for _ in range(6)]
+    pairs = [(word, sorted(words)) for word in words[:40]] + [(one, sorted({*long, one[5:]})) for one in long]
+    answer = node("vocabulary", modules, {"vocabulary": {"words": [], "concepts": []}, "prompts": [], "pairs": pairs})
+    assert answer["close"] == [difflib.get_close_matches(word, choices, n=3) for word, choices in pairs]
+
+
+def _misspell(word: str, chance: random.Random) -> str:
+    place = chance.randrange(len(word))
+    return chance.choice(
+        [word[:place] + word[place + 1 :] or "q", word[:place] + "x" + word[place:], word[::-1], word + "s"]
+    )
+
+
+@pytest.mark.parametrize("prompt", ["a red apple", "naïve", "猫 🐱"])
+def test_a_downloaded_png_says_how_it_was_drawn(node: Node, modules: Path, prompt: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    drawing = Drawing((prompt,), 2**64 - 1, 1, 2, "emoji", "0" * 64, "0.1.0", "pahi", 0.5)
+    data = {"rgb": pixels.reshape(-1).tolist(), "width": 7, "height": 5, "texts": drawing.to_text()}
+    image = Image.open(io.BytesIO(bytes(node("png", modules, data))))
+    image.load()
+    assert np.array_equal(np.asarray(image), pixels)
+    assert Drawing.from_text({str(key): str(text) for key, text in image.info.items()}) == drawing
