@@ -148,12 +148,22 @@ class Pipeline:
 
     def _draw_batch(self, batch: list[tuple[int, int]], encoded: Encoded, prior_strength: float) -> list[Image.Image]:
         """Draw a picture for each pair of a prompt's index and a seed."""
+        rows = encoded.input_ids[[index for index, _ in batch]]
+        return self.draw(rows, [seed for _, seed in batch], [prior_strength] * len(batch))
+
+    def draw(
+        self, input_ids: NDArray[np.int64], seeds: Sequence[int], prior_strengths: Sequence[float]
+    ) -> list[Image.Image]:
+        """Draw one batch: row j of `input_ids` [B, T] from seeds[j] at prior_strengths[j].
+
+        For programs that form batches themselves; `stream` checks prompts and strengths, this does not. Raises what
+        `stream` raises while it draws.
+        """
         try:
-            noise = draw_noise([seed for _, seed in batch], self.bundle.manifest.image.latent_shape)
-            rows = encoded.input_ids[[index for index, _ in batch]]
-            return to_images(run(self.runtime, rows, noise, prior_strength))
+            noise = draw_noise(seeds, self.bundle.manifest.image.latent_shape)
+            return to_images(run(self.runtime, input_ids, noise, prior_strengths))
         except MemoryError as error:
-            what = f"there is not enough memory to draw {len(batch)} pictures at once"
+            what = f"there is not enough memory to draw {len(seeds)} pictures at once"
             raise RuntimeUnavailable(what, fix="draw fewer at once, or free memory") from error
 
 
@@ -171,9 +181,12 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Encoded, flo
 
 
 def run(
-    runtime: Runtime, input_ids: NDArray[np.int64], noise: NDArray[np.float32], prior_strength: float
+    runtime: Runtime,
+    input_ids: NDArray[np.int64],
+    noise: NDArray[np.float32],
+    prior_strength: float | Sequence[float],
 ) -> NDArray[np.uint8]:
-    """Run the graph: input_ids [B, T] and noise [B, C, h, w] -> pictures [B, H, W, 3]."""
+    """Run the graph: input_ids [B, T], noise [B, C, h, w], one strength or B of them -> pictures [B, H, W, 3]."""
     return runtime.run(input_ids, noise, np.full(len(noise), prior_strength, np.float32))
 
 

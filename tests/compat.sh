@@ -14,11 +14,11 @@ for python in "$@"; do
         place=$folder/$python-$resolution
         "$uv" venv -q --clear --python "$(command -v "python$python")" "$place"
         # Wheels alone: the oldest versions of some packages have none for the newest Python, and do not build any more.
-        "$uv" pip compile -q --python "$place" --resolution "$resolution" --only-binary :all: \
+        "$uv" pip compile -q --python "$place" --extra serve --resolution "$resolution" --only-binary :all: \
             --no-header --no-annotate pyproject.toml -o "$place/versions.txt"
         "$uv" pip install -q --python "$place" -r "$place/versions.txt" --editable . --no-deps
         "$uv" pip install -q --python "$place" 'pytest>=8.3'
-        echo "== Python $python, $resolution: $(grep -E '^(numpy|onnxruntime|pillow|rich|tokenizers|typer)==' "$place/versions.txt" | paste -sd ' ')"
+        echo "== Python $python, $resolution: $(grep -E '^(numpy|onnxruntime|pillow|rich|starlette|tokenizers|typer|uvicorn)==' "$place/versions.txt" | paste -sd ' ')"
         "$place/bin/python" -m pytest -q || failed=1
     done
 done

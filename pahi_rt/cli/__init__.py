@@ -29,6 +29,7 @@ from pahi_rt.cli import (
     inspect,
     messages,
     options,
+    serve,
     train,
 )
 from pahi_rt.errors import PahiError
@@ -106,6 +107,7 @@ app = typer.Typer(
 )
 app.command()(generate.generate)
 app.add_typer(bundles.app)
+app.command()(serve.serve)
 app.command()(inspect.inspect)
 app.command()(export.export)
 app.command()(build.build)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
 from pahi_rt.runtimes.base import Feeds, GraphRuntime
 from pahi_rt.runtimes.providers import PROVIDERS, Provider, own_errors, reason
+from pahi_rt.unrounded import expose_unrounded
 
 _NOTHING_BUT_FATAL = 4
 # ONNX Runtime's errors for a damaged file, whatever runs it. They are known by name, since it is imported when needed.
@@ -60,6 +62,22 @@ class OnnxRuntime(GraphRuntime):
         except own_errors() as error:
             what = f"ONNX Runtime cannot draw a batch of {len(feeds['noise'])}: {reason(error)}"
             raise RuntimeUnavailable(what, fix="draw fewer at once, free memory, or export the bundle again") from error
+
+
+def open_unrounded(chosen: Chosen) -> Callable[[Feeds], Any] | None:
+    """Load a graph on the CPU as `OnnxRuntime` does, to get its pictures before they are rounded to bytes.
+
+    Returns a function of the graph's inputs; None if the graph does not round. Raises RuntimeUnavailable, BundleError.
+    """
+    provider = PROVIDERS["onnxruntime"]
+    with chosen.bundle.opened(chosen.graph) as opened:
+        exposed = expose_unrounded(opened.content)
+        if exposed is None:
+            return None
+        name, content = exposed
+        options = session_options(chosen.threads, provider)
+        session = _open_session(OpenGraph(opened.path, content), options, provider, Path())
+    return lambda feeds: session.run([name], {spec.name: feeds[spec.name] for spec in chosen.graph.inputs})[0]
 
 
 def check_provider(runtime: str, bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import pahi_rt.bundle
 from pahi_rt import __version__
-from pahi_rt.cli import bench, build, bundles, embed, evaluate, export, generate, inspect, train
+from pahi_rt.cli import bench, build, bundles, embed, evaluate, export, generate, inspect, serve, train
 from pahi_rt.cli.options import expand_name
 from pahi_rt.errors import BundleError
 from tests.cli.conftest import Run
@@ -100,6 +100,7 @@ def test_a_closed_pipe_is_no_crash(contract: Path) -> None:
 
 PATHS: dict[Callable[..., None], list[str]] = {
     generate.generate: ["bundle", "like"],
+    serve.serve: ["bundles", "api_key_file"],
     inspect.inspect: ["bundle"],
     bundles.show: ["bundle"],
     export.export: ["model", "output", "prior", "decoder", "calibration"],

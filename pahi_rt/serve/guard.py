@@ -1,0 +1,160 @@
+"""What stands before every route: names and origins, keys, request ids, and a line in the log."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pahi_rt.serve.problems import Problem
+from pahi_rt.serve.replies import error_response
+from pahi_rt.serve.service import Service
+from pahi_rt.terminal import printable
+
+LOG = logging.getLogger("pahi_rt.serve.access")
+KEY_PROTOCOL = "pahi-key."
+"""Before a key in base64url, as a subprotocol of the WebSocket: browsers cannot send it in another way."""
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Guard:
+    """ASGI middleware around all routes."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that may not pass, and let all others through."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        reply = _Noted(scope, send)
+        try:
+            self._check(scope)
+        except Problem as problem:
+            response = error_response(problem, scope["path"], reply.request_id)
+            await response(scope, receive, reply.send)
+        else:
+            await self._app(scope, receive, reply.send)
+        finally:
+            self._note(scope, reply)
+
+    def _check(self, scope: Scope) -> None:
+        settings, headers = self._service.settings, Headers(scope=scope)
+        host = headers.get("host", "")
+        if not _is_known(host, settings.host, settings.is_local, settings.allow_hosts):
+            fix = "call it by its address, or start it with --allow-host NAME"
+            raise Problem(421, "unknown-host", "the server does not go by this name", fix)
+        is_websocket = scope["type"] == "websocket"
+        origin = headers.get("origin")
+        if origin is not None and (is_websocket or scope["method"] not in _SAFE):
+            _check_origin(origin, host, settings.allow_origins)
+        if self._service.keys.are_needed and _needs_key(scope["path"]):
+            self._check_key(headers)
+
+    def _check_key(self, headers: Headers) -> None:
+        key = _read_key(headers)
+        if key is None or not self._service.keys.open_with(key):
+            what = "this server needs an API key" if key is None else "this is not one of the server's API keys"
+            raise Problem(401, "invalid_api_key", what, "send the header Authorization: Bearer KEY")
+
+    def _note(self, scope: Scope, reply: _Noted) -> None:
+        seconds = time.perf_counter() - reply.began
+        endpoint = scope.get("endpoint")
+        route = getattr(endpoint, "__name__", "other") if endpoint else "other"
+        self._service.metrics.answered(route, reply.status, seconds)
+        method = scope.get("method", "WEBSOCKET")
+        LOG.info(
+            "%s %s %d %.0f ms %s", method, printable(scope["path"]), reply.status, 1000 * seconds, reply.request_id
+        )
+
+
+class _Noted:
+    """A `send` that adds headers to the reply, and remembers its status."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.began = time.perf_counter()
+        self.status = 499
+        """The one of a client that left, unless a reply begins."""
+        self._send = send
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the reply."""
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Cache-Control", "no-store")
+        elif message["type"] == "websocket.accept":
+            self.status = 101
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+
+def _is_known(host: str, own: str, is_local: bool, allowed: Iterable[str]) -> bool:
+    """Whether the service goes by this name. An address always passes: only names can be bent to lead here."""
+    name = _name(host)
+    listed = {allow.lower() for allow in allowed}
+    if not is_local and not listed:
+        return True
+    return name in {*listed, own.lower(), *_LOOPBACK} or _is_address(name)
+
+
+def _name(host: str) -> str:
+    """The name or address in a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_origin(origin: str, host: str, allowed: Iterable[str]) -> None:
+    """A page from elsewhere may neither draw here nor open a WebSocket, even if it could not read the reply."""
+    if "*" in allowed or origin in allowed or origin.partition("://")[2].lower() == host.lower():
+        return
+    fix = "open the page of this server, or start it with --allow-origin ORIGIN"
+    raise Problem(403, "unknown-origin", "pages of this origin may not use the server", fix)
+
+
+def _needs_key(path: str) -> bool:
+    return path.startswith("/v1/") or path == "/metrics"
+
+
+def _read_key(headers: Headers) -> str | None:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith(KEY_PROTOCOL):
+            return _decode(protocol.strip().removeprefix(KEY_PROTOCOL))
+    return None
+
+
+def _decode(text: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except (binascii.Error, ValueError):
+        return ""

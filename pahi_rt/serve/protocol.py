@@ -1,0 +1,55 @@
+"""HTTP/1.1 as uvicorn speaks it, with two limits that uvicorn lacks: on slow headers, and on connections."""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pahi_rt.serve.limits import HEADER_SECONDS, MOST_CONNECTIONS
+
+_REPLY = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_SLOW = _REPLY % b"408 Request Timeout"
+_TOO_MANY = _REPLY % b"503 Service Unavailable"
+
+
+class Protocol(H11Protocol):
+    """One connection."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or end at once if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._refuse(_TOO_MANY)
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come. A request whose headers began must end them in time."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._relax()
+        elif self._deadline is None and not self.transport.is_closing():
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._relax()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self._refuse, _TOO_SLOW)
+
+    def _relax(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, reply: bytes) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.write(reply)
+            self.transport.close()

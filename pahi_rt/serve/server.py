@@ -1,0 +1,139 @@
+"""One process of the service: a listening socket, the application, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from types import FrameType
+
+from uvicorn import Config
+from uvicorn import Server as Uvicorn
+
+from pahi_rt.errors import PahiError
+from pahi_rt.serve.app import make_app
+from pahi_rt.serve.limits import IDLE_SECONDS, LARGEST_MESSAGE
+from pahi_rt.serve.models import Model, Models
+from pahi_rt.serve.protocol import Protocol
+from pahi_rt.serve.service import Service
+from pahi_rt.serve.settings import Settings
+
+LOG = logging.getLogger("pahi_rt.serve")
+_BACKLOG = 1024
+"""Connections that the system holds until a worker accepts them."""
+_AT_ONCE = 4
+"""Connections that a worker accepts in one go, so that a burst is shared among the workers."""
+_LINGER = 0.2
+"""Seconds after which a batch that is still being drawn at the end is left behind."""
+
+
+def open_models(settings: Settings) -> Models:
+    """Open the bundles. Raises BundleError."""
+    return Models([Model.open(place, settings) for place in settings.bundles])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket. Raises PahiError if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        what = f"the service cannot listen on {settings.host} port {settings.port}: {reason}"
+        raise PahiError(
+            what, fix="choose another one with --host and --port; --port 0 takes any that is free"
+        ) from error
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def serve(models: Models, settings: Settings, listener: socket.socket, parent: int | None = None) -> bool:
+    """Serve until SIGTERM or SIGINT. Raises PahiError if a model cannot be loaded.
+
+    `parent` is a file descriptor that becomes readable when the supervisor is gone; then this process ends as well.
+    Returns whether nothing is being drawn any more. A runtime cannot be interrupted: if it is, exit with os._exit.
+    """
+    service = Service.of(models, settings)
+    server = Server(service)
+    asyncio.run(_run(server, listener, parent))
+    if server.failure is not None:
+        raise server.failure
+    ends = time.perf_counter() + _LINGER
+    while service.engine.busy_seconds and time.perf_counter() < ends:
+        time.sleep(_LINGER / 10)
+    return not service.engine.busy_seconds
+
+
+async def _run(server: Server, listener: socket.socket, parent: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, server.service.keys.reload)
+    if parent is not None:
+        loop.add_reader(parent, server.orphan, parent)
+    await server.serve([listener])
+
+
+class Server(Uvicorn):
+    """uvicorn's server, with an end that finishes what was accepted while it tells others to go elsewhere."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.failure: BaseException | None = None
+        """What has ended the engine."""
+        self._ends: float | None = None
+        config = Config(
+            make_app(service, failed=self._fail),
+            http=Protocol,
+            ws="websockets-sansio",
+            ws_max_size=LARGEST_MESSAGE,
+            ws_per_message_deflate=False,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            backlog=_AT_ONCE,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. asyncio has given the system its own, smaller backlog."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end at the first signal. A second Ctrl-C ends at once."""
+        if self._ends is None:
+            self._drain()
+        elif sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+
+    def orphan(self, parent: int) -> None:
+        """End, since the supervisor is gone."""
+        asyncio.get_running_loop().remove_reader(parent)
+        if self._ends is None:
+            self._drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end now: when all that was accepted is drawn, or the grace is over."""
+        if self._ends is not None and (not self.service.engine.queue.unfinished or time.monotonic() > self._ends):
+            # uvicorn hands it to asyncio, which takes fractions of a second too.
+            self.config.timeout_graceful_shutdown = max(0.0, self._ends - time.monotonic())  # type: ignore[assignment]
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _drain(self) -> None:
+        LOG.info("shutting down: %d pictures to finish", self.service.engine.queue.unfinished)
+        self.service.engine.is_draining = True
+        self._ends = time.monotonic() + self.service.settings.grace
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self.should_exit = True

@@ -1,0 +1,97 @@
+"""The service of one process: everything that its routes share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pahi_rt.pipeline import Pipeline
+from pahi_rt.serve.encode import Reply, encode
+from pahi_rt.serve.engine import Engine, Load
+from pahi_rt.serve.keys import Keys
+from pahi_rt.serve.metrics import Metrics
+from pahi_rt.serve.models import Models
+from pahi_rt.serve.problems import overdue
+from pahi_rt.serve.queue import Drawn, Job
+from pahi_rt.serve.settings import Settings
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_ENCODERS = 2
+"""Threads that make files of pictures."""
+
+
+class ClientGone(Exception):
+    """The client has closed its connection, and nobody waits for the pictures."""
+
+
+@dataclass
+class Service:
+    """The settings, the engine, and what stands beside it."""
+
+    settings: Settings
+    engine: Engine
+    metrics: Metrics
+    keys: Keys
+    live: int = 0
+    """Open connections to /v1/live."""
+    _encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"))
+
+    @classmethod
+    def of(cls, models: Models, settings: Settings, load: Load = Pipeline.open) -> Service:
+        """A service that offers these models. Raises PahiError for a file of keys that cannot be read."""
+        metrics = Metrics()
+        return cls(settings, Engine(models, settings, metrics, load), metrics, Keys(settings.api_key_file))
+
+    async def finish(self, job: Job, receive: Receive) -> Reply:
+        """Wait for a job, and make its files. Raises Problem, or ClientGone when the client leaves."""
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            waiting: set[asyncio.Future[Any]] = {job.done, gone}
+            await asyncio.wait(waiting, timeout=self.time_left(job), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not job.done.done():
+                raise ClientGone
+            if not job.done.done():
+                raise overdue(self.settings.deadline)
+            return await self.encode(job, job.done.result())
+        finally:
+            gone.cancel()
+            self.engine.queue.withdraw(job)
+
+    def time_left(self, job: Job) -> float:
+        """Seconds until a job's deadline; 0 if it has passed."""
+        return max(0.0, job.arrived + self.settings.deadline - time.perf_counter())
+
+    async def encode(self, job: Job, drawn: Drawn) -> Reply:
+        """Make the files of a job that was drawn."""
+        reply = await asyncio.get_running_loop().run_in_executor(self._encoders, encode, job.order, drawn)
+        width, height = job.order.model.size
+        self.metrics.served(job.order.model.name, len(reply.files), width * height, reply.timing)
+        return reply
+
+    def note_state(self) -> None:
+        """Bring the gauges up to date."""
+        engine = self.engine
+        self.metrics.state(
+            num_requests_waiting=engine.queue.jobs_waiting,
+            num_images_waiting=engine.queue.waiting,
+            queue_limit_images=engine.limit,
+            images_per_second=engine.rate if engine.is_ready else 0.0,
+            live_connections=self.live,
+            queue_wait_estimate_seconds=engine.queue.unfinished / engine.rate,
+        )
+
+    def close(self) -> None:
+        """Release the threads."""
+        self.engine.close()
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+
+async def _until_gone(receive: Receive) -> None:
+    with suppress(Exception):
+        while (await receive())["type"] != "http.disconnect":
+            pass
