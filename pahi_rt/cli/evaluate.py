@@ -14,15 +14,29 @@ from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption
 
 T = TypeVar("T")
+SEEDS = 5
+"""Pictures of each prompt in Table 1."""
 
 
 def evaluate(
     targets: Annotated[
         list[str],
-        NameArgument(metavar="RUN...|BUNDLE", help="Runs of `pahi-rt train`, or one bundle."),
+        NameArgument(
+            metavar="RUN...|BUNDLE|RECIPE",
+            help="Runs of `pahi-rt train`, or one bundle; with --ceiling a recipe, or one run.",
+        ),
     ],
-    seeds: Annotated[int, typer.Option(min=2, help="Pictures to score for each prompt.")] = 5,
-    limit: Annotated[int | None, typer.Option(min=1, help="The most prompts of each group (default: all).")] = None,
+    ceiling: Annotated[
+        bool,
+        typer.Option("--ceiling", help="Measure what a prior could gain with a recipe's generator and scorers."),
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Pictures to score for each prompt (default: 5, with --ceiling 192)."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The most prompts of each group (default: all, with --ceiling 16).")
+    ] = None,
     recipe: Annotated[
         str | None,
         NameOption(metavar="RECIPE", help="Recipe of the bundle's prior (default: the recipe named like the bundle)."),
@@ -43,6 +57,43 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Compare learned priors with the standard Gaussian, and with untrained baselines, on held-out prompts."""
+    if ceiling:
+        refused = {"--recipe": recipe, "--encoder": encoder, "--judge": judge}
+        for option in (option for option, value in refused.items() if value is not None):
+            raise typer.BadParameter(f"{option} has no effect with --ceiling: leave it out")
+        if len(targets) > 1:
+            raise typer.BadParameter("--ceiling takes one recipe or run")
+        show_ceiling(targets[0], seeds, limit, scorers or (), as_json)
+        return
+    compare(targets, seeds, limit, recipe, encoder, scorers or (), judge, as_json)
+
+
+def show_ceiling(target: str, pictures: int | None, limit: int | None, scorers: Sequence[str], as_json: bool) -> None:
+    """Print what a prior could gain, before one is trained."""
+    from pahi_rt.cli.progress import TrainingProgress
+
+    with needs("train"):
+        from pahi_rt.evaluate.ceiling import measure_ceiling
+        from pahi_rt.evaluate.ceiling_text import format_ceiling
+    with TrainingProgress() as watch:
+        report = measure_ceiling(target, pictures=pictures, limit=limit, scorers=scorers, watch=watch, track=track)
+    if as_json:
+        messages.document(report.to_dict())
+    else:
+        messages.result(*format_ceiling(report).split("\n"))
+
+
+def compare(
+    targets: Sequence[str],
+    seeds: int | None,
+    limit: int | None,
+    recipe: str | None,
+    encoder: str | None,
+    scorers: Sequence[str],
+    judge: str | None,
+    as_json: bool,
+) -> None:
+    """Print Table 1."""
     from pahi_rt.cli.progress import TrainingProgress
 
     with needs("train"):
@@ -51,11 +102,11 @@ def evaluate(
     with TrainingProgress() as watch:
         report = evaluate_targets(
             targets,
-            seeds=seeds,
+            seeds=SEEDS if seeds is None else seeds,
             limit=limit,
             recipe=recipe,
             encoder=encoder,
-            scorers=scorers or (),
+            scorers=scorers,
             judge=judge,
             watch=watch,
             track=track,

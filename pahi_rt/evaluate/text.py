@@ -24,7 +24,7 @@ Cells = Sequence[str]
 def format_report(report: Report) -> str:
     """The tables, followed by the meaning of their columns."""
     blocks = [block for group in report.groups for block in _format_group(report, group)]
-    return "\n\n".join([*blocks, _wrap(_explain(report))])
+    return "\n\n".join([*blocks, wrap(_explain(report))])
 
 
 def _format_group(report: Report, group: Group) -> Iterator[str]:
@@ -39,7 +39,7 @@ def _format_group(report: Report, group: Group) -> Iterator[str]:
         plain = group.rows[0]
         plain_cells = (plain.name, *[_NONE] * 5, *_cells_of_pictures(plain, plain.scores[label]))
         rows = [plain_cells, *(_cells(row, label) for row in group.rows[1:])]
-        yield "\n".join([_wrap(title), *_align([*_HEAD, *rows])])
+        yield "\n".join([wrap(title), *align([*_HEAD, *rows])])
 
 
 def _cells(row: Row, label: str) -> Cells:
@@ -74,7 +74,7 @@ def _ratio(value: Ratio | None) -> str:
     return _NONE if value is None else f"{value.value:.2f}"
 
 
-def _align(rows: Sequence[Cells]) -> list[str]:
+def align(rows: Sequence[Cells]) -> list[str]:
     """Align names to the left and numbers to the right, two blanks apart if the width allows, else one."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
@@ -113,6 +113,6 @@ def _explain(report: Report) -> Iterator[str]:
         yield f"Caution: with fewer than {FEW} prompts of different meaning the intervals are too narrow."
 
 
-def _wrap(paragraphs: str | Iterator[str]) -> str:
+def wrap(paragraphs: str | Iterator[str]) -> str:
     given = [paragraphs] if isinstance(paragraphs, str) else paragraphs
     return "\n".join(textwrap.fill(text, WIDTH, break_long_words=False) for text in given)

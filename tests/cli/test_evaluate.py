@@ -84,3 +84,41 @@ def test_a_bundle_without_a_prior(run: Run, contract: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "error: " in result.stderr
     assert "fix: " in result.stderr
+
+
+@pytest.fixture
+def ceiling_asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """`measure_ceiling` without models; tells what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def measure_ceiling(target: str, watch: Any, track: Any, **options: Any) -> SimpleNamespace:
+        asked.update(target=target, prompts=list(track([["a"], ["b"]], "scores")), **options)
+        return SimpleNamespace(to_dict=lambda: {"target": target})
+
+    ceiling, text = ModuleType("pahi_rt.evaluate.ceiling"), ModuleType("pahi_rt.evaluate.ceiling_text")
+    ceiling.measure_ceiling = measure_ceiling  # type: ignore[attr-defined]
+    text.format_ceiling = lambda report: "two\nlines"  # type: ignore[attr-defined]
+    for module in (ceiling, text):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return asked
+
+
+def test_the_ceiling_of_a_recipe(run: Run, ceiling_asked: dict[str, Any]) -> None:
+    result = run("evaluate", "--ceiling", "sd-turbo")
+    assert (result.exit_code, result.stdout) == (0, "two\nlines\n")
+    assert "next:" not in result.stderr
+    asked = {"target": "sd-turbo", "prompts": [["a"], ["b"]], "pictures": None, "limit": None, "scorers": ()}
+    assert ceiling_asked == asked
+
+
+def test_options_of_the_ceiling(run: Run, ceiling_asked: dict[str, Any]) -> None:
+    result = run("evaluate", "emoji", "--ceiling", "--seeds", "64", "--limit", "3", "--scorer", "redness", "--json")
+    assert json.loads(result.stdout) == {"target": "emoji"}
+    assert [ceiling_asked[key] for key in ("pictures", "limit", "scorers")] == [64, 3, ["redness"]]
+
+
+@pytest.mark.parametrize("wrong", [["--recipe", "emoji"], ["--encoder", "clip"], ["--judge", "emoji-a"], ["another"]])
+def test_what_does_not_go_with_the_ceiling(run: Run, ceiling_asked: dict[str, Any], wrong: Sequence[str]) -> None:
+    result = run("evaluate", "--ceiling", "emoji", *wrong)
+    assert result.exit_code == 2
+    assert ceiling_asked == {}
