@@ -41,6 +41,8 @@ class State:
     gaussian_scores: dict[str, float] = field(default_factory=dict)
     """Scorer -> mean score of the standard Gaussian on the validation prompts. A resumed run compares it, to notice
     another generator or scorer."""
+    running: dict[str, Any] = field(default_factory=dict)
+    """The fields of `gradients.Running`."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class Models:
             raise ScorerError(what, fix="let it return one score for each picture")
         if wanted and not scores.requires_grad:
             what = f"the scores of {spec} do not depend on the pictures in a way that can be differentiated"
-            raise ScorerError(what, fix="train with another scorer; this one can still evaluate")
+            fix = '--set optimisation.gradient="score-function", or train with another and evaluate with this one'
+            raise ScorerError(what, fix=fix)
         return scores.float()
 
 

@@ -86,7 +86,7 @@ class Loop:
     def _take_step(self, stop: bool) -> bool:
         """Take a step; return whether any process was asked to stop."""
         step, stopped = self.trainer.take_step(stop)
-        self.state = replace(self.state, step=self.trainer.step)
+        self.state = replace(self.state, step=self.trainer.step, running=asdict(self.trainer.running))
         if self.log:
             self.log.write(self.state.step, "training", asdict(step))
         self.watch.step(self.state.step, self.settings, step)

@@ -84,22 +84,34 @@ def preference_loss(s: Tensor, s_prime: Tensor, scale: float) -> Tensor:
     takes the same steps for the mean, and the mean does not depend on how a batch is cut into micro-batches or over
     processes, as long as parts of different size are weighted by their size.
     """
+    return preference_losses(s, s_prime, scale).mean()
+
+
+def preference_losses(s: Tensor, s_prime: Tensor, scale: float) -> Tensor:
+    """Eq. (4) of each sample [B]."""
     # In float32: s - s' is a small difference of close numbers, which half precision would round away.
-    return functional.softplus(scale * (s.float() - s_prime.float())).mean()
+    return functional.softplus(scale * (s.float() - s_prime.float()))
 
 
-def objective(scores: Mapping[str, Scores], gaussian: Gaussian, settings: Preference) -> Loss:
-    """The loss of one batch, from the scores by each training scorer and the prior's Gaussians.
+def sample_losses(scores: Mapping[str, Scores], settings: Preference) -> tuple[Tensor, Tensor]:
+    """The weighted mean of eq. (4) over scorers [B], and its slope -d/ds' [B] without gradient.
 
+    s' is the mean of the scorers' scores, each weighted as it weighs in this loss: for one scorer its own score.
     `scores` has the names of `settings.weights`. Raises ScorerError if a score is NaN or infinite.
     """
-    terms = []
+    losses, slopes, total = [], [], sum(settings.weights.values())
     for name, weight in settings.weights.items():
-        s, s_prime, scale = scores[name]
+        s, s_prime, own = scores[name]
         check_scores(name, torch.cat([s, s_prime]))
-        terms.append(weight * preference_loss(s, s_prime, settings.scale or scale))
-    preference = torch.stack(terms).sum() / sum(settings.weights.values())
-    kl = kl_divergence(gaussian).mean()
+        scale = settings.scale or own
+        losses.append(weight * preference_losses(s, s_prime, scale))
+        slopes.append(weight * scale * (scale * (s.float() - s_prime.detach().float())).sigmoid())
+    return torch.stack(losses).sum(0) / total, torch.stack(slopes).sum(0) / total
+
+
+def objective(losses: Tensor, gaussian: Gaussian, settings: Preference) -> Loss:
+    """The loss of one batch, from the losses [B] of its samples and the prior's Gaussians."""
+    preference, kl = losses.mean(), kl_divergence(gaussian).mean()
     total = preference + settings.kl_weight * kl if settings.kl_weight else preference
     return Loss(total, preference, kl.detach())
 

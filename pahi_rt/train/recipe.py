@@ -96,6 +96,8 @@ class Optimisation:
     """Loss per nat of KL to the standard Gaussian. The paper has none."""
     noise: Literal["fresh", "shared", "antithetic"] = "fresh"
     """How the noise of s' relates to that of s. "fresh", independent, is the paper's."""
+    gradient: Literal["pathwise", "clipped", "score-function", "mixed"] = "pathwise"
+    """How the gradient is estimated (`train.gradients`). "pathwise", by backpropagation, is the paper's."""
     scale: Positive | None = None
     """Replaces each scorer's own factor in the exponent of eq. (4)."""
     gradient_checkpointing: bool = False
@@ -260,6 +262,10 @@ def _check_together(recipe: Recipe, place: TomlPlace) -> None:
     if optimisation.warmup_from > optimisation.learning_rate:
         problem = f"{at} is {optimisation.warmup_from}, above the learning rate of {optimisation.learning_rate}"
         raise at.error(problem, f"--set {at}={optimisation.learning_rate}")
+    at = place.at("optimisation", "gradient")
+    if optimisation.gradient in ("score-function", "mixed") and optimisation.noise != "fresh":
+        clash = f"{at} is {optimisation.gradient}, which needs two independent noises, not {optimisation.noise} ones"
+        raise at.error(clash, '--set optimisation.noise="fresh", or --set optimisation.gradient="clipped"')
     at = place.at("scorers", "train")
     if not any(scorers.train.values()):
         raise at.error(f"{at} names no scorer with a weight above 0", "give one: train = { pickscore = 1.0 }")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,13 +12,14 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
 from pahi_rt.errors import PahiError, RunError
-from pahi_rt.models.gaussians import sample_noise
+from pahi_rt.models.gaussians import Gaussian
 from pahi_rt.models.priors import Prior
 from pahi_rt.scorers.statistics import wins
 from pahi_rt.train.batches import TRAINING, choose_prompts, draw_pairs
 from pahi_rt.train.frozen import Models
+from pahi_rt.train.gradients import GRADIENTS, Estimate, Judged, Running, follow
 from pahi_rt.train.memory import USUAL, CudaMemory, choose_micro_batch, fitting
-from pahi_rt.train.preference import Loss, Preference, Scores, objective
+from pahi_rt.train.preference import Loss, Preference, Scores, objective, sample_losses
 from pahi_rt.train.processes import Processes
 from pahi_rt.train.recipe import Optimisation
 
@@ -68,6 +69,7 @@ class Trainer:
         self.micro_batch = USUAL if settings.micro_batch == "auto" else settings.micro_batch
         self.scaler = torch.amp.GradScaler(models.device.type, enabled=settings.autocast == "fp16")
         self.step = 0
+        self.running = Running()
 
     def take_step(self, stop: bool = False) -> tuple[Step, bool]:
         """Update the prior once. Returns the measurements, and whether any process was asked to `stop`.
@@ -77,10 +79,11 @@ class Trainer:
         rate = learning_rate(self.settings, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        measured, stopped = self._accumulate(stop)
+        measured, lengths, stopped = self._accumulate(stop)
         loss, preference, kl, win_rate = measured.tolist()
         norm = self._update()
         self.step += 1
+        self.running = follow(self.running, lengths, preference)
         return Step(loss, preference, kl, 100 * win_rate, norm, rate), stopped
 
     def fit(self) -> None:
@@ -107,8 +110,9 @@ class Trainer:
         """
         self._clear_gradients()
         unscaled = torch.amp.GradScaler(self.models.device.type, enabled=False)
+        unclipped = replace(self.running, length=math.inf)
         try:
-            self._add_gradients(range(min(self.micro_batch, self.settings.batch)), unscaled)
+            self._add_gradients(range(min(self.micro_batch, self.settings.batch)), unscaled, unclipped)
         except (TorchDynamoException, InductorError) as error:
             what = f"torch.compile cannot translate the generator: {error}".partition("\n")[0]
             raise RunError(what, fix="--set optimisation.compile=false") from error
@@ -122,22 +126,24 @@ class Trainer:
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
-    def _accumulate(self, stop: bool) -> tuple[Tensor, bool]:
+    def _accumulate(self, stop: bool) -> tuple[Tensor, Tensor, bool]:
         """Put the batch's gradient into the parameters. Returns what `_add_gradients` returns, and `stop`, summed over
         all processes."""
         self._clear_gradients()
-        problem = None
+        problem, batch = None, self.settings.batch
         try:
-            measured = self._add_gradients(self.processes.share(self.settings.batch), self.scaler)
+            measured, lengths = self._add_gradients(self.processes.share(batch), self.scaler, self.running)
         except PahiError as error:
             measured, problem = torch.full((4,), torch.nan, device=self.models.device), error
+            lengths = measured.new_zeros(batch)
         # One flat vector, so that a step needs one sum over processes; `split` cuts the sum at the same places:
         #     gradient of the first parameter | ... | of the last | 4 measured numbers | 1 if asked to stop, else 0
+        #     | lengths of all samples, of which each process fills in its own
         # A process with a problem still takes part, with NaN for its measurements: the others would wait for ever.
         gradients = self._gradients()
         asked = measured.new_tensor([float(stop)])
-        total = self.processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), measured, asked]))
-        *parts, measured, stopped = total.split([*(gradient.numel() for gradient in gradients), 4, 1])
+        total = self.processes.sum(torch.cat([*(g.flatten() for g in gradients), measured, asked, lengths]))
+        *parts, measured, stopped, lengths = total.split([*(g.numel() for g in gradients), 4, 1, batch])
         if problem:
             raise problem
         if not measured.isfinite().all():
@@ -145,12 +151,18 @@ class Trainer:
             raise RunError(f"the loss of step {self.step} is NaN or infinite, here or in another process", fix=fix)
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-        return measured, bool(stopped)
+        return measured, lengths, bool(stopped)
 
-    def _add_gradients(self, samples: Sequence[int], scaler: torch.amp.GradScaler) -> Tensor:
-        """Add the gradients of these samples to the parameters. Returns their share of the batch's loss, preference, KL
-        and win rate [4]."""
+    def _add_gradients(
+        self, samples: Sequence[int], scaler: torch.amp.GradScaler, running: Running
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of these samples to the parameters.
+
+        Returns their share of the batch's loss, preference, KL and win rate [4], and `Estimate.lengths` [batch], 0 for
+        all other samples.
+        """
         settings, parts = self.settings, []
+        lengths = torch.zeros(settings.batch, device=self.models.device)
         chosen = choose_prompts(settings.seed, self.step, settings.batch, len(self.prompts))
         prompts = {sample: self.prompts[chosen[sample]] for sample in samples}
         self.models.placement.train()
@@ -158,29 +170,44 @@ class Trainer:
         for start in range(0, len(samples), self.micro_batch):
             micro = samples[start : start + self.micro_batch]
             with fitting(len(micro), self.models.device):
-                loss, win_rate = self._compare(micro, [prompts[sample] for sample in micro])
+                gaussian, estimate = self._estimate(micro, [prompts[sample] for sample in micro], running, scaler)
+                loss = objective(estimate.losses, gaussian, self.preference)
                 weight = len(micro) / settings.batch
-                scaler.scale(loss.total * weight).backward()
-            parts.append(weight * torch.stack([loss.total.detach(), loss.preference.detach(), loss.kl, win_rate]))
-        return torch.stack(parts).sum(0)
+                scaler.scale(carry(estimate, gaussian, loss) * weight).backward()
+            lengths[list(micro)] = estimate.lengths
+            measured = torch.stack([loss.total.detach(), loss.preference, loss.kl, estimate.wins.mean()])
+            parts.append(weight * measured)
+        return torch.stack(parts).sum(0), lengths
 
-    def _compare(self, samples: Sequence[int], prompts: Sequence[str]) -> tuple[Loss, Tensor]:
-        """Draw both pictures of every prompt and score them. Returns the loss, and the win rate []."""
+    def _estimate(
+        self, samples: Sequence[int], prompts: Sequence[str], running: Running, scaler: torch.amp.GradScaler
+    ) -> tuple[Gaussian, Estimate]:
+        """Draw the pictures of every prompt and score them. Returns the prior's Gaussians, and the gradient at them."""
         settings, models, weights = self.settings, self.models, self.preference.weights
         shape, device = models.generator.latent_shape, models.device
         pair = draw_pairs(settings.seed, TRAINING, self.step, samples, shape, self.preference.noise)
         eps, eps_prime = (noise.to(device) for noise in pair)
-        with torch.autocast(device.type, AUTOCAST[settings.autocast], enabled=settings.autocast != "no"):
-            conditioning = models.encode(prompts)
-            gaussian = self.prior(conditioning.pooled)
-            with torch.no_grad():
-                pictures = models.draw(conditioning, eps)
-                s = {spec: models.score(spec, pictures, prompts) for spec in weights}
-            pictures = models.draw(conditioning, sample_noise(gaussian, eps_prime))
-            s_prime = {spec: models.score(spec, pictures, prompts) for spec in weights}
-        scores = {spec: Scores(s[spec], s_prime[spec], models.scorers[spec].scale) for spec in weights}
-        won = sum(weight * wins(s[spec], s_prime[spec].detach()).mean() for spec, weight in weights.items())
-        return objective(scores, gaussian, self.preference), torch.as_tensor(won) / sum(weights.values())
+        conditioning = models.encode(prompts)
+
+        def score(noise: Tensor) -> dict[str, Tensor]:
+            with torch.autocast(device.type, AUTOCAST[settings.autocast], enabled=settings.autocast != "no"):
+                pictures = models.draw(conditioning, noise)
+                return {spec: models.score(spec, pictures, prompts) for spec in weights}
+
+        with torch.no_grad():
+            s = score(eps)
+
+        def judge(noise: Tensor) -> Judged:
+            s_prime = score(noise)
+            scores = {spec: Scores(s[spec], s_prime[spec], models.scorers[spec].scale) for spec in weights}
+            losses, pull = sample_losses(scores, self.preference)
+            won = sum(weight * wins(s[spec], s_prime[spec].detach()) for spec, weight in weights.items())
+            return Judged(losses, pull, torch.as_tensor(won) / sum(weights.values()))
+
+        gaussian = self.prior(conditioning.pooled)
+        frozen = Gaussian(gaussian.mu.detach(), gaussian.sigma.detach())
+        factor = float(scaler.get_scale())
+        return gaussian, GRADIENTS[settings.gradient](judge, frozen, eps_prime, running, factor)
 
     def _update(self) -> float | None:
         """Take one step of Adam. Returns the norm of the gradient, None if the step was skipped."""
@@ -202,6 +229,12 @@ class Trainer:
             return None
         fix = "train a new run with a lower optimisation.learning_rate, or with prior.sigma_bound=0.5"
         raise RunError(f"the gradient of step {self.step} is NaN or infinite", fix=fix)
+
+
+def carry(estimate: Estimate, gaussian: Gaussian, loss: Loss) -> Tensor:
+    """A number whose gradient with respect to the prior is that of the loss: the estimated one, and that of the KL."""
+    along = (estimate.mean * gaussian.mu + estimate.std * gaussian.std).flatten(1).sum(1)
+    return along.mean() + loss.total - loss.preference
 
 
 def check_gradient(compiled: Tensor, eager: Tensor) -> None:

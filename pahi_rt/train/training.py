@@ -17,6 +17,7 @@ from pahi_rt.errors import RecipeError, RunError
 from pahi_rt.terminal import command
 from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
 from pahi_rt.train.frozen import check_precision, compile_models, load_models, place
+from pahi_rt.train.gradients import Running
 from pahi_rt.train.initialisation import build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
 from pahi_rt.train.memory import fitting
@@ -134,6 +135,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -
     """Restore the trainer; return the checkpoint's counters. Raises RunError if generator or scorers have changed."""
     restore_checkpoint(checkpoint, trainer.prior, trainer.optimizer, trainer.scaler)
     trainer.step = checkpoint.state.step
+    trainer.running = Running(**checkpoint.state.running)
     known = checkpoint.state.gaussian_scores
     for (spec, mean), scores in zip(validation.gaussian_scores.items(), validation.gaussian, strict=True):
         if spec not in known:

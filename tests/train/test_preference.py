@@ -11,7 +11,16 @@ from torch import Tensor
 
 from pahi_rt.errors import PahiError
 from pahi_rt.models.gaussians import Gaussian, kl_divergence
-from pahi_rt.train.preference import Preference, Scores, check_scores, draw_pair, objective, preference_loss
+from pahi_rt.train.preference import (
+    Loss,
+    Preference,
+    Scores,
+    check_scores,
+    draw_pair,
+    objective,
+    preference_loss,
+    sample_losses,
+)
 
 S = torch.tensor([0.21, 0.22, 0.20])
 S_PRIME = torch.tensor([0.23, 0.22, 0.19])
@@ -25,6 +34,10 @@ def seeded() -> torch.Generator:
 @pytest.fixture
 def gaussian() -> Gaussian:
     return Gaussian(torch.full(SHAPE, 0.1), torch.full(SHAPE, 1.1))
+
+
+def total(scores: dict[str, Scores], gaussian: Gaussian, settings: Preference) -> Loss:
+    return objective(sample_losses(scores, settings)[0], gaussian, settings)
 
 
 def paper_loss(s: Tensor, s_prime: Tensor) -> Tensor:
@@ -65,21 +78,21 @@ def test_half_precision_scores_are_compared_in_float32() -> None:
 
 
 def test_by_default_the_loss_is_the_papers_with_the_scorers_scale(gaussian: Gaussian) -> None:
-    loss = objective({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}))
+    loss = total({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}))
     assert torch.equal(loss.total, preference_loss(S, S_PRIME, 100))
     assert torch.equal(loss.preference, loss.total)
     assert torch.equal(loss.kl, kl_divergence(gaussian).mean())
 
 
 def test_the_scale_can_be_overridden(gaussian: Gaussian) -> None:
-    loss = objective({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}, scale=3.0))
+    loss = total({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}, scale=3.0))
     assert torch.equal(loss.total, preference_loss(S, S_PRIME, 3))
 
 
 def test_kl_weight_pulls_back_to_the_gaussian() -> None:
     mu = torch.full(SHAPE, 0.1).requires_grad_()
     gaussian = Gaussian(mu, torch.ones(SHAPE))
-    loss = objective({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}, kl_weight=0.5))
+    loss = total({"a": Scores(S, S_PRIME, 100.0)}, gaussian, Preference({"a": 1.0}, kl_weight=0.5))
     assert loss.kl.item() == pytest.approx(32 * 0.1**2 / 2)
     assert loss.total.item() == pytest.approx(loss.preference.item() + 0.5 * loss.kl.item())
     loss.total.backward()
@@ -89,31 +102,39 @@ def test_kl_weight_pulls_back_to_the_gaussian() -> None:
 
 def test_without_a_kl_weight_an_infinite_kl_does_no_harm() -> None:
     gaussian = Gaussian(torch.full(SHAPE, math.inf), torch.ones(SHAPE))
-    assert objective({"a": Scores(S, S_PRIME, 1.0)}, gaussian, Preference({"a": 1.0})).total.isfinite()
+    assert total({"a": Scores(S, S_PRIME, 1.0)}, gaussian, Preference({"a": 1.0})).total.isfinite()
 
 
 def test_scorers_are_weighted_relative_to_each_other(gaussian: Gaussian) -> None:
     scores = {"a": Scores(S, S_PRIME, 100.0), "b": Scores(S_PRIME, S, 1.0), "ignored": Scores(S, S, 1.0)}
-    loss = objective(scores, gaussian, Preference({"a": 3.0, "b": 1.0}))
+    loss = total(scores, gaussian, Preference({"a": 3.0, "b": 1.0}))
     expected = (3 * preference_loss(S, S_PRIME, 100) + preference_loss(S_PRIME, S, 1)) / 4
     assert torch.allclose(loss.total, expected)
-    assert torch.allclose(objective(scores, gaussian, Preference({"a": 6.0, "b": 2.0})).total, expected)
+    assert torch.allclose(total(scores, gaussian, Preference({"a": 6.0, "b": 2.0})).total, expected)
 
 
 def test_a_gain_under_one_scorer_cannot_pay_for_a_loss_under_another(gaussian: Gaussian) -> None:
-    def total(gain: float, loss: float) -> float:
+    def loss_of(gain: float, loss: float) -> float:
         zero = torch.zeros(3)
         scores = {"a": Scores(zero, zero + gain, 1.0), "b": Scores(zero, zero - loss, 1.0)}
-        return objective(scores, gaussian, Preference({"a": 1.0, "b": 1.0})).total.item()
+        return total(scores, gaussian, Preference({"a": 1.0, "b": 1.0})).total.item()
 
-    assert total(100, 5) > total(0, 0)
+    assert loss_of(100, 5) > loss_of(0, 0)
+
+
+def test_the_slope_of_a_samples_loss_is_autograds() -> None:
+    s_prime = S_PRIME.clone().requires_grad_()
+    losses, slopes = sample_losses({"a": Scores(S, s_prime, 100.0)}, Preference({"a": 2.0}, scale=30.0))
+    losses.sum().backward()
+    assert s_prime.grad is not None and torch.allclose(slopes, -s_prime.grad)
+    assert torch.allclose(losses.mean(), preference_loss(S, S_PRIME, 30))
 
 
 def test_all_options_combine(gaussian: Gaussian) -> None:
     settings = Preference({"a": 1.0, "b": 2.0}, kl_weight=0.01, noise="antithetic", scale=7.0)
     scores = {"a": Scores(S, S_PRIME, 100.0), "b": Scores(S_PRIME, S, 1.0)}
     preference = (preference_loss(S, S_PRIME, 7) + 2 * preference_loss(S_PRIME, S, 7)) / 3
-    loss = objective(scores, gaussian, settings)
+    loss = total(scores, gaussian, settings)
     assert torch.allclose(loss.total, preference + 0.01 * kl_divergence(gaussian).mean())
 
 
@@ -157,4 +178,4 @@ def test_refuses_scores_that_are_no_numbers(gaussian: Gaussian, bad: float) -> N
     with pytest.raises(PahiError, match="the scorer a gives NaN or infinity for 1 of 3 pictures"):
         check_scores("a", scores)
     with pytest.raises(PahiError, match="the scorer a gives NaN"):
-        objective({"a": Scores(S, scores, 1.0)}, gaussian, Preference({"a": 1.0}))
+        total({"a": Scores(S, scores, 1.0)}, gaussian, Preference({"a": 1.0}))

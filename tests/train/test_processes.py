@@ -81,9 +81,11 @@ def test_every_sample_is_one_processs(world: int, count: int) -> None:
     assert min(map(len, shares)) >= 1
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
-def test_several_processes_take_the_steps_of_one(world: int, recipe: Callable[..., Recipe], toy_models: Models) -> None:
-    made = recipe(batch=6, micro_batch=2, standardise=False)
+@pytest.mark.parametrize(("world", "gradient"), [(2, "pathwise"), (3, "pathwise"), (4, "pathwise"), (3, "mixed")])
+def test_several_processes_take_the_steps_of_one(
+    world: int, gradient: str, recipe: Callable[..., Recipe], toy_models: Models
+) -> None:
+    made = recipe(batch=6, micro_batch=2, standardise=False, gradient=gradient)
     # Built once: threads share PyTorch's random state, which the first weights come from, and processes do not.
     first = build_prior("pahi", made, toy_models.generator)
 

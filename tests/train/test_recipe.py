@@ -9,6 +9,7 @@ import pytest
 from pahi_rt.errors import PahiError
 from pahi_rt.models.priors import Init
 from pahi_rt.train import recipe as recipes
+from pahi_rt.train.gradients import GRADIENTS
 from pahi_rt.train.preference import Noise
 from pahi_rt.train.recipe import Recipe, Scorers, load_recipe, to_toml
 
@@ -53,6 +54,7 @@ def test_sd_turbo_has_the_papers_values() -> None:
     assert (optimisation.batch, optimisation.warmup_from, optimisation.warmup_steps) == (72, 1e-5, 10_000)
     assert (optimisation.evaluate_every, optimisation.patience) == (1000, 5)
     assert (optimisation.kl_weight, optimisation.noise, optimisation.scale) == (0, "fresh", None)
+    assert optimisation.gradient == "pathwise"
     prior = recipe.prior
     assert (prior.init, prior.standardise, prior.sigma_bound, prior.low_frequency) == ("pretrain", False, None, None)
     parameters = 2 * (1024 * prior.hidden + prior.hidden + prior.hidden * 16384 + 16384)
@@ -75,6 +77,7 @@ def test_the_emoji_recipe_finds_its_generator_from_anywhere(monkeypatch: pytest.
 def test_the_choices_are_those_of_the_modules_that_read_them() -> None:
     assert get_args(get_type_hints(recipes.PriorSettings)["init"]) == get_args(Init)
     assert get_args(get_type_hints(recipes.Optimisation)["noise"]) == get_args(Noise)
+    assert get_args(get_type_hints(recipes.Optimisation)["gradient"]) == tuple(GRADIENTS)
 
 
 def test_any_text_and_number_survives_the_round_trip(file: Path, tmp_path: Path) -> None:
@@ -151,6 +154,19 @@ def test_later_overrides_win(file: Path) -> None:
         ("[optimisation]\nbatch = 0", [], r"optimisation\.batch is 0, which is out of range", "use 1 or more"),
         ("[optimisation]\nlearning_rate = 0", [], r"learning_rate is 0\.0, which is out of range", "more than 0"),
         ("[optimisation]\nnoise = 'frsh'", [], r"optimisation\.noise is 'frsh'", '"fresh", "shared", "antithetic"'),
+        ("[optimisation]\ngradient = 'path'", [], r"optimisation\.gradient is 'path'", '"score-function", "mixed"'),
+        (
+            "[optimisation]\ngradient = 'mixed'\nnoise = 'shared'",
+            [],
+            r"optimisation\.gradient is mixed, which needs two independent noises, not shared ones",
+            'optimisation.noise="fresh"',
+        ),
+        (
+            "[optimisation]\nnoise = 'antithetic'",
+            ["optimisation.gradient=score-function"],
+            r"^--set optimisation\.gradient=score-function: .*not antithetic ones",
+            'optimisation.gradient="clipped"',
+        ),
         ("[optimisation]\nautocast = 16", [], r"optimisation\.autocast is 16", '"no", "bf16", "fp16"'),
         ("[prior]\nsigma_bound = 1.0", [], r"prior\.sigma_bound is 1\.0, which is out", "more than 0 and less than 1"),
         ("", ["steps=5"], r"^--set steps=5: steps is 5, which is out of range", "use 1 to 4"),

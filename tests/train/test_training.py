@@ -144,6 +144,16 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("gradient", ["clipped", "score-function", "mixed"])
+def test_running_numbers_survive_a_kill(gradient: str, recipe: MakeRecipe, frequent: None, tmp_path: Path) -> None:
+    made = recipe(gradient=gradient)
+    train("hi", tmp_path / "whole", made)
+    with pytest.raises(Killed):
+        train("hi", tmp_path / "killed", made, watch=KillAt(7))
+    train("hi", tmp_path / "killed", resume=True)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
 def test_an_evaluation_that_was_due_at_an_interruption_is_logged_once(recipe: MakeRecipe, tmp_path: Path) -> None:
     train("pahi", tmp_path / "whole", recipe())
     interrupted = train("pahi", tmp_path / "run", recipe(), watch=KillAt(7, end=interrupt))
