@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pahi_rt.comparison import CONFIDENCE
 from pahi_rt.evaluate.resampling import Estimate
-from pahi_rt.scorers.statistics import CONFIDENCE
 
 DEFINITIONS = {
     "interval": f"{CONFIDENCE:.0%} bootstrap interval over meanings of prompts; null for one, and without an end",

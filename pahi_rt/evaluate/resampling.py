@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pahi_rt.scorers.statistics import CONFIDENCE, RESAMPLES, Interval
+from pahi_rt.comparison import CONFIDENCE, Interval
+from pahi_rt.scorers.statistics import RESAMPLES
 
 
 @dataclass(frozen=True)
