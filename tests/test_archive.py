@@ -66,8 +66,9 @@ def test_a_zip_with_a_link(contract: Path, tmp_path: Path, cache: Path) -> None:
     entry = zipfile.ZipInfo("link")
     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
     archive = add_entry(zip_folder(contract, tmp_path / "c.zip"), entry, b"/etc/passwd")
-    with pytest.raises(BundleError, match="is a link"):
+    with pytest.raises(BundleError) as caught:
         open_bundle(archive)
+    assert caught.value.fix == "zip real files, without --symlinks"
     assert leftovers(cache) == []
 
 
@@ -289,8 +290,9 @@ def test_a_hub_repository_at_a_commit(
 
 def test_a_hub_that_does_not_answer(repository: Hub) -> None:
     repository.fails_at = "pahi.json"
-    with pytest.raises(BundleError, match="hub:someone/contract cannot be had from the hub: Name") as caught:
+    with pytest.raises(BundleError) as caught:
         open_bundle("someone/contract")
+    assert caught.value.fix == "check the name, the network and `hf auth login`"
     assert "\n" not in caught.value.what
 
 
@@ -305,14 +307,16 @@ def test_an_unfinished_download_says_so_and_goes_on(repository: Hub) -> None:
 def test_a_hub_repository_that_lacks_a_file(repository: Hub) -> None:
     # Without a network the hub gives what it has, and says nothing.
     repository.lacks = {"weights.bin"}
-    with pytest.raises(BundleError, match="is not finished, or the repository is not whole: it lacks weights.bin"):
+    with pytest.raises(BundleError) as caught:
         open_bundle("someone/contract")
+    assert caught.value.fix == "check the network and run this again, or name another repository or revision"
 
 
 def test_a_hub_repository_that_is_no_bundle(repository: Hub) -> None:
     repository.lacks = {"pahi.json"}
-    with pytest.raises(BundleError, match="has no pahi.json"):
+    with pytest.raises(BundleError) as caught:
         open_bundle("someone/something-else")
+    assert caught.value.fix == "name a repository of a bundle"
 
 
 def test_something_that_is_no_id_after_hub() -> None:

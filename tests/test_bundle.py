@@ -374,7 +374,7 @@ def test_a_prior_that_the_bundle_lacks(contract: Path, contract_with_priors: Pat
     assert caught.value.fix == "use --prior gaussian"
     manifest = b.open_bundle(contract_with_priors).manifest
     only = dataclasses.replace(manifest, priors={"pahi": manifest.priors["pahi"]})
-    with pytest.raises(BundleError, match="has no prior") as caught:
+    with pytest.raises(BundleError) as caught:
         b.Bundle(contract_with_priors, only).graph(1, prior)
     assert caught.value.fix == "use --prior pahi or gaussian"
 

@@ -75,7 +75,7 @@ def test_it_is_standard_gaussian() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64, True, 1.0, "1", None, float("nan"), np.int64(-1)])
 def test_bad_seed(seed: object) -> None:
-    with pytest.raises(NoiseError, match="is not a seed") as caught:
+    with pytest.raises(NoiseError) as caught:
         noise.draw_noise([seed], (4, 4, 4))  # type: ignore[list-item]
     assert "18446744073709551615" in caught.value.fix
 
@@ -89,8 +89,9 @@ def test_numpy_integers_are_seeds() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 0, 4), (4, -1, 4), ()])
 def test_bad_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(NoiseError, match="shape"):
+    with pytest.raises(NoiseError) as caught:
         noise.draw_noise([1], shape)  # type: ignore[arg-type]
+    assert caught.value.fix == "use three positive sizes: channels, height, width"
 
 
 def test_no_seeds_no_noise() -> None:
@@ -111,5 +112,6 @@ def test_seeds_never_wrap_around(seed: int, count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.5, None])
 def test_bad_count(count: object) -> None:
-    with pytest.raises(NoiseError, match="pictures"):
+    with pytest.raises(NoiseError) as caught:
         noise.request_seeds(0, count)  # type: ignore[arg-type]
+    assert caught.value.fix == "ask for one picture or more"

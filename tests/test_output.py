@@ -109,10 +109,11 @@ def test_a_jpeg_and_a_missing_file(tmp_path: Path) -> None:
     solid("red").save(tmp_path / "x.png", "JPEG")
     with pytest.raises(PahiError, match="does not say"):
         read_drawing(tmp_path / "x.png")
-    with pytest.raises(PahiError, match="cannot be read: No such file"):
+    with pytest.raises(PahiError) as caught:
         read_drawing(tmp_path / "missing.png")
-    with pytest.raises(PahiError, match="cannot be read: Is a directory"):
+    with pytest.raises(PahiError) as caught:
         read_drawing(tmp_path)
+    assert caught.value.fix == "check the path"
 
 
 def test_contact_sheet() -> None:
@@ -218,8 +219,9 @@ def test_a_full_disk_leaves_nothing(force: bool, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("target", ["x" * 300 + ".png", "x" * 300, "deeper/" + "x" * 300])
 def test_a_name_that_is_too_long_is_refused_at_once(target: str, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is too long"):
+    with pytest.raises(OutputError) as caught:
         Destination(tmp_path / target)
+    assert caught.value.fix == "use a shorter name, or choose another place with -o FILE.png or -o FOLDER"
     assert not list(tmp_path.iterdir())
 
 

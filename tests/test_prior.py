@@ -40,7 +40,7 @@ def test_strengths_from_none_to_full(strength: float) -> None:
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1.01, -0.01, "1", True, [0.5]])
 def test_what_is_no_strength(strength: object) -> None:
     for prior in ("hi", "gaussian"):
-        with pytest.raises(RequestError, match="no prior strength") as caught:
+        with pytest.raises(RequestError) as caught:
             choose_strength(prior, strength)  # type: ignore[arg-type]
         assert caught.value.fix == "use a number from 0 to 1"
 

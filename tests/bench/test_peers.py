@@ -118,5 +118,6 @@ def test_a_peer_ends_by_itself_when_it_is_asked_to(tmp_path: Path, monkeypatch: 
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(PahiError, match="there is no folder"):
+    with pytest.raises(PahiError) as caught:
         peers.measure(tmp_path / "x", "emoji", None, 1, True)
+    assert caught.value.fix == "name the folder that the bundle was exported from"

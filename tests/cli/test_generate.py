@@ -326,8 +326,9 @@ def test_json_and_a_png_do_not_share_standard_output(run: Run) -> None:
 
 def test_a_png_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
-    with pytest.raises(OutputError, match="not for a terminal"):
+    with pytest.raises(OutputError) as caught:
         StandardOutput(1)
+    assert caught.value.fix == "send it on, as in `-o - > FILE.png`; --show shows a picture"
 
 
 def test_a_file_named_dash(run: Run, here: Path) -> None:

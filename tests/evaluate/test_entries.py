@@ -121,8 +121,9 @@ def test_a_prior_of_another_size(run: Run) -> None:
 
 
 def test_a_run_has_a_recipe_of_its_own(run: Run) -> None:
-    with pytest.raises(PahiError, match="its own recipe"):
+    with pytest.raises(PahiError) as caught:
         enter([run.path], "emoji", untimed)
+    assert caught.value.fix == "leave out --recipe, which is for bundles"
 
 
 @pytest.fixture
@@ -156,8 +157,9 @@ def test_a_bundle_without_the_recipes_steps(bundle: tuple[Path, Path]) -> None:
 
 
 def test_neither_a_run_nor_a_bundle(tmp_path: Path) -> None:
-    with pytest.raises(PahiError, match="there is no run in"):
+    with pytest.raises(PahiError) as caught:
         enter([tmp_path], None, untimed)
+    assert caught.value.fix == "name a folder that `pahi-rt train` wrote"
     with pytest.raises(BundleError, match="there is no bundle"):
         enter(["no-such-thing"], None, untimed)
 
@@ -219,7 +221,8 @@ def test_the_scorers_that_trained_either_run_are_marked(run: Run, monkeypatch: p
 def test_runs_that_do_not_fit_into_one_table(run: Run, bundle: tuple[Path, Path]) -> None:
     with pytest.raises(PahiError, match="do not fit into one table: steps differs"):
         enter([run.path, another(run, "slow", steps=2).path], None, untimed)
-    with pytest.raises(PahiError, match="have the same name"):
+    with pytest.raises(PahiError) as caught:
         enter([run.path, run.path], None, untimed)
-    with pytest.raises(PahiError, match="has a table of its own"):
+    with pytest.raises(PahiError) as caught:
         enter([run.path, bundle[0]], None, untimed)
+    assert caught.value.fix == "evaluate it alone, or name runs only"

@@ -299,8 +299,9 @@ def test_schedule_is_that_of_sd_turbo(intact: Path, loaded: Load) -> None:
 
 @pytest.mark.parametrize("steps", [0, 5, -1])
 def test_refuses_other_numbers_of_steps(intact: Path, steps: int, loaded: Load) -> None:
-    with pytest.raises(PahiError, match="steps are not supported"):
+    with pytest.raises(PahiError) as caught:
         draw(loaded(intact), draw_noise(), steps)
+    assert caught.value.fix == "ask for 1 to 4 steps"
 
 
 @FAMILY
@@ -439,8 +440,9 @@ def test_refuses_two_vocabularies(sdxl: Path, parts_of: Load) -> None:
 def test_refuses_an_lcm_that_clips(lcm: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(lcm, tmp_path / "model"))
     edit_json(folder / "scheduler" / "scheduler_config.json", clip_sample=True)
-    with pytest.raises(PahiError, match="clips what the UNet predicts"):
+    with pytest.raises(PahiError) as caught:
         load_generator(folder)
+    assert caught.value.fix == "set clip_sample and thresholding to false in scheduler_config.json"
 
 
 @contextmanager
@@ -474,7 +476,7 @@ def test_pictures_of_another_size(intact: Path) -> None:
 
 @pytest.mark.parametrize("size", [(64, 60), (0, 64), (-16, 64)])
 def test_sizes_that_the_unet_cannot_halve(intact: Path, size: tuple[int, int]) -> None:
-    with pytest.raises(PahiError, match="cannot draw pictures of") as caught:
+    with pytest.raises(PahiError) as caught:
         load_generator(intact, size=size)
     assert "multiples of 16" in caught.value.fix
 

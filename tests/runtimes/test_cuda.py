@@ -14,7 +14,7 @@ from pahi_rt.runtimes.cuda import Cuda
 
 def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(RuntimeUnavailable, match="cuda-python cannot be loaded") as caught:
+    with pytest.raises(RuntimeUnavailable) as caught:
         Cuda()
     assert caught.value.fix == "pip install 'pahi-rt[tensorrt]'"
 

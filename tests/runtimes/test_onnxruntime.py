@@ -53,7 +53,7 @@ def test_threads_sleep_between_pictures(contract: Path) -> None:
 
 def test_onnxruntime_is_not_installed(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeUnavailable, match="cannot be loaded") as caught:
+    with pytest.raises(RuntimeUnavailable) as caught:
         runtimes.load(open_bundle(contract))
     assert caught.value.fix.startswith("pip install")
 
@@ -76,8 +76,9 @@ def test_a_provider_that_does_not_start(contract: Path, monkeypatch: pytest.Monk
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["OtherExecutionProvider"])
-    with pytest.raises(RuntimeUnavailable, match="CPUExecutionProvider cannot start"):
+    with pytest.raises(RuntimeUnavailable) as caught:
         runtimes.load(open_bundle(contract), name="onnxruntime")
+    assert caught.value.fix == "pip install --force-reinstall onnxruntime"
 
 
 def test_steps_that_the_bundle_does_not_have(contract: Path) -> None:

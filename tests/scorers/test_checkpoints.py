@@ -60,7 +60,7 @@ def test_a_changed_pickle_is_converted_again(tmp_path: Path) -> None:
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     path, target = tmp_path / "model.pt", tmp_path / "made by the pickle"
     torch.save({"a": Command(target)}, path)
-    with pytest.raises(PahiError, match="more than tensors") as caught:
+    with pytest.raises(PahiError) as caught:
         read_weights(path)
     assert "safetensors" in caught.value.fix
     assert not target.exists()
@@ -79,8 +79,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) ->
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(PahiError, match="not a state dict"):
+    with pytest.raises(PahiError) as caught:
         read_weights(tmp_path / "model.pt")
+    assert caught.value.fix == "give the published checkpoint, which is one"
 
 
 def test_safetensors_are_preferred_in_a_folder(tmp_path: Path) -> None:

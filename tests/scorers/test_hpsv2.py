@@ -240,7 +240,7 @@ def test_pickscore_reads_prompts_as_its_model_card_does(tiny_clip: Path) -> None
 def test_without_ftfy(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ftfy", None)
     assert load_scorer(f"pickscore:{tiny_clip}")
-    with pytest.raises(PahiError, match="ftfy, which is not installed") as caught:
+    with pytest.raises(PahiError) as caught:
         load_scorer(f"hpsv2:{tiny_clip}")
     assert caught.value.fix == "pip install 'pahi-rt[train]'"
 
