@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,8 +34,15 @@ def make_app(service: Service, *, failed: Callable[[BaseException], None]) -> St
 
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(service.engine.run()), asyncio.create_task(_note_state(service))]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(service.engine.run()),
+            asyncio.create_task(_note_state(service)),
+        ]
         tasks[0].add_done_callback(lambda task: None if task.cancelled() else failed(task.exception() or SystemExit()))
+        if service.settings.workers > 1:
+            # Until it is ready, a worker leaves connections to the others.
+            tasks.append(asyncio.create_task(service.engine.ready.wait()))
+            await asyncio.wait([tasks[0], tasks[-1]], return_when=asyncio.FIRST_COMPLETED)
         yield
         for task in tasks:
             task.cancel()

@@ -39,7 +39,8 @@ class Engine:
     def __init__(self, models: Models, settings: Settings, metrics: Metrics, load: Load) -> None:
         self.models, self._settings, self._metrics, self._load = models, settings, metrics, load
         self.queue = Queue(lambda: self.limit, lambda: self.rate)
-        self.is_ready = False
+        self.ready = asyncio.Event()
+        """Set once every model has drawn."""
         self.is_draining = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self._pipelines: dict[Key, Pipeline] = {}
@@ -47,6 +48,11 @@ class Engine:
         self._seconds = 1.0
         """Per picture, lately."""
         self._began: float | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model has drawn."""
+        return self.ready.is_set()
 
     @property
     def rate(self) -> float:
@@ -78,7 +84,7 @@ class Engine:
     async def run(self) -> None:
         """Warm up, then draw until cancelled. Raises PahiError if a model cannot be loaded."""
         self._seconds = max([await self._warm_up(model) for model in self.models])
-        self.is_ready = True
+        self.ready.set()
         LOG.info("ready: %.3g pictures/s, up to %d accepted at once", self.rate, self.limit)
         while True:
             await self.queue.arrival()
