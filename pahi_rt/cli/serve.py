@@ -47,7 +47,7 @@ def serve(
 ) -> None:
     """Draw pictures over HTTP, as OpenAI's clients ask for them, and on a page that draws as you type."""
     with needs("serve"):
-        from pahi_rt.serve.logs import log_to_stderr
+        from pahi_rt.serve.logs import logging_to_stderr
         from pahi_rt.serve.server import listen, open_models, serve
         from pahi_rt.serve.settings import Settings
         from pahi_rt.serve.workers import supervise
@@ -70,9 +70,8 @@ def serve(
         allow_hosts=tuple(allow_host or []),
         access_log=access_log,
     )
-    log_to_stderr(settings)
     models = open_models(settings)
-    with listen(settings) as listener:
+    with listen(settings) as listener, logging_to_stderr(settings):
         address = _address(host, listener.getsockname()[1])
         names = ", ".join(model.name for model in models)
         messages.say(f"serving {names} on {address}, which is also a page to try it; Ctrl-C ends it")

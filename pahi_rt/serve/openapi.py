@@ -55,7 +55,10 @@ def _paths() -> dict[str, dict[str, Any]]:
     name = {"name": "name", "in": "path", "required": True, "schema": _STRING}
     file: dict[str, Any] = {f"image/{kind}": {"schema": {}} for kind in ("png", "webp", "jpeg")}
     drawn = {**file, _JSON: {"schema": _ref("Pictures")}, "multipart/mixed": {"schema": {}}}
-    generated = {_JSON: {"schema": _ref("Images")}, "text/event-stream": {"schema": _STRING}}
+    generated = {
+        _JSON: {"schema": _ref("Images")},
+        "text/event-stream": {"schema": _object(event=_STRING, data=_STRING)},
+    }
     return {
         "/v1/pictures": {
             "post": _operation("Draw pictures", drawn, _HEADERS, body="PicturesRequest", refusals=_REFUSALS)
@@ -145,6 +148,7 @@ def _schemas() -> dict[str, Any]:
     )
     problem = _object(type=_STRING, status=_INTEGER, title=_STRING, detail=_STRING, fix=_STRING, request_id=_STRING)
     error = _object(message=_STRING, type=_STRING, param=_ANYTHING, code=_STRING, fix=_STRING)
+    requests["PicturesRequest"]["oneOf"] = [_only("prompt", "string", "prompts"), _only("prompts", "array", "prompt")]
     return {
         **requests,
         "Pictures": _object(
@@ -176,6 +180,10 @@ def _schemas() -> dict[str, Any]:
 
 def _object(**fields: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def _only(given: str, kind: str, absent: str) -> dict[str, Any]:
+    return {"required": [given], "properties": {given: {"type": kind}, absent: {"type": "null"}}}
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -24,7 +24,16 @@ from pahi_rt.serve.limits import LONGEST_PROMPT, MOST_OPENAI_PICTURES, MOST_PICT
 from pahi_rt.serve.models import Model, Models
 from pahi_rt.serve.problems import Problem, bad_request, refused
 
-Prompt = Annotated[str, Meta(min_length=1, max_length=LONGEST_PROMPT, examples=["a red apple"])]
+Prompt = Annotated[
+    str,
+    # The tokenizer refuses blank prompts and NUL in better words than msgspec's.
+    Meta(
+        min_length=1,
+        max_length=LONGEST_PROMPT,
+        examples=["a red apple"],
+        extra_json_schema={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
+    ),
+]
 Seed = Annotated[
     int,
     # msgspec compares with 64-bit integers alone; request_seeds refuses what is larger.
@@ -35,7 +44,7 @@ Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="Pictures of eac
 Steps = Annotated[int, Meta(ge=1, le=2, description="Denoising steps.")]
 Prior = Literal["pahi", "hi", "gaussian"]
 Format = Literal["png", "webp", "jpeg"]
-Quality = Annotated[int, Meta(ge=1, le=100, description="For webp and jpeg.")]
+Quality = Annotated[int, Meta(ge=1, le=100, description="Of webp and jpeg; PNG has none.")]
 
 
 class PicturesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -206,8 +215,7 @@ def order_generation(models: Models, request: GenerationRequest) -> Order:
     if request.response_format == "url":
         fix = 'use "b64_json", or leave it out'
         raise bad_request("pictures are not kept here, so there is no url of them", fix, "response_format")
-    chosen = request.output_format or "png"
-    quality = request.output_compression if chosen != "png" else None
+    quality = request.output_compression
     return _order(
         model,
         [request.prompt],
@@ -216,7 +224,7 @@ def order_generation(models: Models, request: GenerationRequest) -> Order:
         steps=request.steps or 1,
         prior=request.prior,
         strengths=[request.prior_strength],
-        format=chosen,
+        format=request.output_format or "png",
         quality=None if quality is None else max(1, quality),
     )
 
@@ -236,8 +244,6 @@ def _order(
     asked = len(prompts) * len(strengths) * count
     if asked > MOST_PICTURES:
         raise bad_request(f"{asked} pictures are too many for one request", f"ask for {MOST_PICTURES} or fewer")
-    if format == "png" and quality is not None:
-        raise bad_request("PNG has no quality", "leave quality out, or use webp or jpeg", "quality")
     chosen = model.choose(steps, prior)
     started = time.perf_counter()
     try:

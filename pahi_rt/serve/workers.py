@@ -25,7 +25,7 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from pahi_rt.errors import PahiError
-from pahi_rt.serve.logs import log_to_stderr
+from pahi_rt.serve.logs import logging_to_stderr
 from pahi_rt.serve.metrics import FOLDER
 from pahi_rt.serve.server import open_models, serve
 from pahi_rt.serve.settings import Settings
@@ -123,7 +123,11 @@ class Supervisor:
 
 def _work(settings: Settings, listener: socket.socket) -> None:
     """What a worker does."""
-    log_to_stderr(settings)
+    with logging_to_stderr(settings):
+        _serve(settings, listener)
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
     supervisor = multiprocessing.parent_process()
     try:
         is_done = serve(open_models(settings), settings, listener, supervisor.sentinel if supervisor else None)
