@@ -191,7 +191,7 @@ def order_pictures(models: Models, request: PicturesRequest) -> Order:
 
 
 def order_live(models: Models, request: LiveRequest) -> Order:
-    """What a message on the WebSocket asks for: each strength, and for each strength each seed. Raises Problem."""
+    """What a message on the WebSocket asks for: each seed, and for each seed every strength. Raises Problem."""
     return _order(
         models.find(request.model),
         [request.prompt],
@@ -259,7 +259,7 @@ def _order(
         input_ids=encoded.input_ids,
         truncated=tuple(encoded.truncated),
         seed=seeds.start,
-        shots=tuple(Shot(i, s, w) for i in range(len(prompts)) for w in weights for s in seeds),
+        shots=tuple(Shot(i, s, w) for i in range(len(prompts)) for s in seeds for w in weights),
         format=format,
         quality=quality,
         tokenise_ms=1000 * (time.perf_counter() - started),

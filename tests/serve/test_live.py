@@ -52,13 +52,13 @@ def pixels(file: bytes) -> bytes:
     return Image.open(io.BytesIO(file)).convert("RGB").tobytes()
 
 
-def test_pictures_for_each_strength_then_each_seed(client: Client, contract_with_priors: Path) -> None:
+def test_pictures_from_each_seed_at_every_strength(client: Client, contract_with_priors: Path) -> None:
     pipeline = Pipeline.load(contract_with_priors)
     with live(client) as socket:
         socket.send(5, "a red apple", seed=7, count=2, prior_strengths=[0, 1], format="png")
         reply = socket.next()
     assert (reply["id"], reply["seed"], reply["sha256"]) == (5, 7, pipeline.bundle.sha256)
-    order = [(0, 7), (0, 8), (1, 7), (1, 8)]
+    order = [(0, 7), (1, 7), (0, 8), (1, 8)]
     assert [(p["prior_strength"], p["seed"]) for p in reply["pictures"]] == order
     expected = [pipeline("a red apple", seed=seed, prior_strength=strength).tobytes() for strength, seed in order]
     assert [pixels(file) for file in reply["files"]] == expected
