@@ -2,6 +2,8 @@
 
 import { Superseded } from "./problem.js";
 
+const BUSY = [429, 503, 504]; // the server has too much to do, or is about to start or end
+const LATER = 1500; // milliseconds until it is asked again
 const PAUSE = 40; // milliseconds: keys that come faster are drawn together
 
 export class Artist {
@@ -18,9 +20,8 @@ export class Artist {
     clearTimeout(this.timer);
     this.timer = null;
     if (this.state.prompt.trim() === "") {
-      this.id++;
       this.backend.abort();
-      this.stage.clear();
+      this.stage.clear(++this.id);
     } else {
       this.#draw(++this.id, this.state.request());
     }
@@ -44,11 +45,12 @@ export class Artist {
     this.started = this.since ?? performance.now();
     this.since = null;
     const pictures = [];
-    this.stage.begin(id);
+    this.stage.begin();
     try {
       const reply = await this.backend.draw({ ...request, id }, (picture) => {
         pictures.push(picture);
-        if (id === this.id) this.stage.show(id, request, picture, pictures.length - 1);
+        // Also when a newer request waits: who types fast sees pictures on the way.
+        this.stage.show(id, request, picture, pictures.length - 1);
       });
       if (id !== this.id) return;
       await this.stage.finish(id);
@@ -56,6 +58,7 @@ export class Artist {
     } catch (error) {
       if (error instanceof Superseded || id !== this.id) return;
       this.stage.fail(error);
+      if (BUSY.includes(error.status)) this.timer = setTimeout(() => this.now(), LATER);
     }
   }
 }

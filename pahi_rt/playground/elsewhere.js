@@ -28,11 +28,11 @@ export function wireElsewhere(state, backend) {
   show();
 }
 
-/** Save pictures as PNG files that say how they were drawn, with the seed in their names. */
+/** Save pictures as PNG files that say how they were drawn, with the seed in their names. `version` is null if they say it. */
 export async function download({ request, pictures }, model, version) {
   for (const picture of pictures) {
-    const bytes = new Uint8Array(await picture.blob.arrayBuffer());
-    const file = new Blob([withText(bytes, drawingText({ ...request, model }, picture, version))], { type: "image/png" });
+    const texts = version === null ? {} : drawingText({ ...request, model }, picture, version);
+    const file = new Blob([withText(new Uint8Array(await picture.blob.arrayBuffer()), texts)], { type: "image/png" });
     const isGaussian = request.prior !== GAUSSIAN && picture.strength === 0;
     save(file, `${slug(request.prompt)}-seed-${picture.seed}${isGaussian ? "-gaussian" : ""}.png`);
   }

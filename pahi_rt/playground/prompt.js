@@ -34,10 +34,10 @@ export function showUnknown(state, unknown) {
       button.addEventListener("click", () => replace(state, word, near));
       return button;
     });
-    const rest = known.length ? ["Did you mean", ...known] : ["It has nothing like it."];
-    return element("li", {}, element("q", {}, word), element("span", {}, "is not a word it knows."), ...rest);
+    return element("li", {}, element("q", {}, word), ...(known.length ? known : ["(nothing like it)"]));
   });
   find("#unknown").replaceChildren(...lines);
+  find("#unknown-title").hidden = lines.length === 0;
 }
 
 function replace(state, word, near) {

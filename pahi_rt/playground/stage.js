@@ -12,27 +12,28 @@ export class Stage {
     this.message = find("#message");
     this.tiles = [];
     this.layout = "";
+    this.newest = 0; // the drawing whose pictures are shown
   }
 
   /** A drawing has begun: the pictures stay until the new ones come. */
-  begin(id) {
+  begin() {
     this.loading = [];
     clearTimeout(this.slow);
     this.slow = setTimeout(() => this.plates.classList.add("waiting"), SLOW);
     this.#lay();
     for (const tile of this.tiles) tile.classList.remove("fresh");
-    this.id = id;
   }
 
+  /** Show a picture of the drawing `id`, unless a newer one is shown, or the tiles are laid out for another number. */
   show(id, request, picture, index) {
     const tile = this.tiles[index];
-    if (!tile) return;
+    if (id < this.newest || request.count * request.prior_strengths.length !== this.tiles.length) return;
     const url = URL.createObjectURL(picture.blob);
     const shown = new Image();
     shown.src = url;
     shown.alt = describe(request, picture);
     const ready = shown.decode().then(
-      () => this.id === id && this.#put(tile, shown, picture),
+      () => id >= this.newest && this.#put(id, tile, shown, picture),
       () => {},
     );
     this.loading.push(ready);
@@ -40,7 +41,7 @@ export class Stage {
 
   async finish(id) {
     await Promise.all(this.loading);
-    if (this.id !== id) return;
+    if (id < this.newest) return;
     this.#settle();
     this.message.hidden = true;
   }
@@ -57,9 +58,10 @@ export class Stage {
     this.message.hidden = false;
   }
 
-  clear() {
+  /** Take the pictures away: those of `id` and before do not come back. */
+  clear(id) {
     this.#settle();
-    this.id = null;
+    this.newest = id + 1;
     this.layout = "";
     this.#lay();
     this.say("An empty prompt", "Type a few words, or pick something from what it knows.");
@@ -70,7 +72,8 @@ export class Stage {
     this.plates.classList.remove("waiting");
   }
 
-  #put(tile, shown, { seed }) {
+  #put(id, tile, shown, { seed }) {
+    this.newest = id;
     const old = tile.querySelector("img");
     if (old) URL.revokeObjectURL(old.src);
     tile.replaceChildren(shown, element("span", { className: "seed" }, String(seed)));

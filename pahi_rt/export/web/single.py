@@ -10,19 +10,45 @@ from collections.abc import Iterator, Mapping
 
 _IMPORT = re.compile(r'((?:from|import)\s*)"(\.{1,2}/[^"]+\.js)"')
 _BOOT = """
-const files = {}, types = { js: "text/javascript", css: "text/css" };
-globalThis.pahiFiles = files;
-for (const element of document.querySelectorAll("script[data-file]")) {
-  const name = element.dataset.file, type = types[name.split(".").pop()] ?? "application/octet-stream";
-  let content = await (await fetch(`data:;base64,${element.textContent}`)).arrayBuffer();
-  if (element.dataset.imports !== undefined) {
-    const text = new TextDecoder().decode(content);
-    content = text.replace(/"pahi:([^"]+)"/g, (_, other) => JSON.stringify(files[other]));
+const link = (contents, order) => {
+  const urls = {};
+  for (const name of order) {
+    const text = new TextDecoder().decode(contents[name]);
+    const linked = text.replace(/"pahi:([^"]+)"/g, (_, other) => JSON.stringify(urls[other]));
+    urls[name] = URL.createObjectURL(new Blob([linked], { type: "text/javascript" }));
   }
-  files[name] = URL.createObjectURL(new Blob([content], { type }));
+  globalThis.pahiHeld = { contents, urls };
+};
+
+const beginWorker = () => {
+  const waiting = [];
+  const wait = ({ data }) => waiting.push(data);
+  const begin = async ({ data: { contents, order } }) => {
+    self.addEventListener("message", wait);
+    link(contents, order);
+    await import(pahiHeld.urls["browser/worker.js"]);
+    self.removeEventListener("message", wait);
+    for (const data of waiting) self.dispatchEvent(new MessageEvent("message", { data }));
+  };
+  self.addEventListener("message", begin, { once: true });
+};
+
+const contents = {}, order = [];
+for (const element of document.querySelectorAll("script[data-file]")) {
+  const bytes = await (await fetch(`data:;base64,${element.textContent}`)).arrayBuffer();
+  contents[element.dataset.file] = new Uint8Array(bytes);
+  if (element.dataset.module !== undefined) order.push(element.dataset.file);
   element.remove();
 }
-await import(files["app.js"]);
+link(contents, order);
+// A page from a disk has an origin of its own, and its Worker another: each makes its own blob: URLs.
+pahiHeld.startWorker = () => {
+  const text = `const link = ${link};\n(${beginWorker})();`;
+  const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  worker.postMessage({ contents, order });
+  return worker;
+};
+await import(pahiHeld.urls["app.js"]);
 """
 
 
@@ -33,7 +59,7 @@ def single_page(files: Mapping[str, bytes], site: str) -> bytes:
     modules = [name for name in files if name.endswith(".js")]
     order = [*(name for name in files if name not in {*modules, "index.html", "style.css", site}), site]
     blocks = [_block(name, files[name]) for name in order]
-    blocks += [_block(name, _rewrite(name, files[name]), " data-imports") for name in _in_order(modules, files)]
+    blocks += [_block(name, _rewrite(name, files[name]), " data-module") for name in _in_order(modules, files)]
     boot = f'<script type="module">{_BOOT}</script>'
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', lambda _: _policy(style), page)
     page = page.replace('<link rel="stylesheet" href="style.css">', f"<style>{style}</style>")

@@ -48,6 +48,8 @@ export class Files {
   }
 
   async #fetch(name) {
+    const held = globalThis.pahiHeld?.contents[name]; // in a page of one file
+    if (held) return held;
     const chunks = [];
     let length = 0;
     try {

@@ -4,19 +4,18 @@ import { Problem, Superseded } from "../problem.js";
 
 /** Open the backend. `onState` is told of {progress}, {ready} and {failed}. Throws a Problem. */
 export async function open(onState) {
-  const urls = globalThis.pahiFiles;
   const base = document.baseURI;
-  const locate = (name) => urls?.[name] ?? new URL(name, base).href;
-  const site = await (await fetch(locate("site.json"))).json();
-  const worker = new Worker(locate("browser/worker.js"), { type: "module" });
-  const backend = new Local(site, worker, locate, onState);
-  worker.postMessage({ open: { site, urls, base, engine: new URLSearchParams(location.search).get("engine") } });
+  const held = globalThis.pahiHeld; // in a page of one file
+  const site = JSON.parse(new TextDecoder().decode(await read("site.json", base)));
+  const worker = held?.startWorker() ?? new Worker(new URL("browser/worker.js", base), { type: "module" });
+  const backend = new Local(site, worker, base, onState);
+  worker.postMessage({ open: { site, base, engine: new URLSearchParams(location.search).get("engine") } });
   return backend;
 }
 
 class Local {
-  constructor(site, worker, locate, onState) {
-    Object.assign(this, { site, worker, locate, onState });
+  constructor(site, worker, base, onState) {
+    Object.assign(this, { site, worker, base, onState });
     this.models = [site.model];
     this.version = site.version;
     this.needsServer = false;
@@ -42,8 +41,7 @@ class Local {
   /** The content of the bundle's vocabulary.json; null if it has none. */
   async vocabulary() {
     if (!this.site.vocabulary) return null;
-    const response = await fetch(this.locate(this.site.vocabulary));
-    const bytes = new Uint8Array(await response.arrayBuffer());
+    const bytes = await read(this.site.vocabulary, this.base);
     const isPacked = bytes[0] === 0x1f;
     const stream = new Blob([bytes]).stream();
     return new Response(isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).json();
@@ -68,4 +66,9 @@ class Local {
     this.onState({ failed: Problem.from(failed) });
     for (const id of [...this.waiting.keys()]) this.#settle(id).reject(Problem.from(failed));
   }
+}
+
+async function read(name, base) {
+  const held = globalThis.pahiHeld?.contents[name];
+  return held ?? new Uint8Array(await (await fetch(new URL(name, base))).arrayBuffer());
 }

@@ -15,8 +15,8 @@ self.addEventListener("message", ({ data }) => {
   if (data.draw) draw(data.draw);
 });
 
-async function open({ site, urls, base, engine }) {
-  const locate = (name) => urls?.[name] ?? new URL(name, base).href;
+async function open({ site, base, engine }) {
+  const locate = (name) => globalThis.pahiHeld?.urls[name] ?? new URL(name, base).href;
   const files = new Files(site.files, locate, (progress) => post({ progress }));
   const name = await chooseEngine(site, engine);
   const model = await load(name, site, files, locate);
@@ -34,21 +34,18 @@ async function load(name, site, files, locate) {
 
 async function draw(request) {
   const { id } = request;
-  if (current !== null) post({ superseded: current });
   current = id;
   try {
     const model = await opening;
     if (!model) return;
     const reply = await drawAll(model, request, () => current === id);
-    if (current === id) {
-      current = null;
-      post({ id, reply });
-    }
+    if (current !== id) return post({ superseded: id });
+    current = null;
+    post({ id, reply });
   } catch (error) {
-    if (current === id) {
-      current = null;
-      post({ id, error: describe(error) });
-    }
+    if (current !== id) return post({ superseded: id });
+    current = null;
+    post({ id, error: describe(error) });
   }
 }
 

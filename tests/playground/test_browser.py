@@ -1,0 +1,137 @@
+"""A typing session in Chromium, with `pahi-rt serve` and with a site that draws in the browser."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pahi_rt import Pipeline
+from pahi_rt.drawing import read_drawing
+from tests.playground.conftest import NPM, ROOT, Node
+
+pytestmark = pytest.mark.browser
+
+TYPED = "a red heart"
+LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a plain server of files."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[str]:
+    """The address of `pahi-rt serve`."""
+    command = [sys.executable, "-c", "from pahi_rt.cli import main; main()", "serve", "emoji", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield next(found[0] for line in process.stderr if (found := ADDRESS.search(line)))
+        finally:
+            process.terminate()
+            process.stderr.read()
+
+
+@pytest.fixture(scope="module", params=["server", "browser"])
+def session(request: pytest.FixtureRequest, node: Node, npm: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium: apt install chromium")
+    if not (NPM / "node_modules" / "playwright-core").is_dir():
+        pytest.skip(f"there is no playwright-core in {NPM}: run make .venv/.npm")
+    if request.param == "server":
+        pytest.importorskip("starlette")
+    place = drawing() if request.param == "server" else serving(request.getfixturevalue("site"))
+    with place as url:
+        asked = {"url": url, "chromium": chromium, "typed": TYPED, "delay_ms": 300, "patience_s": 120}
+        asked["looks"] = LOOKS if request.param == "server" else LOOKS[-1:]
+        answer = node("session", NPM, asked | {"shots": os.environ.get("PAHI_SHOTS")})
+    print(
+        json.dumps(
+            {"backend": request.param, "p50_ms": statistics.median(answer["waits_ms"]), "engine": answer["engine"]}
+        )
+    )
+    return answer | {"backend": request.param}
+
+
+def test_every_key_brings_a_picture(session: Any) -> None:
+    """Each has its own from a server; in the browser, those that come too fast for the machine are left out."""
+    assert len(session["waits_ms"]) >= (len(TYPED) - 1 if session["backend"] == "server" else 1)
+    assert ("browser" in session["engine"]) == (session["backend"] == "browser")
+
+
+def test_a_download_is_pythons_picture_and_says_how_it_was_drawn(session: Any, tmp_path: Path) -> None:
+    assert session["saved"]["name"] == "a-red-heart-seed-7.png"
+    path = tmp_path / "saved.png"
+    path.write_bytes(base64.b64decode(session["saved"]["png"]))
+    drawn = read_drawing(path)
+    assert (drawn.prompts, drawn.seed, drawn.count, drawn.prior) == ((TYPED,), 7, 1, "pahi")
+    pipeline = Pipeline.load(drawn.bundle, steps=drawn.steps, prior=drawn.prior, runtime="onnxruntime")
+    expected = np.asarray(pipeline(TYPED, seed=7, prior_strength=drawn.prior_strength), int)
+    found = np.asarray(Image.open(io.BytesIO(path.read_bytes())), int)
+    assert drawn.bundle_sha256 == pipeline.bundle.sha256
+    assert np.abs(found - expected).max() <= 2
+
+
+def test_seeds_of_64_bits_stay_whole(session: Any) -> None:
+    seeds = [int(re.findall(r"seed (\d+)", alt)[0]) for alt in session["tiles"]]
+    assert seeds == list(range(2**64 - 4, 2**64))
+
+
+def test_unknown_words_are_mended_by_a_click(session: Any) -> None:
+    assert session["mended"] == "a grinning cat"
+
+
+def test_an_empty_prompt_is_explained(session: Any) -> None:
+    assert "empty" in session["empty"].lower()
+
+
+def test_the_address_holds_the_choices(session: Any) -> None:
+    assert "prompt=rocket" in session["address"] and "seed=18446744073709551612" in session["address"]
+
+
+def test_the_keyboard_reaches_the_settings(session: Any) -> None:
+    assert {"seed", "dice", "strength", "compare", "count", "download"} <= set(session["focusable"])
+
+
+def test_axe_finds_nothing(session: Any) -> None:
+    assert {place: found for place, found in session["axe"].items() if found} == {}
+
+
+def test_the_console_is_silent_and_nothing_is_too_wide(session: Any) -> None:
+    assert session["complaints"] == []
