@@ -29,7 +29,14 @@ PROMPTS = (
         "snake_case",
     ),
     *("naïve ÄÖÜ 猫", "ΣΑΣ İstanbul", "a\x1cb\x85c\ufeffd", "½ ⅷ 12345", "e\u0301clair", "don’t", "$ € ©", "x" * 300),
-    *(" ".join(f"zq{number}" for number in range(14)), "", "❤️‍🔥", "hambruger w/ rokcet"),
+    *(
+        " ".join(f"zq{number}" for number in range(14)),
+        "",
+        "❤️‍🔥",
+        "hambruger w/ rokcet",
+        "a lorry",
+        "constructor __proto__ toString",
+    ),
 )
 
 

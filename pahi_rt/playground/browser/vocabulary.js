@@ -14,6 +14,8 @@ export class Vocabulary {
   constructor(data) {
     this.words = new Set(data.words.map((word) => word.toLowerCase()));
     this.concepts = data.concepts;
+    // Nearest in meaning; bundles before 0.2 have no such table.
+    this.related = new Map(Object.entries(data.related ?? {}).map(([word, near]) => [word.toLowerCase(), near]));
   }
 
   /** The prompt's unknown words in order, at most ten: [{word, nearest: up to three}]. */
@@ -27,6 +29,7 @@ export class Vocabulary {
   }
 
   #nearest(word) {
+    if (this.related.has(word)) return this.related.get(word);
     if (!PICTURE.test(word)) return closeMatches(word, this.words);
     const inside = this.concepts
       .map(({ emoji, label }) => ({ label, bare: bare(emoji) }))
