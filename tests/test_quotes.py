@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,47 @@ def redness(report: Json) -> list[str]:
     return [f"| {' | '.join([*cells, *ratios])} | {nats} nats |"]
 
 
+def ceiling(report: Json) -> list[str]:
+    scorers = report["scorers"].values()
+    percent, effect, samples = (lambda x: f"{100 * x:.0f}"), (lambda x: f"{x:.2f}"), (lambda x: f"{x:,.0f}")
+
+    def cells(name: str, estimates: Sequence[Json], form: Callable[[float], str], unit: str = "") -> str:
+        shown = []
+        for estimate in estimates:
+            ends = " to ".join(map(form, estimate["interval"] or ()))
+            shown.append(f"{form(estimate['value'])}{unit}" + f" ({ends})" * bool(ends))
+        return f"| {name} | {' | '.join(shown)} |"
+
+    under = {pair["under"]: pair for pair in report["agreements"]}
+    cosine = report["agreements"][0]["linear_cosine"]
+    return [
+        f"{report['prompts']} test prompts of as many concepts x {report['pictures']} pictures",
+        cells(
+            "share of a prompt's variance that is odd in the noise", [s["odd_share"] for s in scorers], percent, " %"
+        ),
+        cells("linear, of each prompt's own: PAHI's", [s["linear_share"] for s in scorers], percent, " %"),
+        cells("linear, the same for all prompts: HI's", [s["shared_share"] for s in scorers], tenths, " %"),
+        cells("PAHI's effect at 1 nat, at most", [s["ceiling"]["pahi"] for s in scorers], effect),
+        cells("HI's effect at 1 nat, at most", [s["ceiling"]["hi"] for s in scorers], effect),
+        cells("PAHI's, trained on the other scorer", [under[s]["ceiling_under"] for s in report["scorers"]], effect),
+        *(
+            cells(f"samples of a prompt, {kind}", [s["samples"][kind]["pahi"] for s in scorers], samples)
+            for kind in ("pathwise", "clipped", "score function")
+        ),
+        f"{percent(cosine['value'])} % (cosine of the linear parts; {' to '.join(map(percent, cosine['interval']))})",
+    ]
+
+
+def tenths(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 QUOTES: list[tuple[str, str, Quote]] = [
     ("README.md", "emoji-generator", generator),
     ("README.md", "emoji-priors", priors),
     ("docs/training.md", "emoji-priors", expected_effect),
     ("docs/experiments.md", "emoji-frontier", frontier),
+    ("docs/experiments.md", "emoji-ceiling", ceiling),
     ("docs/experiments.md", "emoji-redness", redness),
     ("docs/experiments.md", "emoji-redness-without-kl", redness),
 ]

@@ -36,8 +36,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pahi_rt.comparison import CONFIDENCE
 from pahi_rt.errors import PahiError
-from pahi_rt.evaluate.ceiling_report import Agreement, CeilingReport, Pair, ScorerCeiling
+from pahi_rt.evaluate.ceiling_report import Agreement, CeilingReport, Estimate, Pair, ScorerCeiling
 from pahi_rt.evaluate.entries import distinct, held_out_groups, load_test, training_specs
 from pahi_rt.evaluate.measurements import Track
 from pahi_rt.evaluate.moments import Moments, Settings, observe
@@ -45,6 +46,7 @@ from pahi_rt.evaluate.regression import fit_one, fit_prompts
 from pahi_rt.evaluate.resampling import Resampling, estimate, resample
 from pahi_rt.evaluate.table1 import number, silent
 from pahi_rt.machine import cpu_name
+from pahi_rt.terminal import command
 from pahi_rt.train.frozen import Models, Timed, load_models
 from pahi_rt.train.recipe import Recipe, load_recipe
 from pahi_rt.train.run import open_run
@@ -88,6 +90,7 @@ def measure_ceiling(
     meanings = number(split.meanings.get(prompt, prompt) for prompt in prompts)
     results, agreements = estimate_ceiling(models, prompts, meanings, settings, track)
     return CeilingReport(
+        command=_command(target, settings, limit or PROMPTS, scorers),
         target=str(target),
         generator=recipe.generator,
         decoder=recipe.decoder,
@@ -127,6 +130,13 @@ def estimate_ceiling(
     return results, tuple(_agree(rows, specs, of, under, draws) for of, under in pairs)
 
 
+def _command(target: str | Path, settings: Settings, limit: int, scorers: Sequence[str]) -> str:
+    """What to type for the same report."""
+    numbers = ("--seeds", 2 * settings.pairs, "--limit", limit)
+    more = [word for spec in scorers for word in ("--scorer", spec)]
+    return command("pahi-rt", "evaluate", "--ceiling", target, *numbers, *more)
+
+
 def _load(recipe: Recipe, specs: Sequence[str], stage: Timed) -> Models:
     return load_models(
         recipe.generator,
@@ -153,7 +163,7 @@ def _summarise(rows: Sequence[Moments], place: int, draws: Resampling, unit: str
     odd = draws.means(_stack(row.odd[place] for row in rows))
     linear = draws.means(_stack(row.linear_square[place, place] for row in rows))
     shared = draws.products(a, a)
-    slopes = _slopes(rows, place)
+    slopes, kinds = _slopes(rows, place), _kinds(rows, place)
     return ScorerCeiling(
         unit=unit,
         seed_std=float(variance[0].sqrt()),
@@ -164,8 +174,8 @@ def _summarise(rows: Sequence[Moments], place: int, draws: Resampling, unit: str
         spread_share=estimate(draws.means(_stack(row.spread_square[place, place] for row in rows)) / variance),
         shared_spread_share=estimate(draws.products(b, b) / variance),
         ceiling=Pair(*(estimate(at_one_nat(torch.minimum(share, odd) / variance)) for share in (linear, shared))),
-        reached=_reach(rows, place, draws, variance),
-        samples={kind: _count(draws, gradient, a, linear, shared) for kind, gradient in _kinds(rows, place).items()},
+        reached=_reach(rows, place, kinds.get("clipped", kinds["score function"]).mean, draws, variance),
+        samples={kind: _count(draws, gradient, a, linear, shared) for kind, gradient in kinds.items()},
     )
 
 
@@ -174,11 +184,11 @@ def at_one_nat(share: Tensor) -> Tensor:
     return (2 * share.clamp_min(0)).sqrt()
 
 
-def _reach(rows: Sequence[Moments], place: int, draws: Resampling, variance: Tensor) -> Pair:
-    """The effect at one nat of means that are fitted to other prompts and, where there is a choice, other noises."""
-    a = _stack(row.linear[place] for row in rows)
+def _reach(rows: Sequence[Moments], place: int, target: Tensor, draws: Resampling, variance: Tensor) -> Pair:
+    """The effect at one nat of means that are fitted to `target` [N, D], the mean gradients of other prompts."""
     halves = _stack(row.halves[:, place] for row in rows)
-    fits = fit_prompts(_stack(row.pooled for row in rows), a, halves, draws.members), fit_one(a, halves, draws.members)
+    embeddings = _stack(row.pooled for row in rows)
+    fits = fit_prompts(embeddings, target, halves, draws.members), fit_one(target, halves, draws.members)
     return Pair(*(None if gains is None else estimate(_effect(draws, gains) / variance.sqrt()) for gains in fits))
 
 
@@ -243,9 +253,14 @@ def _count(draws: Resampling, gradient: Gradient, a: Tensor, linear: Tensor, sha
     length = draws.means(gradient.length)
     own, common = draws.means(gradient.square), draws.products(gradient.mean, gradient.mean)
     return Pair(
-        estimate(_ratio(length - own, draws.means(gradient.along), linear)),
-        estimate(_ratio(length - common, draws.products(gradient.mean, a), shared)),
+        _seen(_ratio(length - own, draws.means(gradient.along), linear)),
+        _seen(_ratio(length - common, draws.products(gradient.mean, a), shared)),
     )
+
+
+def _seen(samples: Tensor) -> Estimate | None:
+    """Numbers of samples [1 + R] -> their estimate; None if the interval has no end, so that there may be no signal."""
+    return estimate(samples) if samples.isinf().double().mean() < (1 - CONFIDENCE) / 2 else None
 
 
 def _ratio(noise: Tensor, along: Tensor, square: Tensor) -> Tensor:

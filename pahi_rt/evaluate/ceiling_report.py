@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pahi_rt.comparison import CONFIDENCE
-from pahi_rt.evaluate.resampling import Estimate
+from pahi_rt.comparison import CONFIDENCE, Interval
 
 DEFINITIONS = {
     "interval": f"{CONFIDENCE:.0%} bootstrap interval over meanings of prompts; null for one, and without an end",
@@ -20,16 +19,27 @@ DEFINITIONS = {
     "shared_spread_share": "the same with one b for all prompts",
     "ceiling": "effect in seed_std that a prior's mean can have at one nat, to first order; it grows with the root of"
     " the nats. PAHI: sqrt(2 linear_share), HI: sqrt(2 shared_share), from 0 to sqrt(2 odd_share)",
-    "reached": "the same effect for a mean that was fitted to these scores, on prompts of other meaning and noises"
-    " that the fit did not see: PAHI by ridge regression on the embedding, HI by the mean. Longer trainings reach more",
+    "reached": "the same effect for a mean that was fitted to the clipped gradients (to the score function's if there"
+    " are none), on prompts of other meaning: PAHI by ridge regression on the embedding, HI by the mean. A training,"
+    " which sees more prompts and noises, can reach more",
     "score_correlation": "of two scorers between pictures of one prompt",
     "linear_cosine": "of two scorers' coefficients a: what of the linear share they agree on",
     "ceiling_under": "effect under `under` of the mean that is best under `of`, at one nat",
     "samples": "after which the noise of a mean gradient is as large as its signal, along the direction a that raises"
-    " the score: `pahi` of one prompt, `hi` of all prompts together. null if no signal was seen",
+    " the score: `pahi` of one prompt, `hi` of all prompts together. null if there may be no signal: no end to the"
+    " interval",
     "score function": "a sample is a pair of opposite noises: two pictures, no backward pass",
     "clipped": "pathwise, each sample's d score / d noise cut to the median length",
 }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and how far it may be off."""
+
+    value: float
+    interval: Interval | None
+    """95 % bootstrap interval over meanings of prompts; None if there are fewer than two, and without an end."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Agreement:
 class CeilingReport:
     """The ceiling of one generator and its scorers."""
 
+    command: str
+    """What to type for the same report."""
     target: str
     generator: str
     decoder: str | None

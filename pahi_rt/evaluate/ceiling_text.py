@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from pahi_rt.evaluate.ceiling_report import Agreement, CeilingReport, Pair, ScorerCeiling
-from pahi_rt.evaluate.resampling import Estimate
+from pahi_rt.evaluate.ceiling_report import Agreement, CeilingReport, Estimate, Pair, ScorerCeiling
 from pahi_rt.evaluate.text import FEW, Cells, align, wrap
 
 _NONE = "-"
@@ -91,15 +90,16 @@ def _explain(report: CeilingReport) -> Iterator[str]:
         " gradients do not see. Intervals: 95 %, by bootstrap over the meanings of prompts."
     )
     yield (
-        "fit to other concepts: the effect, to first order, of a mean that was fitted to these pictures, on prompts of"
-        " other meaning: by ridge regression on the embedding (PAHI) and by the average (HI). A training with more"
-        " samples can reach more. judged by: the mean that is best for one scorer, under the other."
+        "fit to other concepts: the effect, to first order, of a mean that was fitted to the clipped gradients here (to"
+        " the score function's if there are none), on prompts of other meaning: by ridge regression on the embedding"
+        " (PAHI) and by the average (HI). A training sees more prompts and noises, and can reach more. judged by: the"
+        " mean that is best for one scorer, under the other."
     )
     each = report.training_samples / report.training_prompts
     yield (
         "samples: after so many, the signal of the mean gradient is as large as its noise; for PAHI of one prompt,"
-        " which is too many where prompts have something in common, for HI of all prompts together. A sample of the"
-        " score function is a pair of opposite noises. A training by the recipe has at most"
+        " which is too many where prompts have something in common, for HI of all prompts together; - if there may be"
+        " none. A sample of the score function is a pair of opposite noises. A training by the recipe has at most"
         f" {report.training_samples:,} samples, {each:.2g} of each of {report.training_prompts:,} prompts."
     )
     if report.meanings < FEW:

@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 
 from pahi_rt.comparison import CONFIDENCE, Interval
+from pahi_rt.evaluate.ceiling_report import Estimate
 from pahi_rt.scorers.statistics import RESAMPLES
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and how far it may be off."""
-
-    value: float
-    interval: Interval | None
-    """95 % bootstrap interval over meanings of prompts; None if there are fewer than two."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.evaluate.ceiling import estimate_ceiling, measure_ceiling
-from pahi_rt.evaluate.ceiling_report import Agreement, Pair, ScorerCeiling
+from pahi_rt.evaluate.ceiling_report import Agreement, Estimate, Pair, ScorerCeiling
 from pahi_rt.evaluate.ceiling_text import format_ceiling
 from pahi_rt.evaluate.moments import Settings
-from pahi_rt.evaluate.resampling import Estimate
 from pahi_rt.evaluate.text import WIDTH
 from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.train.frozen import Models
