@@ -62,6 +62,9 @@ def generate(
         str | None, typer.Option("--prompts", help="A file with a prompt on each line, or - for standard input.")
     ] = None,
     like: Annotated[Path | None, PathOption(metavar="FILE", help="A PNG of `pahi-rt generate` to draw again.")] = None,
+    literal: Annotated[
+        bool, typer.Option("--literal", help="Leave unknown words as they are, not replaced by the nearest known ones.")
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Show the pictures in the terminal.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files instead of numbering them.")] = False,
     as_json: Json = False,
@@ -84,7 +87,8 @@ def generate(
     else:
         texts = read_prompts(prompts, file)
         chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
-        drawing = new_drawing(in_known_words(texts, chosen.bundle), chosen, seed, count, prior_strength)
+        known = texts if literal else in_known_words(texts, chosen.bundle)
+        drawing = new_drawing(known, chosen, seed, count, prior_strength)
     is_grid = grid or (like is not None and drawing.pictures > 1)
     check_amount(drawing, chosen.bundle.manifest.image if is_grid else None)
     place = open_place(output, 1 if is_grid else drawing.pictures, force)

@@ -34,14 +34,16 @@ async function start() {
   let last = null;
   artist = new Artist(backend, state, stage, (drawn) => {
     last = drawn;
-    showUnknown(state, drawn.reply.unknown_words ?? []);
+    const unknown = drawn.reply.unknown_words ?? [];
+    showUnknown(state, unknown);
+    noteUnknown(unknown.length > 0);
     showTime(drawn);
     history.add(drawn);
   });
   wirePrompt(state, history);
   wireControls(state);
   wireModels(state);
-  wireElsewhere(state, backend);
+  const noteUnknown = wireElsewhere(state, backend);
   wireAddress(state);
   find("#download").addEventListener("click", () => last && download(last, modelOf(last, state), backend.version));
   if (!backend.needsServer) find("#where").textContent = "the model, which runs in this page";

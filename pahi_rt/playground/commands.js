@@ -10,7 +10,8 @@ export const WAYS = [
   { id: "python", label: "Python", write: python },
 ];
 
-function commandLine(state) {
+/** `isUnknown`: the prompt has words that the model does not know, which `generate` would replace. */
+function commandLine(state, server, isUnknown) {
   const isOption = state.prompt.startsWith("-");
   const words = ["pahi-rt", "generate", ...(isOption ? [] : [quote(state.prompt)]), "--seed", state.seed];
   if (state.count > 1) words.push("-n", state.count);
@@ -18,6 +19,7 @@ function commandLine(state) {
   if (state.prior !== state.model.default_prior) words.push("--prior", state.prior);
   if (state.hasPrior && state.strength < 1) words.push("--prior-strength", state.strength);
   if (state.model.name !== DEFAULT_BUNDLE) words.push("--bundle", quote(state.model.name));
+  if (isUnknown) words.push("--literal");
   if (isOption) words.push("--", quote(state.prompt));
   return words.join(" ");
 }

@@ -7,11 +7,13 @@ import { GAUSSIAN } from "./state.js";
 
 const SERVER = "http://127.0.0.1:8000";
 
+/** Returns a function that takes whether the prompt has unknown words, once a picture tells. */
 export function wireElsewhere(state, backend) {
   let way = WAYS[0];
+  let isUnknown = false;
   const code = find("#code");
   const server = backend.needsServer ? location.origin : SERVER;
-  const show = () => (code.textContent = way.write(state, server));
+  const show = () => (code.textContent = way.write(state, server, isUnknown));
   const tabs = WAYS.map((one) => {
     const input = element("input", { type: "radio", name: "way", value: one.id, checked: one === way });
     input.addEventListener("change", () => ((way = one), show()));
@@ -26,6 +28,7 @@ export function wireElsewhere(state, backend) {
   });
   state.addEventListener("change", show);
   show();
+  return (unknown) => ((isUnknown = unknown), show());
 }
 
 /** Save pictures as PNG files that say how they were drawn, with the seed in their names. `version` is null if they say it. */

@@ -261,6 +261,9 @@ def test_the_nearest_thing_is_drawn_and_said_before(run: Run) -> None:
         "note: emoji does not know 'an astronaut'; drawing 'a rocket', the nearest that it knows"
     )
     assert read_drawing(Path("a-rocket.png")).prompts == ("a rocket",)
+    result = run("generate", "an astronaut", "--seed", "1", "--literal", "--bundle", str(embedded))
+    assert result.stderr.splitlines()[0] == "note: emoji does not know 'astronaut'; try rocket"
+    assert read_drawing(Path("an-astronaut.png")).prompts == ("an astronaut",)
 
 
 def test_a_long_prompt_is_cut_and_said_so(run: Run) -> None:

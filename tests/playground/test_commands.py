@@ -37,6 +37,9 @@ def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], di
         assert (program, asked["prompts"], asked["seed"]) == ("pahi-rt", [case["prompt"]], case.get("seed", 7))
         assert asked["bundle"] == ("other bundle" if "model" in case else None)
         assert asked["prior"] == (case["prior"] if case.get("prior", "pahi") != "pahi" else None)
+        assert not asked["literal"]
+        unknown = parse(shlex.split(ways["unknown"])[1:]).params
+        assert unknown == asked | {"literal": True}
 
 
 def test_curl_sends_whole_numbers(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
