@@ -155,14 +155,12 @@ class Workshop:
     def widen(self) -> None:
         """Leaves checkpoint.pt in `widen/`."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-        modules = generator.load(self.folder / "generator", tokenizer)
-        modules["text_encoder"] = widen.load_words(self.folder / "words", tokenizer)
         captions, plain = Captions(self.concepts()), self.targets("widen", self.pictures())
         sampler, made = (
             generator.Sampler(plain, captions, tokenizer),
             encoded.load(self.folder / "scenes" / "encoded.pt"),
         )
-        self._train(widen.train, "widen", widen.SCHEDULE, sampler, made, modules, vae)
+        self._train(widen.train, "widen", widen.SCHEDULE, sampler, made, vae)
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""

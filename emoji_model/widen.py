@@ -28,7 +28,7 @@ from emoji_model.text import Sketch, cells, tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 from pahi_rt.models.sampling import euler_schedule
 
-WORDS = Schedule(steps=4000, batch=128, learning_rate=5e-4, warmup=200, decay=0.5, sample_every=10**9)
+WORDS = Schedule(steps=7000, batch=128, learning_rate=1e-3, warmup=200, decay=0.4, sample_every=10**9)
 SCHEDULE = Schedule(steps=24_000, batch=48, learning_rate=5e-4, warmup=300, decay=0.25, sample_every=500)
 PLAIN = 0.5
 """Share of a batch with plain captions, as in the stage `generator`."""
@@ -93,8 +93,10 @@ def train_words(
 
 
 def _draw_captions(captions: Captions, count: int, rng: torch.Generator) -> list[Caption]:
+    """Draw plain captions, half of them of the concepts that the encoder does not know yet."""
     python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
-    concepts = torch.randint(len(captions.concepts), (count,), generator=rng).tolist()
+    first = [FIRST * (number % 2) % len(captions.concepts) for number in range(count)]
+    concepts = [python_rng.randrange(start, len(captions.concepts)) for start in first]
     return [captions.draw(c, python_rng.choice((None, None, *STYLES)), python_rng) for c in concepts]
 
 
@@ -118,10 +120,15 @@ def join(*batches: Batch) -> Batch:
 
 
 def train(
-    worker: Worker, folder: Path, sampler: Sampler, encoded: EncodedScenes, modules: nn.ModuleDict,
-    vae: AutoencoderTiny, schedule: Schedule,
+    worker: Worker, folder: Path, sampler: Sampler, encoded: EncodedScenes, vae: AutoencoderTiny, schedule: Schedule
 ) -> None:  # fmt: skip
-    """Train text encoder and UNet; leaves checkpoint.pt, metrics.jsonl and grids (PREVIEW x 6 seeds) in `folder`."""
+    """Train text encoder and UNet from what the stages `generator` and `words` left beside `folder`.
+
+    Leaves checkpoint.pt, metrics.jsonl and grids (PREVIEW x 6 seeds) in `folder`.
+    """
+    # Loaded here: a fork server hands over at most 256 tensors.
+    modules = generator.load(folder.with_name("generator"), sampler.tokenizer)
+    modules["text_encoder"] = load_words(folder.with_name("words"), sampler.tokenizer)
     modules.requires_grad_(True).train()
     trainer = Trainer(folder, modules, schedule, worker)
     two = euler_schedule(generator.build_scheduler(), 2)
