@@ -10,7 +10,7 @@
     |- ModelError            a generator, an autoencoder or a prior cannot be loaded, or its parts do not fit
     |- ScorerError           a model of human preference cannot be loaded, or gives no usable scores
     |- RecipeError           a setting of a training is missing, unknown or out of range
-    |- RunError              a training run cannot begin, go on or be evaluated
+    |- RunError              a run of `train` or `bulk` cannot begin, go on or be evaluated
     |- ReportError           a file does not hold the report that it is read as
     |- OutputError           a result cannot be written
     '- ParityError           an exported graph does not agree with PyTorch
@@ -19,6 +19,8 @@ Any other exception that leaves this library is a bug of ours and keeps its trac
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 
 class PahiError(Exception):
@@ -37,6 +39,10 @@ class PahiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} (fix: {self.fix})"
+
+    def __reduce__(self) -> tuple[partial[PahiError], tuple[str]]:
+        """Pickled as it was made, so that one process can tell another of it."""
+        return partial(type(self), fix=self.fix), (self.what,)
 
 
 class BundleError(PahiError):
@@ -76,7 +82,7 @@ class RecipeError(PahiError):
 
 
 class RunError(PahiError):
-    """A training run cannot begin, go on or be evaluated."""
+    """A run of `train` or `bulk` cannot begin, go on, or be evaluated or verified."""
 
 
 class ReportError(PahiError):

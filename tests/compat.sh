@@ -14,7 +14,7 @@ for python in "$@"; do
         place=$folder/$python-$resolution
         "$uv" venv -q --clear --python "$(command -v "python$python")" "$place"
         # Wheels alone: the oldest versions of some packages have none for the newest Python, and do not build any more.
-        "$uv" pip compile -q --python "$place" --extra serve --resolution "$resolution" --only-binary :all: \
+        "$uv" pip compile -q --python "$place" --extra serve --extra bulk --resolution "$resolution" --only-binary :all: \
             --no-header --no-annotate pyproject.toml -o "$place/versions.txt"
         "$uv" pip install -q --python "$place" -r "$place/versions.txt" --editable . --no-deps
         "$uv" pip install -q --python "$place" 'pytest>=8.3'

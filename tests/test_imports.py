@@ -32,7 +32,7 @@ print(*sorted(heavy & set(sys.modules)))
 """
 
 
-ROOMS_WITHOUT_TORCH = ("*.py", "cli/*.py", "runtimes/*.py", "serve/*.py", "assets/*.py")
+ROOMS_WITHOUT_TORCH = ("*.py", "cli/*.py", "runtimes/*.py", "serve/*.py", "bulk/*.py", "assets/*.py")
 HEAVY = {"torch", "diffusers", "transformers"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceLimits, Failure
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
@@ -19,6 +20,12 @@ def latency(report: LatencyReport) -> list[str]:
         "cold_start_ms": report.cold_start_ms,
     }
     return [f"{name:>14}  median {ms.median:8.2f}  p10 {ms.p10:8.2f}  p90 {ms.p90:8.2f}" for name, ms in times.items()]
+
+
+def bulk(report: BulkReport) -> list[str]:
+    rates = {"one process": report.one_process_per_s, f"{report.processes} processes": report.several_per_s}
+    lines = [f"{name:>14}  median {rate.median:8.2f} pictures/s" for name, rate in rates.items()]
+    return [*lines, f"{report.several_over_one:.2f} times as fast"]
 
 
 def table2(report: Table2Report) -> list[str]:

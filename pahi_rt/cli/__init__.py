@@ -20,6 +20,7 @@ from pahi_rt import __version__
 from pahi_rt.cli import (
     bench,
     build,
+    bulk,
     bundles,
     doctor,
     embed,
@@ -106,6 +107,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate.generate)
+app.add_typer(bulk.app)
 app.add_typer(bundles.app)
 app.command()(serve.serve)
 app.command()(inspect.inspect)

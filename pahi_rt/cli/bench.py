@@ -49,6 +49,27 @@ def latency(
 
 
 @app.command()
+def bulk(
+    bundle: Annotated[str, NameOption(help="Bundle to time.")] = DEFAULT,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each process in a run.")] = 600,
+    processes: Annotated[
+        int | None, typer.Option(min=2, help="Processes to compare with one (default: cores).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each kind.")] = 3,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time `pahi-rt bulk` with one process and with several; the last line is JSON."""
+    from pahi_rt.bench import text
+    from pahi_rt.bench.bulk import measure
+
+    report = measure(bundle, pictures, processes, rounds, force)
+    _finish(report, text.bulk(report), output, as_json)
+
+
+@app.command()
 def table2(
     bundle: BundleName,
     runtimes: Annotated[

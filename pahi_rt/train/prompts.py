@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt import plugins
+from pahi_rt.columns import find_column
 from pahi_rt.errors import PromptError
 from pahi_rt.hub import PREFIX, parse
 from pahi_rt.plugins import find_plugins, load_plugin
@@ -28,8 +29,6 @@ from pahi_rt.tokenizer import check_prompts, split_lines
 
 PICK_A_PIC = "yuvalkirstain/pickapic_v1_no_images"
 """The prompts of Kirstain et al. 2023 without the pictures, in the column `caption`; 35,000 are distinct."""
-COLUMNS = ("prompt", "caption", "text")
-"""Names of the column of prompts in a table, in any case. The first one that is there is read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def load_prompts(source: str | Path) -> list[str]:
     """The distinct prompts of a source, in its order, each in its first spelling and without blanks around it.
 
     `source` is a name in `NAMED`, "hub:owner/name@revision" for any data set on the Hugging Face hub, or a file: plain
-    text with one prompt a line, or CSV, TSV (PartiPrompts.tsv), JSON Lines or Parquet with a column of `COLUMNS`.
+    text with one prompt a line, or CSV, TSV (PartiPrompts.tsv), JSON Lines or Parquet with a column of
+    `pahi_rt.columns.COLUMNS`.
     Raises PromptError for a source that is missing, cannot be read, lacks such a column, or holds no prompt at all or
     one prompt many times.
     """
@@ -187,7 +187,7 @@ def _read_rows(path: Path, rows: Iterable[list[str]]) -> list[Any]:
         raise PromptError(f"{path} is broken: {error}", fix="save the table again, or give plain text") from error
     if not header:
         return []
-    column = header.index(_find_column(header, str(path)))
+    column = header.index(find_column(header, str(path)))
     return [row[column] if column < len(row) else None for row in body]
 
 
@@ -201,14 +201,14 @@ def _read_object(line: str, name: str) -> Any:
         row = json.loads(line)
     except ValueError as error:
         raise PromptError(f"{name} is not JSON: {error}", fix="write one JSON object or string a line") from error
-    return row[_find_column(list(row), name)] if isinstance(row, dict) else row
+    return row[find_column(list(row), name)] if isinstance(row, dict) else row
 
 
 def _read_parquet(path: Path) -> list[Any]:
     parquet, arrow = _needs("pyarrow.parquet"), _needs("pyarrow")
     try:
         file = parquet.ParquetFile(path)
-        column = _find_column(file.schema_arrow.names, str(path))
+        column = find_column(file.schema_arrow.names, str(path))
         return list(file.read(columns=[column]).column(column).to_pylist())
     except arrow.ArrowException as error:
         raise PromptError(f"{path} is not a Parquet file: {error}", fix="write or fetch it again") from error
@@ -227,17 +227,7 @@ def _read_hub(name: str) -> list[Any]:
         fix = "check the name and the connection, or use a copy or a file: --set prompts.source=hub:owner/name or =FILE"
         raise PromptError(what, fix=fix) from error
     # All parts of the data set: the paper counts the distinct prompts of the whole set.
-    return [prompt for part in parts for prompt in part.unique(_find_column(part.column_names, name))]
-
-
-def _find_column(names: Sequence[str], source: str) -> str:
-    found = {name.strip().lower(): name for name in reversed(names)}
-    for column in COLUMNS:
-        if column in found:
-            return found[column]
-    listed = ", ".join(map(repr, names)) or "none"
-    fix = f"name the column of prompts {' or '.join(COLUMNS)}"
-    raise PromptError(f"{source} has no column of prompts, only {listed}", fix=fix)
+    return [prompt for part in parts for prompt in part.unique(find_column(part.column_names, name))]
 
 
 def _needs(package: str) -> Any:

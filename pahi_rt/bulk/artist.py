@@ -1,0 +1,191 @@
+"""The artist: draws the rows of a shard with one loaded pipeline, and puts the shard into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pahi_rt.bulk.earlier import Earlier
+from pahi_rt.bulk.encode import ENDINGS, encode
+from pahi_rt.bulk.formats import entries, open_writer
+from pahi_rt.bulk.layout import picture_key, stats_name
+from pahi_rt.bulk.rows import Row, digest
+from pahi_rt.bulk.sample import Sample
+from pahi_rt.bulk.seeds import row_seed
+from pahi_rt.bulk.settings import Settings
+from pahi_rt.bulk.stats import Stats, Tally
+from pahi_rt.bulk.store import Store
+from pahi_rt.drawing import Drawing
+from pahi_rt.errors import RequestError
+from pahi_rt.files import sha256
+from pahi_rt.noise import request_seeds
+from pahi_rt.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to draw."""
+
+    shard: int
+    rows: tuple[Row, ...]
+    is_retry: bool = False
+    """Whether it is there already, and only what failed is drawn."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A picture to draw, or one that cannot be drawn."""
+
+    sample: Sample
+    input_ids: NDArray[np.int64] | None
+
+
+class Artist:
+    """Draws shards. Its pictures do not depend on which shards it has drawn before."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, settings: Settings, additional: Mapping[str, Any]) -> None:
+        self._pipeline = pipeline
+        self._store = store
+        self._settings = settings
+        self._additional = additional
+
+    def draw(self, task: Task, on_pictures: Callable[[int], None] = lambda count: None) -> Stats:
+        """Draw a shard and put it into the store. `on_pictures` is told of pictures as they are done.
+
+        Raises OutputError if it cannot be written, and what Pipeline.draw raises.
+        """
+        started, tally = time.time(), Tally()
+        kind, ending = self._settings.output_format, ENDINGS[self._settings.encode_format]
+        with self._store.workshop(stats_name(task.shard)) as folder:
+            with open_writer(kind, folder, task.shard, ending, self._additional) as writer:
+                for sample in self._samples(task):
+                    writer.add(sample)
+                    tally.add(sample)
+                    on_pictures(1)
+            made = [folder / name for name in entries(kind, task.shard)]
+            files = {path.name: sha256(path) for path in made if path.is_file()}
+            stats = _stats(task, tally, files, started)
+            (folder / stats_name(task.shard)).write_text(json.dumps(stats.to_dict(), indent=1))
+            for path in (*made, folder / stats_name(task.shard)):
+                self._store.publish(path)
+        return stats
+
+    def _samples(self, task: Task) -> Iterator[Sample]:
+        with ExitStack() as stack:
+            earlier = Earlier(self._store, task.shard, self._settings) if task.is_retry else None
+            find = stack.enter_context(earlier).find if earlier else lambda sample: None
+            wanted = self._wanted(task)
+            while batch := list(islice(wanted, self._settings.batch_size)):
+                yield from self._draw_batch(batch, [find(one.sample) for one in batch])
+
+    def _draw_batch(self, batch: list[_Wanted], known: list[Sample | None]) -> Iterator[Sample]:
+        """The samples of a batch: those that are known, those that failed, and the others drawn at once."""
+        settled = [
+            found or (one.sample if one.input_ids is None else None) for one, found in zip(batch, known, strict=True)
+        ]
+        drawn = [one for one, found in zip(batch, settled, strict=True) if found is None]
+        images = iter(self._draw([one.sample for one in drawn], [one.input_ids for one in drawn]))
+        for one, found in zip(batch, settled, strict=True):
+            yield found or self._finish(one.sample, next(images))
+
+    def _draw(self, samples: list[Sample], input_ids: list[Any]) -> list[Image.Image]:
+        if not samples:
+            return []
+        return draw_batch(self._pipeline, self._settings, input_ids, [sample.seed or 0 for sample in samples])
+
+    def _wanted(self, task: Task) -> Iterator[_Wanted]:
+        index = 0
+        for row in task.rows:
+            for one in self._pictures_of(row):
+                key = picture_key(task.shard, index, self._settings.number_sample_per_shard)
+                yield replace(one, sample=replace(one.sample, key=key))
+                index += 1
+
+    def _pictures_of(self, row: Row) -> list[_Wanted]:
+        """The pictures of a row, without their keys."""
+        count = self._settings.count
+        sample = Sample("", row.id, row.prompt, row.seed, row.problem, more=row.more)
+        if row.problem is not None:
+            return [_Wanted(sample, None)] * count
+        try:
+            encoded = self._pipeline.tokenizer.encode([row.prompt])
+            first = row_seed(self._settings.seed, row.id) if row.seed is None else row.seed
+            seeds = request_seeds(first, count)
+        except RequestError as error:
+            return [_Wanted(replace(sample, error_message=error.what), None)] * count
+        sample = replace(sample, truncated=encoded.truncated[0])
+        return [_Wanted(replace(sample, seed=seed), encoded.input_ids[0]) for seed in seeds]
+
+    def _finish(self, sample: Sample, image: Image.Image) -> Sample:
+        content = encode(image, self._drawing(sample), self._settings.encode_format, self._settings.encode_quality)
+        return replace(
+            sample,
+            image=content,
+            sha256=hashlib.sha256(content).hexdigest(),
+            pixels_sha256=hashlib.sha256(image.tobytes()).hexdigest(),
+            width=image.width,
+            height=image.height,
+        )
+
+    def _drawing(self, sample: Sample) -> Drawing:
+        return drawing_of(self._pipeline, self._settings, sample.caption, sample.seed or 0)
+
+
+def draw_batch(
+    pipeline: Pipeline, settings: Settings, input_ids: Sequence[NDArray[np.int64]], seeds: Sequence[int]
+) -> list[Image.Image]:
+    """Draw pictures from token ids [T] each and seeds, one batch of them or less. Raises as Pipeline.draw does.
+
+    The batch is filled up: graphs may round otherwise in a batch of another size, and where a shard ends, or a row that
+    failed, must not change a picture.
+    """
+    missing = settings.batch_size - len(seeds)
+    rows = np.stack([*input_ids, *[input_ids[-1]] * missing])
+    filled = [*seeds, *[seeds[-1]] * missing]
+    return pipeline.draw(rows, filled, [settings.prior_strength] * len(filled))[: len(seeds)]
+
+
+def drawing_of(pipeline: Pipeline, settings: Settings, caption: str, seed: int) -> Drawing:
+    """How one picture is drawn, as `pahi-rt generate` records it."""
+    from pahi_rt import __version__
+
+    return Drawing(
+        prompts=(caption,),
+        seed=seed,
+        count=1,
+        steps=settings.steps,
+        bundle=pipeline.bundle.manifest.name,
+        bundle_sha256=settings.bundle_sha256,
+        version=__version__,
+        prior=settings.prior,
+        prior_strength=settings.prior_strength,
+        precision=settings.precision,
+    )
+
+
+def _stats(task: Task, tally: Tally, files: dict[str, str], started: float) -> Stats:
+    ended = time.time()
+    return Stats(
+        shard=task.shard,
+        rows=len(task.rows),
+        count=tally.count,
+        successes=tally.count - len(tally.failures),
+        failed=len(tally.failures),
+        status_dict=tally.status,
+        failures=tuple(tally.failures),
+        rows_sha256=digest(task.rows),
+        files=files,
+        start_time=started,
+        end_time=ended,
+        duration=ended - started,
+    )

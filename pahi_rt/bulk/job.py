@@ -1,0 +1,168 @@
+"""The straight line of `pahi-rt bulk`: rows -> shards -> crew -> store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pahi_rt.bulk.artist import Task
+from pahi_rt.bulk.card import write_card
+from pahi_rt.bulk.crew import Crew, Drawn, Finished, Job, Lost, Ready
+from pahi_rt.bulk.record import IncrementalMode, Part, RunRecord, begin, end_part, make_maker, new_record, settle_maker
+from pahi_rt.bulk.settings import Settings
+from pahi_rt.bulk.shards import Done, find_done, plan
+from pahi_rt.bulk.sources import Columns, File, read_rows
+from pahi_rt.bulk.stats import Stats
+from pahi_rt.bulk.store import Store
+from pahi_rt.errors import PromptError, RunError
+
+_LOSSES = 3
+"""Workers that may be lost over one shard, or before any was ready. A cluster may lose many that are just starting."""
+_PATIENCE = 0.5
+"""Seconds after which the progress is shown again."""
+
+MakeCrew = Callable[[], Crew]
+
+
+class Watch(Protocol):
+    """Is told how a run gets on."""
+
+    def begin(self, files: Sequence[File], columns: Columns, done: int) -> None:
+        """The run begins, or goes on with `done` shards that are whole."""
+
+    def found(self, done: Done) -> None:
+        """A shard is whole already."""
+
+    def pictures(self, shard: int, count: int) -> None:
+        """Pictures of a shard that is not whole yet."""
+
+    def shard(self, stats: Stats) -> None:
+        """A shard has become whole."""
+
+    def lost(self, shard: int | None, reason: str) -> None:
+        """A worker is gone; its shard is drawn again."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is there at the end."""
+
+    record: RunRecord
+    shards: int
+    """Of this input."""
+    successes: int
+    failed: int
+
+
+class Run:
+    """One run over one input, which has begun or goes on; `finish` does the rest.
+
+    Raises RunError if another run is in the store, and OutputError if anything else is.
+    """
+
+    def __init__(
+        self, files: Sequence[File], store: Store, job: Job, mode: IncrementalMode, retry_failed: bool
+    ) -> None:
+        self._files = files
+        self._store = store
+        self._job = job
+        self._retry_failed = retry_failed
+        self._columns = columns_of(job.settings)
+        self.record, self.part = self._begin(mode)
+        self._shards = self._successes = self._failed = 0
+        self._losses: Counter[int | None] = Counter()
+        self._was_ready = False
+
+    def _begin(self, mode: IncrementalMode) -> tuple[RunRecord, Part]:
+        self._store.prepare()
+        types = {name: str(kind) for name, kind in self._job.additional.items()}
+        asked = new_record(self._job.bundle, self._job.settings, types, [file.name for file in self._files])
+        return begin(self._store, asked, mode)
+
+    def finish(self, make_crew: MakeCrew, watch: Watch) -> Outcome:
+        """Draw every shard that is not whole. The crew is made when the first one is found, and dismissed at the end.
+
+        Raises RunError if the input or what draws has changed, OutputError, and what loading and drawing raise.
+        """
+        done = find_done(self._store)
+        watch.begin(self._files, self._columns, len(done))
+        self._draw(self._plan(done, watch), make_crew, watch)
+        if not self._shards:
+            raise PromptError("there is no row in the input", fix="write a prompt on each line, or each row")
+        self.record = end_part(self._store, self.record, self.part, self._shards)
+        write_card(self._store, self.record)
+        return Outcome(self.record, self._shards, self._successes, self._failed)
+
+    def _plan(self, done: dict[int, Done], watch: Watch) -> Iterator[Task]:
+        rows = read_rows(self._files, self._columns)
+        for step in plan(rows, self.part, self._job.settings.rows_per_shard, done, self._retry_failed):
+            self._shards += 1
+            if isinstance(step, Task):
+                yield step
+            else:
+                self._count(step.successes, step.failed)
+                watch.found(step)
+
+    def _draw(self, tasks: Iterator[Task], make_crew: MakeCrew, watch: Watch) -> None:
+        first = next(tasks, None)
+        if first is None:
+            return
+        crew = make_crew()
+        try:
+            self._direct(crew, first, tasks, watch)
+        finally:
+            crew.dismiss()
+            self._store.prepare()  # what the dismissed were writing
+
+    def _direct(self, crew: Crew, first: Task, tasks: Iterator[Task], watch: Watch) -> None:
+        """Give shards to idle workers until none is left, and those of lost workers again."""
+        waiting, given = [first], 0
+        while waiting or given:
+            while waiting and crew.idle:
+                crew.give(waiting.pop())
+                given += 1
+                if not waiting and (task := next(tasks, None)):
+                    waiting.append(task)
+            for event in crew.wait(_PATIENCE):
+                if isinstance(event, Finished):
+                    given -= 1
+                elif isinstance(event, Lost) and event.task:
+                    given -= 1
+                    waiting.append(event.task)
+                self._note(event, watch)
+            watch.tick()
+
+    def _note(self, event: Ready | Drawn | Finished | Lost, watch: Watch) -> None:
+        if isinstance(event, Ready):
+            self._was_ready = True
+            self.record = settle_maker(self._store, self.record, make_maker(event.description))
+        elif isinstance(event, Drawn):
+            watch.pictures(event.shard, event.pictures)
+        elif isinstance(event, Finished):
+            self._count(event.stats.successes, event.stats.failed)
+            watch.shard(event.stats)
+        else:
+            self._lose(event, watch)
+
+    def _lose(self, event: Lost, watch: Watch) -> None:
+        shard = event.task.shard if event.task else None
+        self._losses[shard] += 1
+        if self._losses[shard] == _LOSSES and not (shard is None and self._was_ready):
+            where = "before it was ready" if shard is None else f"over shard {shard}"
+            fix = "see the system's log: memory is a usual reason, and --processes-count 1 takes the least"
+            raise RunError(f"a worker was lost {where}, {_LOSSES} times: {event.reason}", fix=fix)
+        watch.lost(shard, event.reason)
+
+    def _count(self, successes: int, failed: int) -> None:
+        self._successes += successes
+        self._failed += failed
+
+
+def columns_of(settings: Settings) -> Columns:
+    """The columns of the input that are read."""
+    return Columns(settings.caption_col, settings.id_col, settings.seed_col, settings.save_additional_columns)

@@ -1,0 +1,192 @@
+"""The record of a run, bulk.json: what decides its bytes, what made them, and the inputs that it was given.
+
+A run goes on only under the same record. Its inputs are parts: each has its own shards, and `extend` adds one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from pahi_rt.bulk.layout import RECORD, is_ours, shard_of_stats
+from pahi_rt.bulk.settings import Settings, differences
+from pahi_rt.bulk.store import Store
+from pahi_rt.errors import OutputError, RunError
+from pahi_rt.record import Record
+from pahi_rt.runtimes.base import Description
+
+IncrementalMode = Literal["incremental", "overwrite", "extend"]
+_FORMAT = 1
+_BEGIN_AGAIN = "name another folder, or begin again with --incremental-mode overwrite"
+
+
+@dataclass(frozen=True)
+class Maker(Record):
+    """What made the bytes. The same settings may give others under another one."""
+
+    pahi_rt: str
+    """Its version."""
+    pillow: str
+    runtime: str
+    runtime_version: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Part(Record):
+    """The shards of one input."""
+
+    inputs: tuple[str, ...]
+    """The names of its files, as in the ids of their rows."""
+    first_shard: int
+    shards: int | None = None
+    """Their number; None until all of the input was read."""
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """The content of bulk.json."""
+
+    read_error: ClassVar = RunError
+    read_fix: ClassVar = _BEGIN_AGAIN
+
+    format_version: int
+    bundle: str
+    """The bundle's name, folder or id, as it was given."""
+    settings: Settings
+    additional_types: dict[str, str]
+    """Additional column -> its Arrow type."""
+    maker: Maker | None
+    """None until the first runtime has been loaded."""
+    parts: tuple[Part, ...]
+
+
+def make_maker(description: Description) -> Maker:
+    """What makes the bytes, from the description of a loaded runtime."""
+    import PIL
+
+    from pahi_rt import __version__
+
+    named = [str(description[name]) for name in ("runtime", "version", "device")]
+    return Maker(__version__, PIL.__version__, *named)
+
+
+def begin(store: Store, asked: RunRecord, mode: IncrementalMode) -> tuple[RunRecord, Part]:
+    """Begin a run, or go on with the one in the store; `asked` has one part, whose inputs are to be drawn.
+
+    Raises RunError if another run is there, and OutputError if the folder holds anything else.
+    """
+    names = store.names()
+    if mode == "overwrite":
+        _check_ours(store, names)
+        # A shard first stops being whole, and the folder stops being a run's at the very end.
+        store.remove(sorted(names, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
+        names = []
+    if RECORD not in names:
+        if any(not name.startswith(".") for name in names):
+            raise OutputError(f"{store.url} holds other files", fix="name another folder, or a new one in it")
+        write(store, asked)
+        return asked, asked.parts[0]
+    found = read(store)
+    _check_same(store, found, asked)
+    record, part = _choose_part(store, found, asked.parts[0].inputs, mode)
+    if record != found:
+        write(store, record)
+    return record, part
+
+
+def read(store: Store) -> RunRecord:
+    """The record in the store. Raises RunError if there is none, or it cannot be read."""
+    if RECORD not in store.names():
+        raise RunError(f"{store.url} is not the output of `pahi-rt bulk`", fix="check the path or the URL")
+    try:
+        data = json.loads(store.read(RECORD))
+    except ValueError as error:
+        raise RunError(f"{store.url}/{RECORD} is not JSON", fix=_BEGIN_AGAIN) from error
+    record = RunRecord.from_dict(data, RECORD)
+    if record.format_version != _FORMAT:
+        raise RunError(f"{store.url} was made by another version of pahi-rt", fix=_BEGIN_AGAIN)
+    return record
+
+
+def write(store: Store, record: RunRecord) -> None:
+    """Put the record into the store, whole or not at all. Raises OutputError."""
+    with store.workshop(RECORD) as folder:
+        (folder / RECORD).write_text(json.dumps(record.to_dict(), indent=1), encoding="utf-8")
+        store.publish(folder / RECORD)
+
+
+def new_record(bundle: str, settings: Settings, types: dict[str, str], inputs: Sequence[str]) -> RunRecord:
+    """The record of a run that begins."""
+    return RunRecord(_FORMAT, bundle, settings, types, None, (Part(tuple(inputs), 0),))
+
+
+def settle_maker(store: Store, record: RunRecord, maker: Maker) -> RunRecord:
+    """The record with what makes the bytes. Raises RunError if the run was begun with anything else."""
+    if record.maker is None:
+        settled = replace(record, maker=maker)
+        write(store, settled)
+        return settled
+    for name, begun, now in differences(record.maker, maker):
+        what = f"{store.url} was begun with {name} {begun}, and this is {now}, which may draw other bytes"
+        raise RunError(what, fix=f"go on with {begun}, {_BEGIN_AGAIN}")
+    return record
+
+
+def end_part(store: Store, record: RunRecord, part: Part, shards: int) -> RunRecord:
+    """The record in which all of a part's input was read. Raises RunError if it has another number of shards now."""
+    if part.shards is not None and part.shards != shards:
+        what = f"the input has changed: {part.shards} shards were made of it, and now it has rows for {shards}"
+        raise RunError(what, fix=f"restore it, {_BEGIN_AGAIN}")
+    ended = replace(part, shards=shards)
+    settled = replace(record, parts=tuple(ended if one == part else one for one in record.parts))
+    if settled != record:
+        write(store, settled)
+    return settled
+
+
+def _check_ours(store: Store, names: Sequence[str]) -> None:
+    others = [name for name in names if not is_ours(name) and not name.startswith(".")]
+    if names and (others or RECORD not in names):
+        what = f"{store.url} holds other files ({', '.join((others or list(names))[:3])}), so nothing is overwritten"
+        raise OutputError(what, fix="name another folder, or move them away")
+
+
+def _check_same(store: Store, found: RunRecord, asked: RunRecord) -> None:
+    for name, begun, now in differences(found.settings, asked.settings):
+        option = "--bundle" if name == "bundle_sha256" else "--" + name.replace("_", "-")
+        what = f"{store.url} was begun with {option} {_shown(begun)}, and this command has {_shown(now)}"
+        raise RunError(what, fix=f"use the same, {_BEGIN_AGAIN}")
+    if found.additional_types != asked.additional_types:
+        raise RunError(
+            f"the additional columns of {store.url} have other types: {found.additional_types}",
+            fix=f"give an input with the same types, {_BEGIN_AGAIN}",
+        )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _choose_part(
+    store: Store, found: RunRecord, inputs: tuple[str, ...], mode: IncrementalMode
+) -> tuple[RunRecord, Part]:
+    """The part of these inputs; `extend` adds it if it is new."""
+    for part in found.parts:
+        if part.inputs == inputs:
+            return found, part
+    last = found.parts[-1]
+    if mode != "extend":
+        raise RunError(
+            f"{store.url} was begun with another input: {', '.join(last.inputs[:3])}",
+            fix="give the same input, add this one with --incremental-mode extend, or name another folder",
+        )
+    if last.shards is None:
+        fix = f"give the command for {', '.join(last.inputs[:3])} again first"
+        raise RunError(f"{store.url} is not finished, so nothing can be added", fix=fix)
+    added = Part(inputs, last.first_shard + last.shards)
+    return replace(found, parts=(*found.parts, added)), added

@@ -1,0 +1,88 @@
+"""What decides the bytes of a run. It is recorded, and cannot change while the run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar, Literal
+
+from pahi_rt.errors import RequestError, RunError
+from pahi_rt.record import Record
+from pahi_rt.schema import Range
+
+OutputFormat = Literal["files", "webdataset", "parquet"]
+EncodeFormat = Literal["png", "webp", "jpeg"]
+
+RESERVED = (
+    "key",
+    "id",
+    "caption",
+    "prompt",
+    "seed",
+    "status",
+    "error_message",
+    "sha256",
+    "pixels_sha256",
+    "width",
+    "height",
+    "truncated",
+    "image",
+)
+"""Columns of the output, which additional columns cannot be called."""
+
+
+@dataclass(frozen=True)
+class Settings(Record):
+    """What is drawn, and how it is written. The names are those of the options, with underscores."""
+
+    read_error: ClassVar = RunError
+    read_fix: ClassVar = "name another folder, or begin again with --incremental-mode overwrite"
+
+    bundle_sha256: str
+    """Of pahi.json, which holds the sha256 of every other file."""
+    steps: int
+    prior: str
+    prior_strength: float
+    precision: str
+    seed: int
+    seed_rule: str
+    count: Annotated[int, Range(1)]
+    """Pictures of each row, from the seeds s, s + 1, ..."""
+    batch_size: Annotated[int, Range(1)]
+    output_format: OutputFormat
+    encode_format: EncodeFormat
+    encode_quality: int | None
+    number_sample_per_shard: Annotated[int, Range(1)]
+    caption_col: str | None
+    id_col: str | None
+    seed_col: str | None
+    save_additional_columns: tuple[str, ...]
+
+    @property
+    def rows_per_shard(self) -> int:
+        """A shard holds whole rows, with all pictures of each."""
+        return self.number_sample_per_shard // self.count
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises RequestError for settings that do not fit together."""
+    if settings.count > settings.number_sample_per_shard:
+        what = f"a shard of {settings.number_sample_per_shard} has no place for {settings.count} pictures of one row"
+        raise RequestError(what, fix=f"use --number-sample-per-shard {settings.count} or more")
+    if settings.encode_quality is not None and settings.encode_format == "png":
+        raise RequestError("a PNG has no quality", fix="leave --encode-quality out, or use --encode-format webp")
+    if settings.encode_quality is not None and not 1 <= settings.encode_quality <= 100:
+        raise RequestError(f"no quality: {settings.encode_quality}", fix="use --encode-quality 1 to 100")
+    for name in settings.save_additional_columns:
+        if name in RESERVED:
+            fix = f"rename it in the input; these are taken: {', '.join(RESERVED)}"
+            raise RequestError(f"an additional column cannot be called {name!r}", fix=fix)
+
+
+def differences(begun: Record, asked: Record) -> list[tuple[str, object, object]]:
+    """The fields that differ: name, then both values."""
+    names = [field.name for field in fields(begun)]  # type: ignore[arg-type]  # every record is a dataclass
+    return [
+        (name, getattr(begun, name), getattr(asked, name))
+        for name in names
+        if getattr(begun, name) != getattr(asked, name)
+    ]

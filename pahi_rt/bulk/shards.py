@@ -1,0 +1,59 @@
+"""Rows -> shards: which are whole, which are to be drawn, and whether the whole ones still fit the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from pahi_rt.bulk.artist import Task
+from pahi_rt.bulk.layout import shard_of_stats
+from pahi_rt.bulk.record import Part
+from pahi_rt.bulk.rows import Row, digest
+from pahi_rt.bulk.stats import read_stats
+from pahi_rt.bulk.store import Store
+from pahi_rt.errors import RunError
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is kept of the stats of a shard that is whole."""
+
+    rows_sha256: str
+    successes: int
+    failed: int
+
+
+def find_done(store: Store) -> dict[int, Done]:
+    """The shards that are whole. Raises RunError for stats that cannot be read, and OutputError."""
+    names = [name for name in store.names() if shard_of_stats(name) is not None]
+    done = {}
+    for name, raw in zip(names, store.read_all(names), strict=True):
+        stats = read_stats(raw, name)
+        done[stats.shard] = Done(stats.rows_sha256, stats.successes, stats.failed)
+    return done
+
+
+def plan(
+    rows: Iterable[Row], part: Part, rows_per_shard: int, done: Mapping[int, Done], retry_failed: bool
+) -> Iterator[Task | Done]:
+    """Shard by shard: what is there already, or what is to be drawn.
+
+    Raises RunError if the rows of a shard that is whole are not those that it was made from. With `retry_failed`, a
+    shard with failed rows is a task: its input may have been mended.
+    """
+    source = iter(rows)
+    shard = part.first_shard
+    while chunk := tuple(islice(source, rows_per_shard)):
+        found = done.get(shard)
+        if found is None:
+            yield Task(shard, chunk)
+        elif retry_failed and found.failed:
+            yield Task(shard, chunk, is_retry=True)
+        elif found.rows_sha256 != digest(chunk):
+            what = f"the rows {chunk[0].id} to {chunk[-1].id} are not those that shard {shard} was made from"
+            fix = "restore the input, name another folder, or use --retry-failed if you mended rows that had failed"
+            raise RunError(what, fix=fix)
+        else:
+            yield found
+        shard += 1

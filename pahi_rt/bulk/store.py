@@ -1,0 +1,183 @@
+"""The store: a run's folder, on this machine or in an object store.
+
+A shard's files are written into a folder that nobody else looks into, and are put into place when all of them are
+there; its stats come last. So a shard without stats does not count, and is made again over what is left of it. Two
+runs that make the same shard write the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pahi_rt.bulk.layout import is_ours
+from pahi_rt.bulk.place import described, open_place
+from pahi_rt.errors import OutputError
+from pahi_rt.files import explain
+from pahi_rt.scratch import scratch, sweep
+
+T = TypeVar("T")
+
+AGAIN = "free space or mend it, then give the same command again: it goes on where it was"
+_PAUSES = (0.5, 2.0)
+"""Seconds before each further attempt in an object store."""
+
+
+class LocalStore:
+    """A folder of this machine's file systems."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what killed runs have left in it. Raises OutputError."""
+        with self._explained():
+            self.root.mkdir(parents=True, exist_ok=True)
+            sweep(self.root)
+
+    def names(self) -> list[str]:
+        """The names in the folder, none if it is not there. Raises OutputError."""
+        with self._explained():
+            return sorted(os.listdir(self.root)) if self.root.exists() else []
+
+    def read(self, name: str) -> bytes:
+        """The content of a file. Raises OutputError."""
+        with self._explained():
+            return (self.root / name).read_bytes()
+
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
+        """The contents of many files. Raises OutputError."""
+        return map(self.read, names)
+
+    @contextmanager
+    def workshop(self, name: str) -> Iterator[Path]:
+        """An empty folder on the same file system, for the files of one shard. Raises OutputError."""
+        with self._explained(), scratch(self.root / name, "write") as folder:
+            yield folder
+
+    def publish(self, made: Path) -> None:
+        """Put a finished file or folder into place, over what has its name. Raises OutputError."""
+        target = self.root / made.name
+        with self._explained():
+            if made.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                _flush(made)
+            os.replace(made, target)
+
+    def open(self, name: str) -> Any:
+        """Open a file to read. Raises OutputError."""
+        with self._explained():
+            return (self.root / name).open("rb")
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files and folders of ours. Raises OutputError."""
+        with self._explained():
+            for name in filter(is_ours, names):
+                path = self.root / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise explain(error, self.root, f"then {AGAIN.partition('then ')[2]}") from error
+
+
+class RemoteStore:
+    """A folder behind a URL of fsspec. A failed transfer is tried again; an object appears whole."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._place, self._root = open_place(url)
+
+    def prepare(self) -> None:
+        """Make the folder, where there is such a thing. Raises OutputError."""
+        self._try(lambda: self._place.makedirs(self._root, exist_ok=True))
+
+    def names(self) -> list[str]:
+        """The names in the folder, none if it is not there. Raises OutputError."""
+        return self._try(self._list)
+
+    def _list(self) -> list[str]:
+        self._place.invalidate_cache()
+        try:
+            found = self._place.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found if str(path) != self._root)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file. Raises OutputError."""
+        return self._try(lambda: bytes(self._place.cat_file(self._path(name))))
+
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
+        """The contents of many files, a thousand at once. Raises OutputError."""
+        for start in range(0, len(names), 1000):
+            paths = [self._path(name) for name in names[start : start + 1000]]
+            found = self._try(partial(self._place.cat, paths))
+            yield from (found[path] for path in paths)
+
+    @contextmanager
+    def workshop(self, name: str) -> Iterator[Path]:
+        """An empty folder on this machine, for the files of one shard."""
+        with tempfile.TemporaryDirectory(prefix="pahi-rt-") as folder:
+            try:
+                yield Path(folder)
+            except OSError as error:
+                raise explain(error, Path(folder), AGAIN) from error
+
+    def publish(self, made: Path) -> None:
+        """Upload a finished file, or the files of a folder, over what has their names. Raises OutputError."""
+        target = self._path(made.name)
+        if not made.is_dir():
+            self._try(lambda: self._place.put_file(str(made), target))
+            return
+        files = sorted(made.iterdir())
+        self._try(lambda: self._place.put(list(map(str, files)), [f"{target}/{file.name}" for file in files]))
+
+    def open(self, name: str) -> Any:
+        """Open a file to read. Raises OutputError."""
+        return self._try(lambda: self._place.open(self._path(name), "rb"))
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files and folders of ours. Raises OutputError."""
+        for name in filter(is_ours, names):
+            self._try(partial(self._place.rm, self._path(name), recursive=True))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _try(self, attempt: Callable[[], T]) -> T:
+        for pause in _PAUSES:
+            try:
+                return attempt()
+            except Exception:  # of any library; the last attempt says what it was
+                time.sleep(pause)
+        with described(self.url, AGAIN, OutputError):
+            return attempt()
+
+
+Store = LocalStore | RemoteStore
+
+
+def open_store(url: str) -> Store:
+    """The store of a path or URL. Raises PahiError if a package for it is missing."""
+    place, path = open_place(url)
+    local = "file" in ((place.protocol,) if isinstance(place.protocol, str) else place.protocol)
+    return LocalStore(Path(path)) if local else RemoteStore(url)
+
+
+def _flush(path: Path) -> None:
+    """Have the file on the disk before its name, so that a power cut cannot leave an empty one. Raises OSError."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

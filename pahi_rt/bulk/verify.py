@@ -1,0 +1,85 @@
+"""Verify a run: every shard is there, and pictures chosen at random are drawn again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from pahi_rt.bulk.artist import draw_batch
+from pahi_rt.bulk.earlier import Earlier
+from pahi_rt.bulk.encode import is_lossless
+from pahi_rt.bulk.record import RunRecord
+from pahi_rt.bulk.settings import Settings
+from pahi_rt.bulk.shards import Done, find_done
+from pahi_rt.bulk.store import Store
+from pahi_rt.errors import RunError
+from pahi_rt.pipeline import Pipeline
+
+Verdict = Literal["equal", "within one level", "different", "damaged"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One picture that was drawn again."""
+
+    shard: int
+    key: str
+    verdict: Verdict
+    """"damaged": the stored file is not the one that its sha256 was taken of."""
+
+
+def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
+    """The shards of a run. Raises RunError if one is missing, or if the input was not read to its end."""
+    done = find_done(store)
+    fix = "give the command of `bulk` again: it goes on where it was"
+    for part in record.parts:
+        if part.shards is None:
+            raise RunError(f"{store.url} is not finished: {len(done)} shards are whole", fix=fix)
+        missing = [shard for shard in range(part.first_shard, part.first_shard + part.shards) if shard not in done]
+        if missing:
+            raise RunError(f"{store.url} lacks {len(missing)} shards, such as {missing[0]}", fix=fix)
+    return done
+
+
+def choose_pictures(done: Mapping[int, Done], k: int, seed: int) -> list[tuple[int, int]]:
+    """`k` pictures at random, all if there are fewer: (shard, number among those of the shard that were drawn)."""
+    shards = sorted(done)
+    ends = np.cumsum([done[shard].successes for shard in shards])
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = sorted(random.Random(seed).sample(range(total), min(k, total)))
+    places = np.searchsorted(ends, chosen, side="right")
+    starts = [0, *ends.tolist()]
+    return [(shards[place], number - starts[place]) for place, number in zip(places, chosen, strict=True)]
+
+
+def check_pictures(
+    store: Store, settings: Settings, pipeline: Pipeline, chosen: Sequence[tuple[int, int]]
+) -> Iterator[Checked]:
+    """Draw the chosen pictures again, one at a time, and compare. Raises OutputError for what cannot be read."""
+    for shard, group in groupby(chosen, key=lambda one: one[0]):
+        with Earlier(store, shard, settings) as earlier:
+            for _, number in group:
+                row = earlier.rows[number]
+                yield Checked(shard, row["key"], _compare(earlier.image(row["key"]), row, settings, pipeline))
+
+
+def _compare(stored: bytes, row: dict[str, Any], settings: Settings, pipeline: Pipeline) -> Verdict:
+    if hashlib.sha256(stored).hexdigest() != row["sha256"]:
+        return "damaged"
+    encoded = pipeline.tokenizer.encode([row["caption"]])
+    (drawn,) = draw_batch(pipeline, settings, [encoded.input_ids[0]], [row["seed"]])
+    if hashlib.sha256(drawn.tobytes()).hexdigest() == row["pixels_sha256"]:
+        return "equal"
+    if not is_lossless(settings.encode_format, settings.encode_quality):
+        return "different"
+    with Image.open(io.BytesIO(stored)) as image:
+        before = np.asarray(image.convert("RGB"), np.int16)
+    return "within one level" if np.abs(before - np.asarray(drawn, np.int16)).max() <= 1 else "different"

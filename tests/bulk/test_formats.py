@@ -1,0 +1,81 @@
+"""What a run writes is loaded by the programs that people load it with, without a word about how."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bulk.conftest import Bulk
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Five rows, the second of which fails, with a column whose first value is missing."""
+    path = tmp_path / "prompts.csv"
+    rows = [["a cat", ""], ["", "x"], ["a dog", "pets"], ["a fox", "wild"], ["a hen", "farm"]]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["prompt", "kind"], *rows])
+    return path
+
+
+@pytest.mark.parametrize("encode_format", ["png", "webp", "jpeg"])
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+def test_datasets_loads_the_folder(
+    bulk: Bulk, table: Path, tmp_path: Path, output_format: str, encode_format: str
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "out"
+    bulk(
+        table,
+        out,
+        output_format=output_format,
+        encode_format=encode_format,
+        number_sample_per_shard=2,
+        save_additional_columns=("kind",),
+    )
+    loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    # `datasets` reads the files of folders in the order of the file system.
+    rows = sorted(map(picture_of, loaded), key=lambda row: str(row["id"]))
+    captions = ["a cat", "a dog", "a fox", "a hen"]
+    assert [row["caption"] for row in rows if row["image"] is not None] == captions
+    assert [row["kind"] for row in rows if row["image"] is not None] == ["", "pets", "wild", "farm"]
+    assert {row["image"].size for row in rows if row["image"] is not None} == {(32, 32)}
+    assert len(rows) == (5 if output_format == "parquet" else 4)
+
+
+def picture_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a row, wherever the format has them."""
+    if "json" not in row:
+        return row
+    (image,) = [row[ending] for ending in ("png", "webp", "jpg") if ending in row]
+    assert row["txt"] == row["json"]["caption"]
+    return {**row["json"], "image": image}
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed file", "ignore:Exception ignored in")  # webdataset leaves tars open
+def test_webdataset_loads_the_tars(bulk: Bulk, table: Path, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    bulk(table, tmp_path / "out", number_sample_per_shard=2)
+    tars = [str(path) for path in sorted((tmp_path / "out").glob("*.tar"))]
+    loaded = webdataset.WebDataset(tars, shardshuffle=False).decode("pil")
+    found = [(sample["__key__"], sample["txt"], sample["json"]["seed"], sample["png"].size) for sample in loaded]
+    assert [row[:2] for row in found] == [
+        ("000000", "a cat"),
+        ("000010", "a dog"),
+        ("000011", "a fox"),
+        ("000020", "a hen"),
+    ]
+    assert {row[3] for row in found} == {(32, 32)}
+
+
+def test_no_time_and_no_machine_is_in_the_bytes(bulk: Bulk, table: Path, tmp_path: Path) -> None:
+    from tests.bulk.conftest import contents
+
+    for output_format in ("files", "webdataset", "parquet"):
+        one, two = tmp_path / f"{output_format}-1", tmp_path / f"{output_format}-2"
+        bulk(table, one, output_format=output_format)
+        bulk(table, two, output_format=output_format)
+        assert contents(one) == contents(two)

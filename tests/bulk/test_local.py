@@ -1,0 +1,141 @@
+"""Real processes, and what happens when they are killed: the same command again, and every row is there once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+
+from tests.bulk.conftest import contents
+
+ROWS = 60
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Rows of which every seventh fails."""
+    path = tmp_path / "many.txt"
+    path.write_text("".join("\n" if number % 7 == 6 else f"a cat {number}\n" for number in range(ROWS)))
+    return path
+
+
+@pytest.fixture
+def whole(many: Path, contract: Path, tmp_path: Path) -> dict[str, str]:
+    """What an undisturbed run on one process makes."""
+    finish(start(many, tmp_path / "whole", contract, processes=1))
+    return contents(tmp_path / "whole")
+
+
+def start(source: Path, out: Path, contract: Path, processes: int = 2, pictures: int = 1) -> subprocess.Popen[str]:
+    """The command in a process group of its own."""
+    words = ["bulk", source, out, "--bundle", contract, "--number-sample-per-shard", "5", "--json"]
+    words += ["--output-format", "webdataset", "--processes-count", processes, "-n", pictures]
+    script = [sys.executable, "-W", "error", "-c", "from pahi_rt.cli import main; main()", *map(str, words)]
+    return subprocess.Popen(
+        script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+
+
+def events(process: subprocess.Popen[str]) -> list[dict[str, object]]:
+    """All events until it ends."""
+    return [json.loads(line) for line in process.communicate()[0].splitlines()]
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Let it end by itself."""
+    assert events(process)[-1]["reason"] == "finished"
+    assert process.returncode == 0
+
+
+def wait_for_shard(process: subprocess.Popen[str], shards: int = 1) -> None:
+    """Read events until this many shards have become whole."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        shards -= json.loads(line)["event"] == "shard"
+        if not shards:
+            return
+    raise AssertionError("it ended before")
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that draw for it."""
+    return [
+        int(child)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def check_once(out: Path, whole: dict[str, str]) -> None:
+    """Every row once, bytes equal to an undisturbed run's, and nothing else in the folder."""
+    assert contents(out) == whole
+    rows = [row for path in out.glob("*.parquet") for row in parquet.read_table(path, columns=["id"]).to_pylist()]
+    assert sorted(row["id"] for row in rows) == sorted(f"many.txt:{number}" for number in range(ROWS))
+    assert not list(out.glob(".pahi-rt-*"))
+
+
+def test_a_killed_worker_is_replaced(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str]) -> None:
+    run = start(many, tmp_path / "out", contract)
+    wait_for_shard(run)
+    os.kill(workers_of(run)[0], signal.SIGKILL)
+    last = events(run)[-1]
+    assert (run.returncode, last["event"], last["reason"]) == (0, "end", "finished")
+    check_once(tmp_path / "out", whole)
+
+
+def test_ctrl_c_ends_soon_and_the_same_command_goes_on(
+    many: Path, contract: Path, tmp_path: Path, whole: dict[str, str]
+) -> None:
+    out = tmp_path / "out"
+    run = start(many, out, contract)
+    wait_for_shard(run)
+    began = time.monotonic()
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does it
+    last = events(run)[-1]
+    assert time.monotonic() - began < 2 or os.getloadavg()[0] > 4
+    assert (run.returncode, last["reason"]) == (130, "interrupted")
+    assert not list(out.glob(".pahi-rt-*"))
+    assert len(list(out.glob("*_stats.json"))) < ROWS // 5
+    again = start(many, out, contract)
+    assert events(again)[0]["shards"] == last["shards"]
+    check_once(out, whole)
+
+
+@pytest.mark.parametrize("victim", ["driver", "group"])
+def test_a_killed_run_goes_on(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str], victim: str) -> None:
+    run = start(many, tmp_path / "out", contract)
+    wait_for_shard(run)
+    (os.killpg if victim == "group" else os.kill)(run.pid, signal.SIGKILL)
+    run.communicate()
+    finish(start(many, tmp_path / "out", contract))
+    check_once(tmp_path / "out", whole)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str]) -> None:
+    """A worker, the driver or all of them, 50 times over the same folders, which are begun anew when they are whole."""
+    chance, out, rounds = random.Random(0), tmp_path / "out0", 0
+    for _ in range(50):
+        run = start(many, out, contract)
+        time.sleep(chance.uniform(0.2, 12.0))
+        victim = chance.choice(["worker", "driver", "group"])
+        workers = workers_of(run) if run.poll() is None else []
+        if victim == "worker" and workers:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        elif run.poll() is None:
+            (os.killpg if victim == "group" else os.kill)(run.pid, signal.SIGKILL)
+        run.communicate()
+        if run.returncode == 0:
+            check_once(out, whole)
+            rounds += 1
+            out = tmp_path / f"out{rounds}"
+    finish(start(many, out, contract))
+    check_once(out, whole)

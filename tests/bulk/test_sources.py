@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+
+import fsspec
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+
+from pahi_rt.bulk.rows import Row
+from pahi_rt.bulk.sources import Columns, count_rows, find_files, read_rows
+from pahi_rt.errors import PahiError, PromptError
+
+PLAIN = Columns()
+
+
+def rows(path: object, columns: Columns = PLAIN) -> list[Row]:
+    files = find_files(str(path))
+    found = list(read_rows(files, columns))
+    assert count_rows(files, columns) == len(found)
+    return found
+
+
+def test_a_line_of_text_is_a_row_and_a_bad_one_keeps_its_number(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_bytes(b"\xef\xbb\xbfa cat\r\n\n\xff\na\x0cdog")
+    found = rows(tmp_path / "p.txt")
+    assert [row.prompt for row in found] == ["a cat", "", "\udcff", "a\x0cdog"]
+    assert [row.id for row in found] == [f"p.txt:{number}" for number in range(4)]
+
+
+@pytest.mark.parametrize("column", ["prompt", "Caption", "TEXT"])
+def test_a_table_has_a_column_of_prompts(tmp_path: Path, column: str) -> None:
+    (tmp_path / "p.csv").write_text(f'n,{column}\n1,"a ""red"", big\napple"\n2,a cat\n3\n')
+    found = rows(tmp_path / "p.csv")
+    assert [row.prompt for row in found[:2]] == ['a "red", big\napple', "a cat"]
+    assert [row.problem for row in found] == [None, None, "the row has 1 cells, not 2"]
+
+
+def test_tsv_has_no_quotes(tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text('Prompt\tn\n"a\t1\nb\t2\n')
+    assert [row.prompt for row in rows(tmp_path / "p.tsv")] == ['"a', "b"]
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    lines = ['{"prompt": "a", "seed": 3, "tags": [1]}', '"b"', "nonsense", "7", '{"n": 1}', '{"prompt": 1}']
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    found = rows(tmp_path / "p.jsonl")
+    assert [row.prompt for row in found] == ["a", "b", "", "", "", ""]
+    assert [row.problem is None for row in found] == [True, True, False, False, False, False]
+    (first, *_) = read_rows(find_files(str(tmp_path / "p.jsonl")), Columns(seed="seed", additional=("tags",)))
+    assert (first.seed, dict(first.more)) == (3, {"tags": "[1]"})
+
+
+def test_parquet_gives_ids_and_seeds(tmp_path: Path) -> None:
+    table = {"caption": ["a", None], "uid": [7, 8], "score": [0.5, None]}
+
+    parquet.write_table(arrow.table(table), tmp_path / "p.parquet")
+    found = rows(tmp_path / "p.parquet", Columns(id="uid", additional=("score",)))
+    assert [row.id for row in found] == ["7", "p.parquet:1"]
+    assert found[0].more == {"score": 0.5}
+    assert found[1].problem == "the prompt is missing"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a,,1", "the id is missing"),
+        ("a,x,y", "the seed is not a whole number"),
+        ("a,x,-1", "-1 is not a seed"),
+        ("a,x,18446744073709551616", "18446744073709551616 is not a seed"),
+    ],
+)
+def test_a_bad_id_or_seed_fails_alone(tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "p.csv").write_text(f"prompt,id,seed\n{line}\nb,y,18446744073709551615\n")
+    bad, good = rows(tmp_path / "p.csv", Columns(id="id", seed="seed"))
+    assert (bad.problem, bad.id) == (reason, "x" if ",x," in line else "p.csv:0")
+    assert (good.problem, good.id, good.seed) == (None, "y", 2**64 - 1)
+
+
+def test_files_of_a_folder_and_of_a_pattern_are_named_from_there(tmp_path: Path) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    (tmp_path / "in" / "b" / "2.txt").write_text("b\n")
+    (tmp_path / "in" / "1.txt.gz").write_bytes(gzip.compress(b"a\n"))
+    (tmp_path / "in" / "_SUCCESS").write_text("")
+    found = {"1.txt.gz:0": "a", "b/2.txt:0": "b"}
+    assert {row.id: row.prompt for row in rows(tmp_path / "in")} == found
+    assert {row.id: row.prompt for row in rows(tmp_path / "in" / "**" / "*.txt*")} == found
+
+
+def test_a_url_of_fsspec(tmp_path: Path) -> None:
+    with fsspec.open("memory://in/p.txt", "w") as file:
+        file.write("a\nb\n")
+    assert [(row.id, row.prompt) for row in rows("memory://in/p.txt")] == [("p.txt:0", "a"), ("p.txt:1", "b")]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "p.doc", "s4://bucket/p.txt"])
+def test_no_prompts_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "p.doc").write_text("a")
+    with pytest.raises(PahiError) as caught:
+        find_files(name if "://" in name else str(tmp_path / name))
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("columns", [PLAIN, Columns(caption="x"), Columns(caption="a", id="x")])
+def test_a_missing_column_is_named(tmp_path: Path, columns: Columns) -> None:
+    (tmp_path / "p.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(PromptError, match="no column"):
+        list(read_rows(find_files(str(tmp_path / "p.csv")), columns))
+
+
+def test_rows_are_streamed(tmp_path: Path) -> None:
+    """The first rows come before the file's end has been read: here it has a broken one."""
+    path = tmp_path / "p.jsonl.gz"
+    whole = gzip.compress("".join(json.dumps({"prompt": str(n)}) + "\n" for n in range(200_000)).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    stream = read_rows(find_files(str(path)), PLAIN)
+    assert [row.prompt for row in itertools.islice(stream, 3)] == ["0", "1", "2"]
+    with pytest.raises(PromptError):
+        list(stream)
