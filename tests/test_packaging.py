@@ -114,7 +114,7 @@ def test_the_source_distribution_holds_real_files(distributions: dict[str, Path]
     names = {member.name.partition("/")[2] for member in members}
     assert set(expected_modules()) <= names
     assert {"LICENSE", "NOTICE", "README.md", "pyproject.toml"} <= names
-    strange = ("tests", "emoji_model", "cpp", *(f"{name}/" for name in LINKED))
+    strange = ("tests", "emoji_model", "cpp", "deploy", *(f"{name}/" for name in LINKED))
     assert not [name for name in names if "/results/" in name or name.startswith(strange)]
 
 

@@ -1,0 +1,117 @@
+"""deploy/nginx.conf and deploy/Caddyfile in front of a running service: what it says and does passes through."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.deploy.conftest import DEPLOY, NAME, check, nginx_words, tool
+from tests.serve.conftest import SECONDS, Client, Running, until
+
+
+def test_nginx_takes_the_whole_file(tmp_path: Path) -> None:
+    """With TLS, which the tests below leave out."""
+    tool("nginx")
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, pem = tmp_path / "key", tmp_path / "pem"
+    check(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", key, "-out", pem)
+    site = (DEPLOY / "nginx.conf").read_text()
+    site = site.replace(f"/etc/ssl/private/{NAME}.key", str(key)).replace(f"/etc/ssl/{NAME}.pem", str(pem))
+    said = check(*nginx_words(site, tmp_path), "-t")
+    assert "warn" not in said.replace('the "user" directive', ""), said
+
+
+def test_caddy_takes_the_whole_file() -> None:
+    said = check(tool("caddy"), "validate", "--adapter", "caddyfile", "--config", DEPLOY / "Caddyfile")
+    assert '"level":"warn"' not in said, said
+
+
+def test_a_picture(front: Client, gated: Running) -> None:
+    direct = gated.client.draw(prompt="a cat", seed=7)
+    reply = front.draw({"Host": NAME, "X-Request-Id": "mine"}, prompt="a cat", seed=7)
+    assert (reply.status, reply.body) == (200, direct.body)
+    assert (reply.headers["X-Seed"], reply.headers["X-Request-Id"]) == ("7", "mine")
+    assert "queue" in reply.headers["Server-Timing"]
+
+
+def test_the_service_sees_the_name_that_the_client_used(front: Client) -> None:
+    assert front.draw({"Host": "other.example"}, prompt="a cat").status == 421
+    assert front.draw({"Origin": f"http://127.0.0.1:{front.port}"}, prompt="a cat").status == 200
+    assert front.draw({"Origin": "http://other.example"}, prompt="a cat").status == 403
+
+
+def test_live_pictures(front: Client) -> None:
+    """From a page of the same origin; each message arrives before the next is asked for."""
+    origin: Any = f"http://127.0.0.1:{front.port}"
+    with connect(f"ws://127.0.0.1:{front.port}/v1/live", origin=origin, compression=None) as socket:
+        for number in range(3):
+            socket.send(json.dumps({"id": number, "prompt": "a cat"}))
+            assert json.loads(socket.recv(SECONDS))["id"] == number
+            assert isinstance(socket.recv(SECONDS), bytes)
+
+
+def test_a_full_queue(front: Client, gated: Running) -> None:
+    with ThreadPoolExecutor() as threads:
+        gated.gate.open.clear()
+        waiting = threads.submit(front.draw, prompt="a cat", count=3)
+        until(lambda: gated.unfinished == 3)
+        refused = front.draw(prompt="a dog")
+        gated.gate.open.set()
+        assert waiting.result().status == 200
+    assert (refused.status, refused.json["type"]) == (429, "urn:pahi-rt:problem:queue-full")
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_who_leaves_frees_the_place(front: Client, gated: Running) -> None:
+    with ThreadPoolExecutor() as threads:
+        gated.gate.open.clear()
+        first = threads.submit(front.draw, prompt="a cat")
+        until(lambda: gated.unfinished == 1 and not gated.waiting)
+        connection = http.client.HTTPConnection("127.0.0.1", front.port)
+        connection.request("POST", "/v1/pictures", json.dumps({"prompt": "a dog", "count": 2}))
+        until(lambda: gated.unfinished == 3)
+        connection.close()
+        until(lambda: gated.unfinished == 1)
+        gated.gate.open.set()
+        assert first.result().status == 200
+
+
+def test_a_stream_is_not_held_back(front: Client, gated: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.serve.openai.SILENT_SECONDS", 0.05)
+    gated.gate.open.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=SECONDS)
+    try:
+        connection.request("POST", "/v1/images/generations", json.dumps({"prompt": "a cat", "stream": True}))
+        response = connection.getresponse()
+        assert response.readline().startswith(b":")
+        gated.gate.open.set()
+        assert b"image_generation.completed" in response.read()
+    finally:
+        connection.close()
+
+
+def test_a_body_that_is_too_large(front: Client) -> None:
+    """The proxy may close before it has read everything."""
+    content = b"x" * (2 << 20)
+    head = f"POST /v1/pictures HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {len(content)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", front.port), timeout=SECONDS) as connection:
+        with suppress(OSError):
+            connection.sendall(head.encode() + content)
+        assert b" 413 " in connection.recv(64)
+
+
+def test_metrics_stay_inside(front: Client, gated: Running) -> None:
+    assert gated.client("GET", "/metrics").status == 200
+    assert front("GET", "/metrics").status == 404
+    assert front("GET", "/readyz").status == 200
