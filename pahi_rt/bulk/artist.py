@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,18 @@ class Artist:
             files = {path.name: sha256(path) for path in made if path.is_file()}
             stats = _stats(task, tally, files, started)
             (folder / stats_name(task.shard)).write_text(json.dumps(stats.to_dict(), indent=1))
-            for path in (*made, folder / stats_name(task.shard)):
-                self._store.publish(path)
+            self._publish(task, [*made, folder / stats_name(task.shard)])
         return stats
+
+    def _publish(self, task: Task, made: Sequence[Path]) -> None:
+        """Put a shard's files into place, its stats last. Until then, a shard that is written again is not whole."""
+        stats = made[-1].name
+        if self._store.has(stats):
+            if not task.is_retry:
+                return  # another run has just made the same
+            self._store.remove([stats])
+        for path in made:
+            self._store.publish(path)
 
     def _samples(self, task: Task) -> Iterator[Sample]:
         with ExitStack() as stack:

@@ -48,6 +48,11 @@ class LocalStore:
         with self._explained():
             return sorted(os.listdir(self.root)) if self.root.exists() else []
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name. Raises OutputError."""
+        with self._explained():
+            return (self.root / name).exists()
+
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OutputError."""
         with self._explained():
@@ -67,10 +72,10 @@ class LocalStore:
         """Put a finished file or folder into place, over what has its name. Raises OutputError."""
         target = self.root / made.name
         with self._explained():
-            if made.is_dir():
-                shutil.rmtree(target, ignore_errors=True)
-            else:
+            if not made.is_dir():
                 _flush(made)
+            elif target.exists():
+                os.replace(target, made.with_name("replaced"))
             os.replace(made, target)
 
     def open(self, name: str) -> Any:
@@ -115,6 +120,10 @@ class RemoteStore:
         except FileNotFoundError:
             return []
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found if str(path) != self._root)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name. Raises OutputError."""
+        return self._try(lambda: bool(self._place.exists(self._path(name))))
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OutputError."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from pahi_rt import Pipeline
 from pahi_rt.bulk.record import read
 from pahi_rt.bulk.seeds import row_seed
-from pahi_rt.bulk.store import open_store
+from pahi_rt.bulk.store import LocalStore, open_store
 from pahi_rt.bulk.verify import check_complete, check_pictures, choose_pictures
 from pahi_rt.errors import OutputError, PahiError, PromptError, RequestError, RunError
 from tests.bulk.conftest import Bulk, contents
@@ -110,6 +111,44 @@ def test_mended_rows_are_drawn_and_the_others_kept(
     assert asked == [row_seed(0, "p.txt:1")]
     bulk(source, tmp_path / "anew", output_format=output_format)
     assert contents(out) == contents(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+@pytest.mark.parametrize("published", [0, 1, 2])
+def test_a_retry_that_is_cut_off_leaves_no_mixture(
+    bulk: Bulk, tmp_path: Path, output_format: str, published: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "p.txt", tmp_path / "out"
+    source.write_text("a cat\n\n")
+    bulk(source, out, output_format=output_format)
+    source.write_text("a cat\nan owl\n")
+    publish, left = LocalStore.publish, [published]
+
+    def cut_off(store: LocalStore, made: Path) -> None:
+        if made.name != "bulk.json" and not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= made.name != "bulk.json"
+        publish(store, made)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "publish", cut_off)
+        with suppress(KeyboardInterrupt):
+            bulk(source, out, retry_failed=True, output_format=output_format)
+    bulk(source, out, output_format=output_format)
+    bulk(source, tmp_path / "anew", output_format=output_format)
+    assert contents(out) == contents(tmp_path / "anew")
+
+
+def test_a_shard_that_another_run_has_made_is_left(
+    bulk: Bulk, prompts: Path, tmp_path: Path, fake: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    bulk(prompts, out, output_format="files")
+    before = (out / "00000").stat().st_ino
+    monkeypatch.setattr("pahi_rt.bulk.job.find_done", lambda store: {})
+    bulk(prompts, out, output_format="files")
+    assert bulk.drawn == [0, 1, 2]  # type: ignore[attr-defined]
+    assert (out / "00000").stat().st_ino == before
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 from tests.bulk.conftest import contents
 
 ROWS = 60
+KILLS = 50
 
 
 @pytest.fixture
@@ -55,14 +56,12 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-def wait_for_shard(process: subprocess.Popen[str], shards: int = 1) -> None:
-    """Read events until this many shards have become whole."""
+def wait_for_shards(process: subprocess.Popen[str], shards: int) -> bool:
+    """Read events until this many shards have become whole. False if the run has ended before."""
     assert process.stdout is not None
-    for line in process.stdout:
+    while shards and (line := process.stdout.readline()):
         shards -= json.loads(line)["event"] == "shard"
-        if not shards:
-            return
-    raise AssertionError("it ended before")
+    return not shards
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
@@ -84,7 +83,7 @@ def check_once(out: Path, whole: dict[str, str]) -> None:
 
 def test_a_killed_worker_is_replaced(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     run = start(many, tmp_path / "out", contract)
-    wait_for_shard(run)
+    assert wait_for_shards(run, 1)
     os.kill(workers_of(run)[0], signal.SIGKILL)
     last = events(run)[-1]
     assert (run.returncode, last["event"], last["reason"]) == (0, "end", "finished")
@@ -96,7 +95,7 @@ def test_ctrl_c_ends_soon_and_the_same_command_goes_on(
 ) -> None:
     out = tmp_path / "out"
     run = start(many, out, contract)
-    wait_for_shard(run)
+    assert wait_for_shards(run, 1)
     began = time.monotonic()
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does it
     last = events(run)[-1]
@@ -112,7 +111,7 @@ def test_ctrl_c_ends_soon_and_the_same_command_goes_on(
 @pytest.mark.parametrize("victim", ["driver", "group"])
 def test_a_killed_run_goes_on(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str], victim: str) -> None:
     run = start(many, tmp_path / "out", contract)
-    wait_for_shard(run)
+    assert wait_for_shards(run, 1)
     (os.killpg if victim == "group" else os.kill)(run.pid, signal.SIGKILL)
     run.communicate()
     finish(start(many, tmp_path / "out", contract))
@@ -121,21 +120,30 @@ def test_a_killed_run_goes_on(many: Path, contract: Path, tmp_path: Path, whole:
 
 @pytest.mark.slow
 def test_fifty_kills_at_random_moments(many: Path, contract: Path, tmp_path: Path, whole: dict[str, str]) -> None:
-    """A worker, the driver or all of them, 50 times over the same folders, which are begun anew when they are whole."""
-    chance, out, rounds = random.Random(0), tmp_path / "out0", 0
-    for _ in range(50):
+    """A worker, the driver or all of them, in folders that are left for a new one when they are whole."""
+    chance, out, finished = random.Random(0), tmp_path / "out0", 0
+    for _ in range(KILLS):
         run = start(many, out, contract)
-        time.sleep(chance.uniform(0.2, 12.0))
-        victim = chance.choice(["worker", "driver", "group"])
-        workers = workers_of(run) if run.poll() is None else []
-        if victim == "worker" and workers:
-            os.kill(chance.choice(workers), signal.SIGKILL)
-        elif run.poll() is None:
-            (os.killpg if victim == "group" else os.kill)(run.pid, signal.SIGKILL)
+        wait_for_shards(run, chance.randrange(4))
+        time.sleep(chance.uniform(0, 0.3))
+        kill(run, chance.choice(["worker", "driver", "group"]), chance)
         run.communicate()
         if run.returncode == 0:
             check_once(out, whole)
-            rounds += 1
-            out = tmp_path / f"out{rounds}"
+            finished += 1
+            out = tmp_path / f"out{finished}"
     finish(start(many, out, contract))
     check_once(out, whole)
+
+
+def kill(run: subprocess.Popen[str], victim: str, chance: random.Random) -> None:
+    """Kill one of a run's workers, its driver alone, or all of it, if it is still there."""
+    if run.poll() is not None:
+        return
+    workers = workers_of(run)
+    if victim == "worker" and workers:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+    elif victim == "driver":
+        os.kill(run.pid, signal.SIGKILL)
+    else:
+        os.killpg(run.pid, signal.SIGKILL)

@@ -23,9 +23,14 @@ pytest.importorskip("moto")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # those of botocore's clients
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The file system of a server that holds an empty bucket."""
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """The file system of a server that holds a bucket. One for all tests: fsspec keeps the first one's address."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield from serve(monkeypatch)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -37,7 +42,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(port, server)
-        place = fsspec.filesystem("s3", skip_instance_cache=True)
+        place = fsspec.filesystem("s3")
         place.mkdir("pictures")
         yield place
     finally:
@@ -60,15 +65,15 @@ def test_input_and_output_in_a_bucket(
     bulk: Bulk, bucket: Any, prompts: Path, tmp_path: Path, output_format: str
 ) -> None:
     bucket.put_file(str(prompts), "pictures/prompts.txt")
-    out = "s3://pictures/out"
+    source, out = "s3://pictures/prompts.txt", f"s3://pictures/{output_format}"
     bulk(prompts, tmp_path / "out", output_format=output_format)
-    bulk("s3://pictures/prompts.txt", out, output_format=output_format)
-    bulk("s3://pictures/prompts.txt", out, output_format=output_format)
+    bulk(source, out, output_format=output_format)
+    bulk(source, out, output_format=output_format)
     assert bulk.drawn == []  # type: ignore[attr-defined]
-    bucket.rm("pictures/out/00001_stats.json")
-    bulk("s3://pictures/prompts.txt", out, output_format=output_format)
+    bucket.rm(f"{out}/00001_stats.json")
+    bulk(source, out, output_format=output_format)
     assert bulk.drawn == [1]  # type: ignore[attr-defined]
-    bucket.get("pictures/out/", str(tmp_path / "got"), recursive=True)
+    bucket.get(f"{out}/", str(tmp_path / "got"), recursive=True)
     assert contents(tmp_path / "got") == contents(tmp_path / "out")
-    bulk("s3://pictures/prompts.txt", out, mode="overwrite", output_format="webdataset")
-    assert not [name for name in bucket.find("pictures/out") if name.endswith("metadata.jsonl")]
+    bulk(source, out, mode="overwrite", output_format="webdataset")
+    assert not [name for name in bucket.find(out) if name.endswith("metadata.jsonl")]
