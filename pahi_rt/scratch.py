@@ -89,13 +89,14 @@ def scratch(target: Path, purpose: str) -> Iterator[Path]:
         made.remove()
 
 
-def sweep(folder: Path) -> None:
-    """Remove the folders that `scratch` made in `folder` for runs that were killed."""
+def sweep(folder: Path, *, silent: bool = False) -> None:
+    """Remove the folders that `scratch` made in `folder` for runs that were killed, and log it unless `silent`."""
     remove_unmarked(folder)
     for path, marker in find_marked(folder):
         if not marker.claims and (left := _take(path)):
             left.remove()
-            _log.warning("removed what a run that was cut off has left: %s", path)
+            if not silent:
+                _log.warning("removed what a run that was cut off has left: %s", path)
 
 
 Settle = Callable[[Scratch], bool]

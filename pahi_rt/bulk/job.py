@@ -117,7 +117,7 @@ class Run:
             self._direct(crew, first, tasks, watch)
         finally:
             crew.dismiss()
-            self._store.prepare()  # what the dismissed were writing
+            self._store.tidy()
 
     def _direct(self, crew: Crew, first: Task, tasks: Iterator[Task], watch: Watch) -> None:
         """Give shards to idle workers until none is left, and those of lost workers again."""

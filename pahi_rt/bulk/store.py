@@ -25,7 +25,7 @@ from pahi_rt.scratch import scratch, sweep
 
 T = TypeVar("T")
 
-AGAIN = "free space or mend it, then give the same command again: it goes on where it was"
+_THEN = "give the same command again: it goes on where it was"
 _PAUSES = (0.5, 2.0)
 """Seconds before each further attempt in an object store."""
 
@@ -42,6 +42,10 @@ class LocalStore:
         with self._explained():
             self.root.mkdir(parents=True, exist_ok=True)
             sweep(self.root)
+
+    def tidy(self) -> None:
+        """Remove what workers of this run were writing when they were dismissed."""
+        sweep(self.root, silent=True)
 
     def names(self) -> list[str]:
         """The names in the folder, none if it is not there. Raises OutputError."""
@@ -95,7 +99,7 @@ class LocalStore:
         try:
             yield
         except OSError as error:
-            raise explain(error, self.root, f"then {AGAIN.partition('then ')[2]}") from error
+            raise explain(error, self.root, f"then {_THEN}") from error
 
 
 class RemoteStore:
@@ -107,7 +111,12 @@ class RemoteStore:
 
     def prepare(self) -> None:
         """Make the folder, where there is such a thing. Raises OutputError."""
+        sweep(_here())
         self._try(lambda: self._place.makedirs(self._root, exist_ok=True))
+
+    def tidy(self) -> None:
+        """Remove what workers of this run were writing on this machine when they were dismissed."""
+        sweep(_here(), silent=True)
 
     def names(self) -> list[str]:
         """The names in the folder, none if it is not there. Raises OutputError."""
@@ -139,11 +148,11 @@ class RemoteStore:
     @contextmanager
     def workshop(self, name: str) -> Iterator[Path]:
         """An empty folder on this machine, for the files of one shard."""
-        with tempfile.TemporaryDirectory(prefix="pahi-rt-") as folder:
-            try:
-                yield Path(folder)
-            except OSError as error:
-                raise explain(error, Path(folder), AGAIN) from error
+        try:
+            with scratch(_here() / name, "write") as folder:
+                yield folder
+        except OSError as error:
+            raise explain(error, _here(), f"then {_THEN}") from error
 
     def publish(self, made: Path) -> None:
         """Upload a finished file, or the files of a folder, over what has their names. Raises OutputError."""
@@ -172,7 +181,7 @@ class RemoteStore:
                 return attempt()
             except Exception:  # of any library; the last attempt says what it was
                 time.sleep(pause)
-        with described(self.url, AGAIN, OutputError):
+        with described(self.url, f"mend the store, then {_THEN}", OutputError):
             return attempt()
 
 
@@ -184,6 +193,11 @@ def open_store(url: str) -> Store:
     place, path = open_place(url)
     local = "file" in ((place.protocol,) if isinstance(place.protocol, str) else place.protocol)
     return LocalStore(Path(path)) if local else RemoteStore(url)
+
+
+def _here() -> Path:
+    """Where shards are written before they are uploaded: $TMPDIR, else /tmp."""
+    return Path(tempfile.gettempdir())
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,24 @@ def test_a_store_that_keeps_failing_ends_the_run_which_goes_on_later(bulk: Bulk,
     Failing.left = 0
     bulk(prompts, "failing://again")
     assert contents(download(place, "/again", tmp_path / "got")) == contents(tmp_path / "out")
+
+
+def test_what_a_killed_upload_has_left_here_is_removed(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    script = f"""
+import os, tempfile
+from pahi_rt.bulk.store import open_store
+tempfile.tempdir = {str(tmp_path / "tmp")!r}
+with open_store("memory://out").workshop("00000"):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    bulk(prompts, "memory://other")
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_url_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
