@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, NameArgument, PathOption
-from pahi_rt.serve.limits import BATCH_SIZES, DEADLINE, GRACE, PATIENCE
+from pahi_rt.serve.limits import BATCH_SIZES, DEADLINE, GRACE, LONGEST_WAIT, PATIENCE
+
+_Seconds = partial(typer.Option, min=0, max=LONGEST_WAIT)
 
 
 def serve(
@@ -30,9 +33,9 @@ def serve(
     queue: Annotated[
         int | None, typer.Option(min=1, help="Pictures accepted at once (default: by speed and --patience).")
     ] = None,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds that a request should wait at most.")] = PATIENCE,
-    deadline: Annotated[float, typer.Option(min=0, help="Seconds after which a request is given up.")] = DEADLINE,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds to finish accepted work when told to end.")] = GRACE,
+    patience: Annotated[float, _Seconds(help="Seconds that a request should wait at most.")] = PATIENCE,
+    deadline: Annotated[float, _Seconds(help="Seconds after which a request is given up.")] = DEADLINE,
+    grace: Annotated[float, _Seconds(help="Seconds to finish accepted work when told to end.")] = GRACE,
     api_key_file: Annotated[
         Path | None, PathOption(metavar="FILE", help="API keys, one on each line; SIGHUP reads them again.")
     ] = None,
@@ -49,7 +52,7 @@ def serve(
     with needs("serve"):
         from pahi_rt.serve.logs import logging_to_stderr
         from pahi_rt.serve.server import listen, open_models, serve
-        from pahi_rt.serve.settings import Settings
+        from pahi_rt.serve.settings import Settings, check_settings
         from pahi_rt.serve.workers import supervise
 
     settings = Settings(
@@ -70,6 +73,7 @@ def serve(
         allow_hosts=tuple(allow_host or []),
         access_log=access_log,
     )
+    check_settings(settings)
     models = open_models(settings)
     with listen(settings) as listener, logging_to_stderr(settings):
         address = _address(host, listener.getsockname()[1])

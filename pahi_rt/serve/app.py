@@ -19,7 +19,7 @@ from pahi_rt.serve import openai, pictures
 from pahi_rt.serve.guard import Guard
 from pahi_rt.serve.live import live
 from pahi_rt.serve.page import page_routes
-from pahi_rt.serve.problems import Problem, internal
+from pahi_rt.serve.problems import Problem
 from pahi_rt.serve.replies import error_response
 from pahi_rt.serve.service import ClientGone, Service
 
@@ -53,9 +53,10 @@ def make_app(service: Service, *, failed: Callable[[BaseException], None]) -> St
     app = Starlette(
         routes=_routes(),
         middleware=_middleware(service),
-        exception_handlers={Problem: _answer, HTTPException: _answer, ClientGone: _answer, Exception: _answer},
+        exception_handlers={Problem: _answer, HTTPException: _answer, ClientGone: _answer},
         lifespan=running,
     )
+    app.router.redirect_slashes = False  # it would name the host that the client has named
     app.state.service = service
     return app
 
@@ -64,8 +65,8 @@ def _routes() -> list[Route | WebSocketRoute]:
     return [
         Route("/v1/images/generations", openai.generations, methods=["POST"]),
         Route("/v1/models", openai.models),
-        Route("/v1/models/{name}", openai.model),
-        Route("/v1/models/{name}/vocabulary", pictures.vocabulary),
+        Route("/v1/models/{name:path}/vocabulary", pictures.vocabulary),
+        Route("/v1/models/{name:path}", openai.model),
         Route("/v1/pictures", pictures.pictures, methods=["POST"]),
         WebSocketRoute("/v1/live", live),
         Route("/healthz", pictures.healthz),
@@ -93,12 +94,8 @@ def _middleware(service: Service) -> list[Middleware]:
 def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientGone):
         return Response(status_code=_GONE)
-    if isinstance(error, Problem):
-        problem = error
-    elif isinstance(error, HTTPException):
-        problem = _of_routing(error)
-    else:
-        problem = internal()
+    problem = _of_routing(error) if isinstance(error, HTTPException) else error
+    assert isinstance(problem, Problem)
     response = error_response(problem, request.url.path, request.state.request_id)
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})

@@ -38,12 +38,7 @@ class Reply:
     def headers(self) -> dict[str, str]:
         """What every reply with pictures carries."""
         timing = ", ".join(f"{name.removesuffix('_ms')};dur={value:.2f}" for name, value in self.timing.items())
-        return {
-            "Server-Timing": timing,
-            "X-Model": self.order.model.name,
-            "X-Bundle-Sha256": self.order.model.sha256,
-            "X-Seed": str(self.order.seed),
-        }
+        return {"Server-Timing": timing, **self.order.headers}
 
     def describe(self) -> dict[str, Any]:
         """The reply without its files, as JSON on our own routes."""

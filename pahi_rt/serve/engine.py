@@ -62,7 +62,7 @@ class Engine:
     @property
     def limit(self) -> int:
         """Pictures that may be accepted and not drawn."""
-        return self._settings.queue or max(1, min(LARGEST_QUEUE, int(self._settings.patience * self.rate)))
+        return self._settings.queue or max(1, int(min(LARGEST_QUEUE, self._settings.patience * self.rate)))
 
     @property
     def busy_seconds(self) -> float:
@@ -97,7 +97,7 @@ class Engine:
 
     async def _warm_up(self, model: Model) -> float:
         """Load what most requests will ask for, and return its seconds per picture."""
-        chosen = model.choose(model.steps[0])
+        chosen = model.choose()
         key = model.name, chosen.graph.file
         await self._load_once(key, chosen)
         return self._batching[key].seconds

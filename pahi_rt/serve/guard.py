@@ -15,17 +15,20 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pahi_rt.serve.problems import Problem
+from pahi_rt.serve.problems import Problem, internal
 from pahi_rt.serve.replies import error_response
 from pahi_rt.serve.service import Service
-from pahi_rt.terminal import printable
 
-LOG = logging.getLogger("pahi_rt.serve.access")
+LOG = logging.getLogger("pahi_rt.serve")
+ACCESS = logging.getLogger("pahi_rt.serve.access")
 KEY_PROTOCOL = "pahi-key."
 """Before a key in base64url, as a subprotocol of the WebSocket: browsers cannot send it in another way."""
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_GONE = 499
+_SHOWN = 200
+"""Characters of a method and of a path that a line in the log holds."""
 
 
 class Guard:
@@ -42,11 +45,14 @@ class Guard:
         reply = _Noted(scope, send)
         try:
             self._check(scope)
-        except Problem as problem:
-            response = error_response(problem, scope["path"], reply.request_id)
-            await response(scope, receive, reply.send)
-        else:
             await self._app(scope, receive, reply.send)
+        except Exception as error:
+            if reply.has_begun:
+                raise
+            problem = error if isinstance(error, Problem) else internal()
+            if problem is not error:
+                LOG.exception("request %s failed", reply.request_id)
+            await error_response(problem, scope["path"], reply.request_id)(scope, receive, reply.send)
         finally:
             self._note(scope, reply)
 
@@ -74,10 +80,8 @@ class Guard:
         endpoint = scope.get("endpoint")
         route = getattr(endpoint, "__name__", "other") if endpoint else "other"
         self._service.metrics.answered(route, reply.status, seconds)
-        method = scope.get("method", "WEBSOCKET")
-        LOG.info(
-            "%s %s %d %.0f ms %s", method, printable(scope["path"]), reply.status, 1000 * seconds, reply.request_id
-        )
+        method, path = scope.get("method", "WEBSOCKET"), scope["path"][:_SHOWN]
+        ACCESS.info("%s %s %d %.0f ms %s", method[:_SHOWN], path, reply.status, 1000 * seconds, reply.request_id)
 
 
 class _Noted:
@@ -87,10 +91,15 @@ class _Noted:
         given = Headers(scope=scope).get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.began = time.perf_counter()
-        self.status = 499
+        self.status = _GONE
         """The one of a client that left, unless a reply begins."""
         self._send = send
         scope.setdefault("state", {})["request_id"] = self.request_id
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the reply was sent, so that it is too late for another."""
+        return self.status != _GONE
 
     async def send(self, message: Message) -> None:
         """Send a message of the reply."""
@@ -103,6 +112,8 @@ class _Noted:
         elif message["type"] == "websocket.accept":
             self.status = 101
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        elif message["type"] == "websocket.close" and self.status != 101:
+            self.status = 403  # what the server makes of it before the connection is accepted
         await self._send(message)
 
 

@@ -45,7 +45,7 @@ class Keys:
 
 def _read(file: Path) -> tuple[bytes, ...]:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PahiError(f"the API keys in {file} cannot be read: {reason}", fix="check the path") from error
@@ -56,6 +56,10 @@ def _read(file: Path) -> tuple[bytes, ...]:
     if any(len(key) < SHORTEST_KEY for key in keys):
         fix = f"use keys of {SHORTEST_KEY} characters or more, such as those of `openssl rand -hex 24`"
         raise PahiError(f"{file} holds an API key that is too short", fix=fix)
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        # A header holds bytes, and nothing says what other characters they stand for.
+        what = f"{file} holds an API key that no header can carry"
+        raise PahiError(what, fix="use letters, digits and signs of ASCII, such as those of `openssl rand -hex 24`")
     return tuple(map(_hash, keys))
 
 

@@ -31,6 +31,8 @@ DEADLINE = 60.0
 """Seconds from a request's arrival after which it is answered with 504."""
 GRACE = 30.0
 """Seconds from SIGTERM after which the service ends, with accepted work unfinished if need be."""
+LONGEST_WAIT = 86_400.0
+"""Seconds that an option may name."""
 
 BATCH_SIZES = (1, 2, 4, 8)
 """Sizes of batches that are measured. No other size is ever formed, for only these were compared."""

@@ -10,13 +10,14 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pahi_rt.serve.guard import KEY_PROTOCOL
 from pahi_rt.serve.problems import Problem, bad_request, internal, overdue
 from pahi_rt.serve.queue import Job
 from pahi_rt.serve.requests import LiveRequest, Order, order_live, read_body, read_id
 from pahi_rt.serve.service import Service
 
 LOG = logging.getLogger("pahi_rt.serve")
+PROTOCOL = "pahi-live"
+"""The subprotocol, for clients that offer some: a browser must be answered with one of those."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class _Wanted:
 async def live(websocket: WebSocket) -> None:
     """Serve one connection until its client leaves."""
     service: Service = websocket.app.state.service
-    offered = [name for name in websocket.scope["subprotocols"] if not name.startswith(KEY_PROTOCOL)]
-    await websocket.accept(subprotocol=offered[0] if offered else None)
+    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
     session = Session(service, websocket)
     service.live += 1
     drawing = asyncio.create_task(session.draw())
     try:
         while (message := await websocket.receive())["type"] == "websocket.receive":
             await session.take(message.get("text"))
+            await asyncio.sleep(0)  # many messages may have come at once; others have their turn between them
     except WebSocketDisconnect:
         pass
     finally:

@@ -61,13 +61,17 @@ class Model:
         """Width and height of its pictures."""
         return self.bundle.manifest.image.width, self.bundle.manifest.image.height
 
-    def choose(self, steps: int, prior: str | None = None) -> Chosen:
-        """What to draw a request with; None is the default prior. Raises Problem for what the model does not offer."""
+    def choose(self, steps: int | None = None, prior: str | None = None) -> Chosen:
+        """What to draw a request with: by default the fewest steps, and the default prior.
+
+        Raises Problem for what the model does not offer.
+        """
         if prior is not None and prior not in self.priors:
             fix = f"use {' or '.join(self.priors)}, or leave it out"
             raise bad_request(f"the model {self.name!r} has no prior {prior!r}", fix, "prior")
         wanted, settings = prior or self.default_prior, self.settings
         offered = sorted(self.bundle.graphs(wanted, settings.precision))
+        steps = offered[0] if steps is None else steps
         if steps not in offered:
             fix = f"use {' or '.join(map(str, offered))}, or leave it out"
             raise bad_request(f"the model {self.name!r} cannot draw in {steps} steps", fix, "steps")

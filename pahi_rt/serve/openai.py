@@ -35,7 +35,7 @@ async def generations(request: Request) -> Response:
     body = read_body(GenerationRequest, await read(request))
     job = service.engine.submit(order_generation(service.engine.models, body))
     if body.stream:
-        headers = {"X-Seed": str(job.order.seed), "X-Bundle-Sha256": job.order.model.sha256}
+        headers = job.order.headers
         return StreamingResponse(_events(service, job), headers=headers, media_type="text/event-stream")
     reply = await service.finish(job, request.receive)
     files = zip(reply.order.shots, reply.files, strict=True)

@@ -10,6 +10,8 @@ from typing import Any
 from pahi_rt.errors import PahiError
 
 PROBLEM_JSON = "application/problem+json"
+_LONGEST = 400
+"""Characters of a sentence that may hold what a client has sent."""
 
 
 @dataclass
@@ -67,8 +69,8 @@ def refused(error: PahiError) -> Problem:
 
 
 def bad_request(detail: str, fix: str, param: str | None = None) -> Problem:
-    """The problem of a request that says something impossible."""
-    return Problem(400, "bad-request", detail, fix, param=param)
+    """The problem of a request that says something impossible, which `detail` may repeat: it is cut."""
+    return Problem(400, "bad-request", detail[:_LONGEST], fix[:_LONGEST], param=param and param[:_LONGEST])
 
 
 def cannot_draw() -> Problem:

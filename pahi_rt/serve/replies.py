@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from pahi_rt.serve.limits import BODY_SECONDS, LARGEST_BODY
 from pahi_rt.serve.problems import PROBLEM_JSON, Problem
-from pahi_rt.serve.service import Service
+from pahi_rt.serve.service import ClientGone, Service
 
 _OPENAI = re.compile(r"/v1/(images/.*|models(/[^/]+)?)")
 _CLOSE = {"Connection": "close"}
@@ -23,24 +23,34 @@ def service_of(request: Request) -> Service:
 
 
 async def read(request: Request) -> bytes:
-    """The body. Raises Problem: 413 if it is too large, 408 if it comes too slowly."""
-    try:
-        return await asyncio.wait_for(_read(request), BODY_SECONDS)
-    except asyncio.TimeoutError as error:
-        what = f"the request's body did not arrive within {BODY_SECONDS:g} s"
-        raise Problem(408, "too-slow", what, "send it at once") from error
-
-
-async def _read(request: Request) -> bytes:
+    """The body. Raises Problem (413 if it is too large, 408 if it comes too slowly), or ClientGone."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Problem(415, "encoded", "the request's body is compressed", "send it without Content-Encoding")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > LARGEST_BODY:
-        raise _too_large()
+    is_too_large = length.isdecimal() and int(length) > LARGEST_BODY
+    if is_too_large and "expect" in request.headers:
+        raise _too_large()  # before the client is told to go on
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise _too_large()
+    try:
+        await asyncio.wait_for(_fill(body, request), BODY_SECONDS)
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    except asyncio.TimeoutError as error:
+        if not (is_too_large or len(body) > LARGEST_BODY):
+            what = f"the request's body did not arrive within {BODY_SECONDS:g} s"
+            raise Problem(408, "too-slow", what, "send it at once") from error
+    if is_too_large or len(body) > LARGEST_BODY:
+        raise _too_large()
     return bytes(body)
+
+
+async def _fill(body: bytearray, request: Request) -> None:
+    """Read the whole body, but keep no more than shows that it is too large.
+
+    Many clients look for an answer only when they have sent everything.
+    """
+    async for chunk in request.stream():
+        body += chunk[: LARGEST_BODY + 1 - len(body)]
 
 
 def _too_large() -> Problem:

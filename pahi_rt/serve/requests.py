@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -18,11 +19,15 @@ from pahi_rt import __version__
 from pahi_rt.choice import Chosen
 from pahi_rt.drawing import Drawing
 from pahi_rt.errors import RequestError
+from pahi_rt.manifest_file import MAX_STEPS
 from pahi_rt.noise import request_seeds
 from pahi_rt.prior import choose_strength
 from pahi_rt.serve.limits import LONGEST_PROMPT, MOST_OPENAI_PICTURES, MOST_PICTURES
 from pahi_rt.serve.models import Model, Models
 from pahi_rt.serve.problems import Problem, bad_request, refused
+
+_IN_HEADERS = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
+"""Characters of a model's name that stand for themselves in a header; the others are percent-encoded."""
 
 Prompt = Annotated[
     str,
@@ -41,7 +46,7 @@ Seed = Annotated[
 ]
 Strength = Annotated[float, Meta(ge=0, le=1, description="How much of the prior to apply.")]
 Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="Pictures of each prompt: seed, seed + 1, ...")]
-Steps = Annotated[int, Meta(ge=1, le=2, description="Denoising steps.")]
+Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS, description="Denoising steps; by default the fewest of the model's.")]
 Prior = Literal["pahi", "hi", "gaussian"]
 Format = Literal["png", "webp", "jpeg"]
 Quality = Annotated[int, Meta(ge=1, le=100, description="Of webp and jpeg; PNG has none.")]
@@ -55,7 +60,7 @@ class PicturesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     seed: Seed | None = None
     count: Count = 1
-    steps: Steps = 1
+    steps: Steps | None = None
     prior: Prior | None = None
     prior_strength: Strength | None = None
     format: Format = "png"
@@ -70,7 +75,7 @@ class LiveRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     seed: Seed | None = None
     count: Count = 1
-    steps: Steps = 1
+    steps: Steps | None = None
     prior: Prior | None = None
     prior_strengths: Annotated[list[Strength], Meta(max_length=MOST_PICTURES)] = []
     format: Format = "png"
@@ -128,6 +133,12 @@ class Order:
     format: Format
     quality: int | None
     tokenise_ms: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every reply with its pictures carries, also one that begins before they are drawn."""
+        name = quote(self.model.name, safe=_IN_HEADERS)
+        return {"X-Model": name, "X-Bundle-Sha256": self.model.sha256, "X-Seed": str(self.seed)}
 
     def drawing(self, shot: Shot) -> Drawing:
         """How one picture is drawn: what `pahi-rt generate` would write into its PNG."""
@@ -221,7 +232,7 @@ def order_generation(models: Models, request: GenerationRequest) -> Order:
         [request.prompt],
         seed=request.seed,
         count=request.n or 1,
-        steps=request.steps or 1,
+        steps=request.steps,
         prior=request.prior,
         strengths=[request.prior_strength],
         format=request.output_format or "png",
@@ -235,7 +246,7 @@ def _order(
     *,
     seed: int | None,
     count: int,
-    steps: int,
+    steps: int | None,
     prior: str | None,
     strengths: Sequence[float | None],
     format: Format,

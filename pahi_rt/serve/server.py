@@ -73,6 +73,7 @@ async def _run(server: Server, listener: socket.socket, parent: int | None) -> N
     loop = asyncio.get_running_loop()
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, server.service.keys.reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
     if parent is not None:
         loop.add_reader(parent, server.orphan, parent)
     await server.serve([listener])

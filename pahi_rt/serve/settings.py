@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pahi_rt.choice import AUTO
+from pahi_rt.errors import PahiError
+from pahi_rt.machine import check_threads
+from pahi_rt.runtimes.table import find
 from pahi_rt.serve import limits
+from pahi_rt.serve.keys import Keys
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?")
+_HOST = re.compile(r"[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -43,4 +53,25 @@ class Settings:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can connect."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises PahiError for settings that would fail later, or silently admit nobody."""
+    if not settings.host:
+        raise PahiError("the address to listen on is empty", fix="use --host 127.0.0.1, or 0.0.0.0 for all machines")
+    Keys(settings.api_key_file)
+    if settings.runtime != AUTO:
+        find(settings.runtime)
+    if settings.threads is not None:
+        check_threads(settings.threads)
+    for origin in settings.allow_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            fix = "name it as browsers do, such as https://pictures.example or http://localhost:3000, or use *"
+            raise PahiError(f"{origin!r} is not an origin", fix=fix)
+    for name in settings.allow_hosts:
+        if not _HOST.fullmatch(name):
+            raise PahiError(f"{name!r} is not a host name", fix="name it alone, such as pictures.example")

@@ -87,7 +87,12 @@ class Supervisor:
 
     def _start(self) -> _Worker:
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(self._settings, self._listener))
-        process.start()
+        # Until it can handle SIGHUP, which would end it, it keeps the signal for later.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Worker(process, time.monotonic())
 
     def _kept(self, worker: _Worker) -> _Worker:

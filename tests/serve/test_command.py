@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ from typer.testing import CliRunner
 
 from pahi_rt.cli import app
 from pahi_rt.drawing import read_drawing
+from pahi_rt.serve.logs import logging_to_stderr
+from pahi_rt.serve.settings import Settings
 from tests.serve.conftest import ROOT, SECONDS, Client, Command, serving, until
 
 KEY = "0123456789abcdef-one"
@@ -180,3 +183,26 @@ main()
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("fix: pip install 'pahi-rt[serve]'\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="it needs Linux's /proc")
+def test_sighup_while_workers_start(contract_with_priors: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY)
+    with serving(contract_with_priors, "--workers", "2", "--api-key-file", keys, wait=False) as running:
+        until(lambda: len(workers(running.process)) == 2)
+        for worker in workers(running.process):
+            os.kill(worker, signal.SIGHUP)
+        until(lambda: "".join(running.log).count("keys read again") == 2)
+    assert "another takes its place" not in "".join(running.log)
+
+
+def test_the_log_is_fit_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_to_stderr(Settings(())):
+        try:
+            raise ValueError("a\x1b[31m")
+        except ValueError:
+            logging.getLogger("pahi_rt.serve").exception("a\x1b[31m\nb\u202e")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith(r"a\x1b[31m\nb\u202e") and others[-1] == r"ValueError: a\x1b[31m"

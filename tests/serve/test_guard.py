@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 
 from pahi_rt.errors import PahiError
 from pahi_rt.serve.keys import Keys
+from pahi_rt.serve.settings import Settings, check_settings
 from tests.serve.conftest import Client, Reply, Running
 
 KEYS = ("0123456789abcdef-one", "0123456789abcdef-two")
@@ -39,6 +40,40 @@ def test_a_name_that_leads_here_is_not_enough(client: Client, host: str, path: s
     assert reply.status == 421
     assert b"allow-host" in reply.body
     assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("Localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_which_addresses_only_this_machine_can_reach(host: str, is_local: bool) -> None:
+    assert Settings((), host=host).is_local is is_local
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"allow_origins": ("pictures.example",)},
+        {"allow_origins": ("https://pictures.example/",)},
+        {"allow_origins": ("https://Pictures.example",)},
+        {"allow_origins": ("null",)},
+        {"allow_hosts": ("pictures.example:443",)},
+        {"allow_hosts": ("*",)},
+        {"host": ""},
+        {"runtime": "tpu"},
+        {"threads": 0},
+        {"api_key_file": Path("/nonexistent/keys")},
+    ],
+)
+def test_settings_that_would_let_nobody_in_or_everybody(settings: dict[str, Any]) -> None:
+    with pytest.raises(PahiError) as caught:
+        check_settings(Settings((), **settings))
+    assert caught.value.fix
+
+
+def test_settings_that_are_fine() -> None:
+    origins = ("*", "https://pictures.example", "http://localhost:3000", "http://[::1]:80", "moz-extension://ab-12")
+    check_settings(Settings((), allow_origins=origins, allow_hosts=("pictures.example", "HOST_1")))
 
 
 def test_more_names(bundles: tuple[Path, Path]) -> None:
@@ -120,6 +155,17 @@ def test_what_keys_guard(locked: Running) -> None:
     assert locked.client("GET", "/openapi.json").json["security"] == [{"key": []}]
 
 
+def test_other_subprotocols_are_not_spoken(client: Client) -> None:
+    with connect(f"ws://127.0.0.1:{client.port}/v1/live", subprotocols=["other"]) as connection:  # type: ignore[list-item]
+        assert connection.subprotocol is None
+
+
+def test_a_socket_elsewhere(gated: Running) -> None:
+    with pytest.raises(InvalidStatus), connect(f"ws://127.0.0.1:{gated.client.port}/v1/nothing"):
+        pass
+    assert b'pahi_requests_total{route="other",status="403"} 1.0' in gated.client("GET", "/metrics").body
+
+
 def test_a_key_for_the_socket(locked: Running) -> None:
     encoded = base64.urlsafe_b64encode(KEYS[1].encode()).decode().rstrip("=")
     assert opens_live(locked.client) == 401
@@ -141,7 +187,13 @@ def test_keys_are_read_again(keys: Path) -> None:
     assert known.open_with("another-key-that-is-long")
 
 
-@pytest.mark.parametrize("content", [None, "", "# nothing\n", "short\n", b"\xff\xfe"])
+def test_a_file_from_an_editor_that_begins_it_with_a_mark(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{KEYS[0]}\r\n", encoding="utf-8-sig")
+    assert Keys(file).open_with(KEYS[0])
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n", "short\n", b"\xff\xfe", "a-key-that-is-lóng-enough\n"])
 def test_a_file_without_usable_keys(tmp_path: Path, content: str | bytes | None) -> None:
     file = tmp_path / "keys"
     if content is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from pahi_rt import Pipeline
+from pahi_rt.serve.live import live as serve_live
 from tests.serve.conftest import SECONDS, Client, Running, until
 
 
@@ -46,6 +49,45 @@ class Live:
 def live(client: Client, **options: Any) -> Iterator[Live]:
     with connect(f"ws://127.0.0.1:{client.port}/v1/live", compression=None, **options) as connection:
         yield Live(connection)
+
+
+def test_who_sends_much_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Talking:
+        """A connection on which a hundred messages have come at once."""
+
+        scope: dict[str, Any] = {"subprotocols": []}  # noqa: RUF012
+        app = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(live=0)))
+        taken = 0
+
+        async def accept(self, subprotocol: str | None) -> None:
+            pass
+
+        async def receive(self) -> dict[str, Any]:
+            self.taken += 1
+            return {"type": "websocket.receive" if self.taken <= 100 else "websocket.disconnect", "text": "{}"}
+
+    class Silent:
+        def __init__(self, *arguments: object) -> None:
+            pass
+
+        async def take(self, text: str | None) -> None:
+            pass
+
+        async def draw(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    async def turns() -> int:
+        talk, count = asyncio.ensure_future(serve_live(Talking())), 0  # type: ignore[arg-type]
+        while not talk.done():
+            await asyncio.sleep(0)
+            count += 1
+        return count
+
+    monkeypatch.setattr("pahi_rt.serve.live.Session", Silent)
+    assert asyncio.run(turns()) >= 100
 
 
 def pixels(file: bytes) -> bytes:

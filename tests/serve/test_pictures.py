@@ -3,15 +3,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from PIL import Image
 
 from pahi_rt import Pipeline, open_bundle
 from pahi_rt.drawing import Drawing, encode_png
-from tests.serve.conftest import Client
+from tests.serve.conftest import Client, Running
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,21 @@ def test_other_formats(client: Client, pipeline: Pipeline, format: str, quality:
     found = Image.open(io.BytesIO(reply.body))
     assert found.format == format.upper()
     assert found.size == pipeline("a red apple", seed=7).size
+
+
+def test_a_bundle_with_an_odd_name_and_two_steps_alone(contract: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(contract, tmp_path / "odd"))
+    manifest = json.loads((folder / "pahi.json").read_text())
+    graphs = [graph for graph in manifest["graphs"] if graph["steps"] == 2]
+    name = "кошка/1 100 %"
+    (folder / "pahi.json").write_text(json.dumps({**manifest, "name": name, "graphs": graphs}))
+    with Running(folder, real=True) as service:
+        reply = service.client.draw(prompt="a cat", seed=7)
+        assert (reply.status, unquote(reply.headers["x-model"])) == (200, name)
+        assert pixels(reply.body) == Pipeline.load(folder, steps=2)("a cat", seed=7).tobytes()
+        assert service.client.post("/v1/images/generations", prompt="a cat").status == 200
+        assert service.client("GET", f"/v1/models/{quote(name, safe='')}").json["steps"] == [2]
+        assert service.client("GET", f"/v1/models/{quote(name, safe='')}/vocabulary").status in (200, 404)
 
 
 @pytest.mark.parametrize(("steps", "prior"), [(1, "hi"), (2, "pahi"), (2, "gaussian")])

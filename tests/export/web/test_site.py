@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,16 @@ def test_what_a_browser_cannot_hold_is_refused(
         site.write_site(contract, tmp_path / "large", packages=packages)
     assert "--precision" in caught.value.fix
     assert not (tmp_path / "large").exists()
+
+
+def test_a_bundle_of_other_steps_alone_is_refused(contract: Path, packages: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(contract, tmp_path / "four"))
+    manifest = json.loads((folder / "pahi.json").read_text())
+    (graph,) = [graph for graph in manifest["graphs"] if graph["steps"] == 2]
+    (folder / "pahi.json").write_text(json.dumps({**manifest, "graphs": [{**graph, "steps": 4}]}))
+    with pytest.raises(BundleError) as caught:
+        site.write_site(folder, tmp_path / "site", packages=packages)
+    assert "--steps" in caught.value.fix
 
 
 def test_the_verb_says_what_goes_over_the_wire(contract: Path, packages: Path, tmp_path: Path) -> None:
