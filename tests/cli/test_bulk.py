@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from tests.cli.conftest import Run
 
 
 @pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker in this process."""
+def inline(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """One worker in this process, but for the test that looks for real ones."""
+    if "without" in request.fixturenames:
+        return
 
     def open_crew(job: Job, *rest: Any) -> InlineCrew:
         pipeline = Pipeline(open_bundle(job.bundle), FakeRuntime(32, 32))
@@ -110,3 +112,13 @@ def test_an_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatc
 def test_both_verbs_have_help(run: Run, word: str) -> None:
     assert f"Usage: pahi-rt bulk {word}" in run("bulk", word, "--help").stdout
     assert "verify OUT -k 100" in run("bulk", "--help").stdout
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "ray"])
+def test_a_missing_extra_is_named(run: Run, without: Callable[[str], None], package: str) -> None:
+    without(package)
+    words = ["--distributor", "ray"] if package == "ray" else []
+    extra = "bulk-ray" if package == "ray" else "bulk"
+    result = run("bulk", "prompts.txt", "out", *words)
+    assert result.exit_code == 1
+    assert f"fix: pip install 'pahi-rt[{extra}]'" in result.stderr
