@@ -7,6 +7,7 @@ import { element, find } from "./dom.js";
 import { download, wireElsewhere } from "./elsewhere.js";
 import { wireGallery } from "./gallery.js";
 import { History } from "./history.js";
+import { askKey } from "./key.js";
 import { showUnknown, wirePrompt } from "./prompt.js";
 import { Stage } from "./stage.js";
 import { State } from "./state.js";
@@ -85,7 +86,7 @@ function showTime({ request, pictures, milliseconds }) {
   }, SPOKEN);
 }
 
-function showBackend({ progress, ready, lost, failed }) {
+function showBackend({ progress, ready, lost, locked, failed }) {
   const place = find("#engine");
   const bar = find("#progress");
   if (progress) {
@@ -108,6 +109,7 @@ function showBackend({ progress, ready, lost, failed }) {
     place.textContent = "Connecting again";
     place.dataset.state = "lost";
   }
+  if (locked) askKey(locked);
   if (failed) complain(failed);
 }
 

@@ -24,14 +24,15 @@ function commandLine(state, server, isUnknown) {
   return words.join(" ");
 }
 
-/** `server` is where `pahi-rt serve` listens. */
-function curl(state, server) {
+/** `server` is where `pahi-rt serve` listens; `hasKey`, whether it wants an API key, which is not shown. */
+function curl(state, server, isUnknown, hasKey) {
   const { prompt, count, steps, prior } = state;
   const body = { model: state.model.name, prompt, count, steps, prior };
   if (state.hasPrior) body.prior_strength = state.strength;
   const text = JSON.stringify(body).replace(/}$/, `,"seed":${state.seed}}`); // as a number, however large
   const file = `${slug(prompt)}-${state.seed}${count > 1 ? ".json" : ".png"}`;
-  return [`curl ${server}/v1/pictures \\`, `  --json ${quote(text)} \\`, `  --output ${file}`].join("\n");
+  const key = hasKey ? ['  --header "Authorization: Bearer $PAHI_KEY" \\'] : [];
+  return [`curl ${server}/v1/pictures \\`, ...key, `  --json ${quote(text)} \\`, `  --output ${file}`].join("\n");
 }
 
 function python(state) {

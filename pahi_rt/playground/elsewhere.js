@@ -13,7 +13,7 @@ export function wireElsewhere(state, backend) {
   let isUnknown = false;
   const code = find("#code");
   const server = backend.needsServer ? location.origin : SERVER;
-  const show = () => (code.textContent = way.write(state, server, isUnknown));
+  const show = () => (code.textContent = way.write(state, server, isUnknown, backend.hasKey));
   const tabs = WAYS.map((one) => {
     const input = element("input", { type: "radio", name: "way", value: one.id, checked: one === way });
     input.addEventListener("change", () => ((way = one), show()));

@@ -1,23 +1,33 @@
 // The backend of `pahi-rt serve`: a WebSocket, on which a newer request takes the place of the one before.
 
+import { Door } from "./door.js";
 import { Problem, Superseded } from "./problem.js";
 
 const PATIENCE = [250, 500, 1000, 2000, 5000]; // milliseconds until the connection is tried again
 
-/** Open the backend. `onState` is told of {ready}, {lost} and {failed}. Throws a Problem. */
+/** Open the backend. `onState` is told of {ready}, {lost}, and {locked} where a key is needed. Throws a Problem. */
 export async function open(onState) {
-  const models = (await get("v1/models")).data.map((model) => ({ ...model, name: model.name ?? model.id }));
-  return new Server(models, onState);
+  const door = new Door((locked) => onState({ locked }));
+  return new Server(door, await listModels(door), onState);
+}
+
+async function listModels(door) {
+  return (await door.get("v1/models")).data.map((model) => ({ ...model, name: model.name ?? model.id }));
 }
 
 class Server {
-  constructor(models, onState) {
-    Object.assign(this, { models, onState });
+  constructor(door, models, onState) {
+    Object.assign(this, { door, models, onState });
     this.version = null; // its pictures say how they were drawn
     this.needsServer = true;
     this.waiting = new Map();
     this.attempt = 0;
     this.#connect();
+  }
+
+  /** Whether it wants an API key. */
+  get hasKey() {
+    return this.door.key !== null;
   }
 
   /** Draw: resolves to the reply when all pictures are there; `onPicture` gets each. Rejects with Superseded or a Problem. */
@@ -35,13 +45,13 @@ class Server {
 
   /** The content of the bundle's vocabulary.json; null if it has none. */
   async vocabulary(model) {
-    return model.vocabulary ? get(`v1/models/${encodeURIComponent(model.name)}/vocabulary`) : null;
+    return model.vocabulary ? this.door.get(`v1/models/${encodeURIComponent(model.name)}/vocabulary`) : null;
   }
 
   #connect() {
     const address = new URL("v1/live", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
-    this.socket = new WebSocket(address);
+    this.socket = new WebSocket(address, this.door.protocols);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("open", () => this.#opened());
     this.socket.addEventListener("close", () => this.#lost());
@@ -59,7 +69,18 @@ class Server {
     this.reply = null;
     this.onState({ lost: true });
     const wait = PATIENCE[Math.min(this.attempt++, PATIENCE.length - 1)];
-    setTimeout(() => this.#connect(), wait);
+    setTimeout(() => this.#connectAgain(), wait);
+  }
+
+  /** The server may have been started anew, with another key, other models or another page. */
+  async #connectAgain() {
+    try {
+      const models = await listModels(this.door);
+      if (JSON.stringify(models) === JSON.stringify(this.models)) this.#connect();
+      else location.reload(); // the address holds all choices
+    } catch {
+      this.#lost();
+    }
   }
 
   #send(request) {
@@ -70,7 +91,7 @@ class Server {
 
   #told(message) {
     if (message.superseded) this.#settle(message.id)?.reject(new Superseded());
-    else if (message.error) this.#settle(message.id)?.reject(Problem.from(message.error));
+    else if (message.error) this.#settle(message.id)?.reject(Problem.from({ ...message.error, title: message.error.detail }));
     else this.reply = { ...message, received: 0 };
   }
 
@@ -97,10 +118,4 @@ class Server {
     this.waiting.delete(id);
     return request;
   }
-}
-
-async function get(path) {
-  const response = await fetch(new URL(path, document.baseURI)).catch(() => null);
-  if (!response?.ok) throw new Problem(response?.status ?? 503, "the server does not answer", "start `pahi-rt serve`, then reload the page");
-  return response.json();
 }

@@ -2,6 +2,7 @@
 
 const LIMIT = 1n << 64n;
 export const MOST_PICTURES = 16;
+const LONGEST_PROMPT = 2000; // as in index.html; an address may hold more
 export const GAUSSIAN = "gaussian";
 
 /** The choices of the page. Listeners of "change" are told of every change. */
@@ -62,6 +63,7 @@ export class State extends EventTarget {
 
   #fit() {
     const { steps, priors, default_prior } = this.model;
+    this.prompt = this.prompt.slice(0, LONGEST_PROMPT).toWellFormed(); // JSON holds no half of a character
     if (!steps.includes(this.steps)) this.steps = steps[0];
     if (![...priors, GAUSSIAN].includes(this.prior)) this.prior = default_prior;
     this.count = Math.round(clamp(this.count, 1, MOST_PICTURES));

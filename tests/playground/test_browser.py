@@ -30,6 +30,7 @@ from tests.playground.conftest import NPM, ROOT, Node
 pytestmark = pytest.mark.browser
 
 TYPED = "a red heart"
+KEY = "0123456789abcdef-key??>>"
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 
@@ -54,9 +55,9 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def drawing() -> Iterator[str]:
+def drawing(*words: str) -> Iterator[str]:
     """The address of `pahi-rt serve`."""
-    command = [sys.executable, "-c", "from pahi_rt.cli import main; main()", "serve", "emoji", "--port", "0"]
+    command = [sys.executable, "-c", "from pahi_rt.cli import main; main()", "serve", "emoji", "--port", "0", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -67,13 +68,20 @@ def drawing() -> Iterator[str]:
             process.stderr.read()
 
 
-@pytest.fixture(scope="module", params=["server", "browser"])
-def session(request: pytest.FixtureRequest, node: Node, npm: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("there is no Chromium: apt install chromium")
     if not (NPM / "node_modules" / "playwright-core").is_dir():
         pytest.skip(f"there is no playwright-core in {NPM}: run make .venv/.npm")
+    return program
+
+
+@pytest.fixture(scope="module", params=["server", "browser"])
+def session(
+    request: pytest.FixtureRequest, chromium: str, node: Node, npm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     if request.param == "server":
         pytest.importorskip("starlette")
     place = drawing() if request.param == "server" else serving(request.getfixturevalue("site"))
@@ -135,3 +143,17 @@ def test_axe_finds_nothing(session: Any) -> None:
 
 def test_the_console_is_silent_and_nothing_is_too_wide(session: Any) -> None:
     assert session["complaints"] == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_key_is_asked_for_where_the_server_wants_one(
+    node: Node, chromium: str, tmp_path: Path, width: int, scheme: str
+) -> None:
+    pytest.importorskip("starlette")
+    (tmp_path / "keys").write_text(KEY)
+    with drawing("--api-key-file", str(tmp_path / "keys")) as url:
+        asked = {"url": url, "chromium": chromium, "key": KEY, "width": width, "scheme": scheme, "patience_s": 120}
+        found = node("key", NPM, asked | {"shots": os.environ.get("PAHI_SHOTS")})
+    assert found["problem"] and found["isHidden"] and not found["isShown"]
+    assert (found["axe"], found["errors"]) == ([], [])
+    assert found["gallery"] > 0

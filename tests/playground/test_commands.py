@@ -30,6 +30,14 @@ def written(node: Node, modules: Path) -> list[tuple[dict[str, object], dict[str
     return list(zip(CASES, answers, strict=True))
 
 
+def test_a_key_is_named_and_not_shown(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
+    for _, ways in written:
+        words = shlex.split(ways["locked"].replace("\\\n", ""))
+        place = words.index("--header")
+        assert words[place + 1] == "Authorization: Bearer $PAHI_KEY"
+        assert words[:place] + words[place + 2 :] == shlex.split(ways["curl"].replace("\\\n", ""))
+
+
 def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
     for case, ways in written:
         program, verb, *words = shlex.split(ways["shell"])

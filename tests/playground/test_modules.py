@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import io
 import json
 import random
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -99,3 +101,39 @@ def test_a_downloaded_png_says_how_it_was_drawn(node: Node, modules: Path, promp
     image.load()
     assert np.array_equal(np.asarray(image), pixels)
     assert Drawing.from_text({str(key): str(text) for key, text in image.info.items()}) == drawing
+
+
+def test_the_page_asks_for_a_key_and_learns_that_the_server_is_another(node: Node, modules: Path) -> None:
+    found = node("server", modules, {})
+    key = "0123456789-key??>>"
+    first = found["first"]
+    assert first["events"][:5] == [
+        "/v1/models no key",
+        "asked",
+        "/v1/models Bearer  wrong",
+        "wrong",
+        f"/v1/models Bearer {key}",
+    ]
+    assert first["events"][5:] == [f"/v1/models/{name}/vocabulary Bearer {key}" for name in ("a%2Fb", "c")]
+    assert (first["kept"], first["hasKey"]) == (key, True)
+    assert first["protocols"] == [
+        "pahi-live",
+        f"pahi-key.{base64.urlsafe_b64encode(key.encode()).decode().rstrip('=')}",
+    ]
+    assert (found["problem"]["title"], found["problem"]["fix"]) == ("the prompt is empty", "write")
+    assert [event.partition(" Bearer ")[0] for event in found["again"]["events"]] == [
+        "lost",
+        "/v1/models",
+        "wrong",
+        "/v1/models",
+    ]
+    assert found["again"]["sockets"] == 2
+    assert found["changed"]["events"][-1] == "reload" and found["changed"]["sockets"] == 2
+
+
+def test_an_address_that_no_request_can_hold(node: Node, modules: Path) -> None:
+    long, half = node(
+        "commands", modules, {"addresses": [f"prompt={'x' * 70_000}", f"prompt={'x' * 1999}%F0%9F%90%B1"]}
+    )
+    assert parse_qs(long["address"])["prompt"] == ["x" * 2000]
+    assert parse_qs(half["address"])["prompt"] == ["x" * 1999 + "\ufffd"]

@@ -9,6 +9,7 @@ answer(
     const state = new State([model, { ...model, name: "other bundle" }], address, false);
     return {
       ...Object.fromEntries(WAYS.map(({ id, write }) => [id, write(state, "http://127.0.0.1:8000")])),
+      locked: WAYS[1].write(state, "http://127.0.0.1:8000", false, true),
       unknown: WAYS[0].write(state, "", true),
       address: state.toAddress(),
       slug: slug(state.prompt),
