@@ -11,6 +11,7 @@ from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerDescription, PeersReport
 from pahi_rt.bench.reports.precisions import Fidelity, PrecisionsReport
 from pahi_rt.bench.reports.report import Ratio, Report, Spread
+from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.table2 import Table2Report, Table2Row
 from pahi_rt.comparison import Comparison
 from pahi_rt.evaluate.report import Report as Evaluation
@@ -163,6 +164,24 @@ def _cuda_cells(row: CudaRow) -> tuple[object, ...]:
     return name, f"{row.ms.median:.1f}", f"{share.share_of_compute_limit_percent:.0f} %" if share else "", ratio
 
 
+def load(report: ServeReport) -> str:
+    """What the service does when more is asked than it can draw."""
+    ms, last = report.drawn_ms, report.moments[-1].rss_mib
+    rows = [
+        ("can draw", f"{report.capacity_per_s:g} requests/s"),
+        ("asked", f"{report.offered_per_s:g} requests/s; {report.requests:,} in {len(report.moments)} s"),
+        ("drawn", f"{report.drawn:,}"),
+        ("refused with 429", f"{report.refused:,}"),
+        ("accepted, and lost", f"{report.lost:,}"),
+        ("time to a picture, median / p99", f"{ms.median / 1000:.2f} s / {(ms.p99 or 0) / 1000:.2f} s"),
+        (
+            "memory before / at most / at the end",
+            f"{report.started_rss_mib:.0f} / {report.peak_rss_mib:.0f} / {last:.0f} MiB",
+        ),
+    ]
+    return table(("", f"{report.workers} worker{'s' * (report.workers > 1)}"), rows) + "\n\n" + hardware(report)
+
+
 PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
 """Win rates of the paper's Table 1, in percent: SD-Turbo under PickScore, which trained the priors, and ImageReward."""
 
@@ -227,6 +246,7 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "components": _of(Table2Report, components),
     "cuda": _of(CudaReport, cuda),
     "generator": _of(GeneratorReport, generator),
+    "load": _of(ServeReport, load),
     "peers": _of(PeersReport, peers),
     "precisions": _of(PrecisionsReport, precisions),
     "table1": _of(Evaluation, table1),

@@ -7,6 +7,7 @@ from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceL
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
+from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row, Unavailable
 from pahi_rt.terminal import table
 
@@ -26,6 +27,18 @@ def bulk(report: BulkReport) -> list[str]:
     rates = {"one process": report.one_process_per_s, f"{report.processes} processes": report.several_per_s}
     lines = [f"{name:>14}  median {rate.median:8.2f} pictures/s" for name, rate in rates.items()]
     return [*lines, f"{report.several_over_one:.2f} times as fast"]
+
+
+def serve(report: ServeReport) -> list[str]:
+    ms = report.drawn_ms
+    return [
+        f"  can draw  {report.capacity_per_s:8.2f} requests/s",
+        f"     asked  {report.offered_per_s:8.2f} requests/s, {report.requests} in all",
+        f"     drawn  {report.drawn:8}  median {ms.median:.0f} ms  p90 {ms.p90:.0f}  p99 {ms.p99 or 0:.0f}",
+        f"   refused  {report.refused:8}",
+        f"      lost  {report.lost:8}",
+        f"    memory  {report.started_rss_mib:8.1f} MiB before, {report.peak_rss_mib:.1f} at most",
+    ]
 
 
 def table2(report: Table2Report) -> list[str]:

@@ -70,6 +70,25 @@ def bulk(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[str, NameOption(help="Bundle to serve.")] = DEFAULT,
+    seconds: Annotated[int, typer.Option(min=1, help="How long to ask for.")] = 180,
+    overload: Annotated[float, typer.Option(min=0.01, help="How much to ask for, of what can be drawn.")] = 2.0,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that draw.")] = 1,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask `pahi-rt serve` for more than it can draw, with AIPerf, and count what is lost; the last line is JSON."""
+    with needs("serve"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.serve import LoadSettings, measure
+    report = measure(bundle, LoadSettings(seconds, overload, workers, force))
+    _finish(report, text.serve(report), output, as_json)
+
+
+@app.command()
 def table2(
     bundle: BundleName,
     runtimes: Annotated[
