@@ -168,9 +168,9 @@ def load(report: ServeReport) -> str:
     """What the service does when more is asked than it can draw."""
     ms, last = report.drawn_ms, report.moments[-1].rss_mib
     rows = [
-        ("can draw", f"{report.capacity_per_s:g} requests/s"),
+        ("can draw, measured before", f"{report.capacity_per_s:g} requests/s"),
         ("asked", f"{report.offered_per_s:g} requests/s; {report.requests:,} in {len(report.moments)} s"),
-        ("drawn", f"{report.drawn:,}"),
+        ("drawn", f"{report.drawn:,}; {report.drawn_per_s:.2f} requests/s"),
         ("refused with 429", f"{report.refused:,}"),
         ("accepted, and lost", f"{report.lost:,}"),
         ("time to a picture, median / p99", f"{ms.median / 1000:.2f} s / {(ms.p99 or 0) / 1000:.2f} s"),

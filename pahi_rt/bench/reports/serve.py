@@ -52,3 +52,8 @@ class ServeReport(Report):
     def peak_rss_mib(self) -> float:
         """The largest resident memory of a second."""
         return max(moment.rss_mib for moment in self.moments)
+
+    @property
+    def drawn_per_s(self) -> float:
+        """Requests a second that were drawn during the load: what the capacity was then."""
+        return self.drawn / len(self.moments)
