@@ -48,4 +48,4 @@ def _times(report: ServeReport, panel: Any) -> None:
     panel.axhline(report.deadline_s, color="tab:red", linewidth=1, linestyle="--", label="deadline")
     panel.set_ylim(0, 1.08 * report.deadline_s)
     panel.set_ylabel("time to a picture, s")
-    panel.legend(fontsize=8)
+    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.88))

@@ -100,11 +100,11 @@ def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_committed_report(tmp_path: Path) -> None:
-    """At twice the capacity for three minutes nothing that was accepted is lost, and memory is flat."""
+    """At twice the capacity, or more, for three minutes nothing that was accepted is lost, and memory is flat."""
     data = json.loads(REPORT.read_text())
     report = ServeReport.from_dict(data)
     assert data == report.to_dict()
-    assert report.offered_per_s == pytest.approx(2 * report.capacity_per_s, abs=0.01) and len(report.moments) >= 180
+    assert report.offered_per_s >= 2 * max(report.capacity_per_s, report.drawn_per_s) and len(report.moments) >= 180
     assert report.lost == 0 and report.drawn + report.refused == report.requests
     assert report.drawn_ms.p99 is not None and report.drawn_ms.p99 < 1000 * report.deadline_s
     assert report.peak_rss_mib < 1.1 * report.started_rss_mib
