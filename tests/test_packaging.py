@@ -99,6 +99,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: dict[str, P
     assert {name.partition("/")[0] for name in packaged} == {"pahi_rt"}
     assert {name for name in packaged if name.endswith(".py")} == set(expected_modules())
     assert {"pahi_rt/py.typed", "pahi_rt/train/recipes/sd-turbo.toml"} <= packaged
+    page = [path for path in (ROOT / "pahi_rt" / "playground").rglob("*") if path.suffix in (".html", ".css", ".js")]
+    assert len(page) > 20 and {path.relative_to(ROOT).as_posix() for path in page} <= packaged
     for name in built_in():
         listed = json.loads((ROOT / "pahi_rt" / "assets" / name / "pahi.json").read_text())["files"]
         assert {f"pahi_rt/assets/{name}/{file}" for file in ("pahi.json", *listed)} <= packaged

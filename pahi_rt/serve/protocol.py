@@ -1,4 +1,5 @@
-"""HTTP/1.1 as uvicorn speaks it, with two limits that uvicorn lacks: on slow headers, and on connections."""
+"""HTTP/1.1 and WebSockets as uvicorn speaks them, with limits that it lacks: on slow headers, on connections, and on
+what is written for who does not read."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pahi_rt.serve.limits import HEADER_SECONDS, MOST_CONNECTIONS
 
@@ -53,3 +55,19 @@ class Protocol(H11Protocol):
         if not self.transport.is_closing():
             self.transport.write(reply)
             self.transport.close()
+
+
+class LiveProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket. Pings are read only as fast as their answers can be written."""
+
+    def handle_ping(self) -> None:
+        """Answer a ping."""
+        super().handle_ping()
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on, now that the client has read."""
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()

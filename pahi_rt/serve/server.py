@@ -16,7 +16,7 @@ from pahi_rt.errors import PahiError
 from pahi_rt.serve.app import make_app
 from pahi_rt.serve.limits import IDLE_SECONDS, LARGEST_MESSAGE
 from pahi_rt.serve.models import Model, Models
-from pahi_rt.serve.protocol import Protocol
+from pahi_rt.serve.protocol import LiveProtocol, Protocol
 from pahi_rt.serve.service import Service
 from pahi_rt.serve.settings import Settings
 
@@ -90,7 +90,7 @@ class Server(Uvicorn):
         config = Config(
             make_app(service, failed=self._fail),
             http=Protocol,
-            ws="websockets-sansio",
+            ws=LiveProtocol,
             ws_max_size=LARGEST_MESSAGE,
             ws_per_message_deflate=False,
             lifespan="on",

@@ -139,6 +139,19 @@ def test_a_slash_too_many_leads_nowhere(gated: Running) -> None:
     assert (reply.status, reply.headers["location"]) == (404, None)
 
 
+def test_who_reads_no_pongs_can_send_no_more_pings(gated: Running) -> None:
+    ask = b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    ping = b"\x89\xfd\0\0\0\0" + b"a" * 125
+    with open_to(gated) as connection:
+        connection.sendall(ask + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 101 ")
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            for _ in range(400):
+                connection.sendall(ping * 1000)
+    assert gated.client.draw(prompt="a cat").status == 200
+
+
 def test_a_compressed_body(gated: Running) -> None:
     reply = gated.client("POST", "/v1/pictures", b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})
     assert (reply.status, reply.json["type"]) == (415, "urn:pahi-rt:problem:encoded")
