@@ -99,7 +99,8 @@ def test_ctrl_c_ends_soon_and_the_same_command_goes_on(contract: Path, tmp_path:
     began = time.monotonic()
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does it
     last = events(run)[-1]
-    assert time.monotonic() - began < 2 or os.getloadavg()[0] > 4
+    # Half a second on a machine that is free, which one that runs tests is not.
+    assert time.monotonic() - began < 10
     assert (run.returncode, last["reason"]) == (130, "interrupted")
     assert not list(out.glob(".pahi-rt-*"))
     assert len(list(out.glob("*_stats.json"))) < 10 * ROWS // 5

@@ -14,7 +14,7 @@ from pahi_rt.cli import bench
 from tests.cli.conftest import Run
 
 RESULTS = Path(bench.__file__).parents[1] / "bench" / "results"
-VERBS = ["latency", "bulk", "table2", "peers", "precisions", "cuda", "pairs", "frontier", "documents"]
+VERBS = ["latency", "bulk", "serve", "table2", "peers", "precisions", "cuda", "pairs", "frontier", "documents"]
 
 
 @pytest.fixture
