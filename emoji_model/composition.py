@@ -75,7 +75,7 @@ def measure(
 ) -> dict[str, Any]:
     """Shares of right ideas over PROMPTS withheld captions, of the model's pictures and of the drawings themselves."""
     asked = scenes(author, PROMPTS, seed=1)
-    worn = accessories([concept.emoji for concept in author.concepts], pictures)
+    worn = accessories(author.concepts, pictures)
     grounds = coupling.background(coupling.read(evaluate.noises(SEEDS)))
     rows: dict[str, list[tuple[str, dict[str, torch.Tensor]]]] = {"one_step": [], "two_steps": [], "drawings": []}
     for scene, text in asked:

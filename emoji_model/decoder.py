@@ -81,7 +81,7 @@ def draw(
         for n, scene in enumerate(scenes)
     ]
     noise = torch.randn(count, *generator.LATENT_SHAPE, generator=rng)
-    values, worn = coupling.read(noise), accessories([concept.emoji for concept in author.concepts], pictures)
+    values, worn = coupling.read(noise), accessories(author.concepts, pictures)
     asked = zip(coupling.style_of(values).tolist(), scenes, coupling.background(values), strict=True)
     wanted = [
         paint(scene, pictures, worn, ground)[style if scene.style is None else scene.style]

@@ -52,7 +52,7 @@ def make(
     texts = [author.caption(scene, python_rng) for scene in scenes]
     values = torch.zeros(share, coupling.COUNT)
     values[:, coupling.TINT] = torch.randn(share, coupling.COUNT, generator=rng)[:, coupling.TINT]
-    grounds, worn = coupling.background(values), accessories([c.emoji for c in author.concepts], pictures)
+    grounds, worn = coupling.background(values), accessories(author.concepts, pictures)
     vae.to(memory_format=torch.channels_last)
     latents = torch.empty(share, pictures.shape[1], coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH).half()
     for number, scene in enumerate(scenes):

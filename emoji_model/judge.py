@@ -113,7 +113,7 @@ def train(worker: Worker, folder: Path, author: Author, pictures: torch.Tensor, 
     """Train on scenes painted from uint8 drawings [concepts, styles, 4, 128, 128]; leaves checkpoint.pt in `folder`."""
     judge = Judge(len(author.concepts)).train()
     trainer = Trainer(folder, nn.ModuleDict({"judge": judge}), schedule, worker)
-    worn = accessories([concept.emoji for concept in author.concepts], pictures)
+    worn = accessories(author.concepts, pictures)
 
     def draw(rng: torch.Generator, python_rng: random.Random) -> tuple[torch.Tensor, Answers]:
         tint = coupling.background(torch.randn(1, coupling.COUNT, generator=rng))[0]

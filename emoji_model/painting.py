@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
 
 from emoji_model.render import SIZE
 from emoji_model.scenes import COLOURS, WORN, Scene, Thing
+from emoji_model.sources import Concept
 
 Box = tuple[int, int, int]
 """Left edge, top edge and side of a square, in pixels."""
@@ -111,6 +112,7 @@ def colour_of(word: str) -> torch.Tensor:
     return torch.tensor(COLOURS[word]) / 255
 
 
-def accessories(emoji: list[str], drawings: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Key of WORN -> its drawings, uint8 [styles, 4, SIZE, SIZE]; `emoji` names the rows of `drawings`."""
+def accessories(concepts: Sequence[Concept], drawings: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Key of WORN -> its drawings, uint8 [styles, 4, SIZE, SIZE]; `concepts` are the rows of `drawings`."""
+    emoji = [concept.emoji for concept in concepts]
     return {name: drawings[emoji.index(code)] for name, code in WORN.items()}

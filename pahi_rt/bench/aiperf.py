@@ -33,7 +33,7 @@ class Request:
     ended: float
     """AIPerf does not tell when an error came; then it is when the request began."""
     status: int
-    """Of the answer; 0 if there was none."""
+    """HTTP status of the answer; 0 if there was none."""
 
     @property
     def ms(self) -> float:

@@ -54,7 +54,7 @@ class Outcome:
 
     record: RunRecord
     shards: int
-    """Of this input."""
+    """Number of shards that this input makes."""
     successes: int
     failed: int
 

@@ -19,7 +19,7 @@ def open_place(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise PahiError(f"{url} needs a package that is not installed", fix=printable(str(error))) from error
     except ValueError as error:
-        raise PahiError(f"{url} is no place that can be opened: {error}", fix="check how the URL begins") from error
+        raise PahiError(f"{url} cannot be opened: {error}", fix="check how the URL begins") from error
     return place, str(path)
 
 

@@ -24,9 +24,9 @@ class Sample:
     image: bytes | None = None
     """The encoded file."""
     sha256: str | None = None
-    """Of the encoded file."""
+    """Hash of the encoded file."""
     pixels_sha256: str | None = None
-    """Of the pixels, 8-bit RGB row by row, whatever the format of the file."""
+    """Hash of the pixels, 8-bit RGB row by row, whatever the format of the file."""
     width: int | None = None
     height: int | None = None
     truncated: bool | None = None

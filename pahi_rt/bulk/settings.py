@@ -38,7 +38,7 @@ class Settings(Record):
     read_fix: ClassVar = "name another folder, or begin again with --incremental-mode overwrite"
 
     bundle_sha256: str
-    """Of pahi.json, which holds the sha256 of every other file."""
+    """Hash of pahi.json, which holds the sha256 of every other file."""
     steps: int
     prior: str
     prior_strength: float

@@ -39,7 +39,7 @@ class Stats(Record):
     """"success" or the reason of a failure -> pictures."""
     failures: tuple[Failure, ...]
     rows_sha256: str
-    """Of the rows that it was made from."""
+    """Hash of the rows that it was made from."""
     files: dict[str, str]
     """File of the shard -> sha256; those of a folder have theirs in the Parquet file."""
     start_time: float

@@ -16,7 +16,7 @@ from pahi_rt.serve.queue import Drawn
 from pahi_rt.serve.requests import Order
 
 QUALITY = 90
-"""Of webp and jpeg, where none is asked for."""
+"""Quality of webp and jpeg, where a request does not ask for one."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """The judge looks where the scene's things are, and is told what they are."""
 
+import json
+from pathlib import Path
+
 import torch
 
 from emoji_model import composition, judge
 from emoji_model.scenes import COLOURS, WORN, Scene, Thing
+from pahi_rt.bench.reports import generator
 
 PICTURES = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
@@ -65,3 +69,13 @@ def test_shares_are_counted_by_idea_and_by_kind() -> None:
 
     rows = [("colour", {"thing": right(True, False), "all": right(True, False)}), ("pair", {"all": right(False)})]
     assert composition.shares(rows) == {"thing": 0.5, "all": 0.3333, "all colour": 0.5, "all pair": 0.0}
+
+
+def test_the_report_of_the_generator_holds_the_shares() -> None:
+    """`package` writes it, and the documents' tables read it."""
+    path = Path(generator.__file__).parents[1] / "results" / "emoji-generator.json"
+    measured = {"prompts": 200, "seeds": 4} | dict.fromkeys(("one_step", "two_steps", "drawings"), {"all": 0.5})
+    report = json.loads(path.read_text()) | {"composition": measured}
+    read = generator.GeneratorReport.from_dict(report)
+    assert read.composition is not None
+    assert read.composition.drawings == {"all": 0.5}

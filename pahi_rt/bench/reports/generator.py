@@ -36,6 +36,21 @@ class ExplainedVariance(Record):
 
 
 @dataclass(frozen=True)
+class Composition(Record):
+    """Shares of right pictures of composed captions that no training saw, judged by a classifier of drawings.
+
+    Each table has the idea (`thing`, `colour`, `background`, `number`, `all`) or `all KIND` -> its share.
+    """
+
+    prompts: int
+    seeds: int
+    one_step: Mapping[str, float]
+    two_steps: Mapping[str, float]
+    drawings: Mapping[str, float]
+    """The classifier's answers on drawings themselves: what it cannot tell."""
+
+
+@dataclass(frozen=True)
 class GeneratorReport(Record):
     """Report of `python -m emoji_model package`."""
 
@@ -57,3 +72,5 @@ class GeneratorReport(Record):
     one_step: Recognition
     two_steps: Recognition
     explained_variance: ExplainedVariance
+    composition: Composition | None = None
+    """None before the model learned to compose."""

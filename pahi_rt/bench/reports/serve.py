@@ -17,7 +17,7 @@ class Moment(Record):
     refused: int
     lost: int
     slowest_ms: float | None
-    """Of those that were drawn."""
+    """Longest time to a picture, among those drawn in this second."""
     rss_mib: float
     """Resident memory of all processes of the service at its end."""
 
