@@ -1,10 +1,10 @@
 """pahi-rt bench serve: what the service does when twice as much is asked as it can draw.
 
 Method. `pahi-rt serve` runs as a process of its own, with the defaults that users get. Its capacity is measured first:
-four clients that ask one after the other. Then requests come at a multiple of it for a few minutes, at random times
-(Poisson), whether or not earlier ones were answered. AIPerf sends both, on the same machine, so it takes time from the
-drawing; the capacity includes that. A request is drawn (200), refused (429) or lost, which is everything else. Memory
-is what all processes of the service hold, read each second.
+sixteen clients that each wait for their picture before they ask again, which fills the batches. Then requests come at
+a multiple of it for a few minutes, at random times (Poisson), whether or not earlier ones were answered. AIPerf sends
+both, on the same machine, so it takes time from the drawing; the capacity includes that. A request is drawn (200),
+refused (429) or lost, which is everything else. Memory is what all processes of the service hold, read each second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.serve.limits import DEADLINE
 
-_CLIENTS = 4
+_CLIENTS = 16
 _MEASURING_SECONDS = 20
 _STARTING_SECONDS = 120
 

@@ -33,7 +33,7 @@ class ServeReport(Report):
     deadline_s: float
     """After which the service gives a request up."""
     capacity_per_s: float
-    """Requests a second that are drawn while four clients ask one after the other."""
+    """Requests a second that are drawn while sixteen clients each wait for their picture before they ask again."""
     offered_per_s: float
     """Requests a second of the load, which come whether or not earlier ones were answered."""
     requests: int
