@@ -14,10 +14,12 @@ from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
 from pahi_rt.cli.options import Debug, NameArgument, PathOption
 from pahi_rt.serve.limits import BATCH_SIZES, DEADLINE, GRACE, LONGEST_WAIT, PATIENCE
+from pahi_rt.serve.signals import sighup_waits
 
 _Seconds = partial(typer.Option, min=0, max=LONGEST_WAIT)
 
 
+@sighup_waits()
 def serve(
     bundles: Annotated[
         list[str] | None,

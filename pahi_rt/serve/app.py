@@ -99,6 +99,8 @@ def _answer(request: Request, error: Exception) -> Response:
     response = error_response(problem, request.url.path, request.state.request_id)
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})
+    if problem.status == 429 and request.app.state.service.settings.workers > 1:
+        response.headers["Connection"] = "close"  # the next try goes to the worker that has least to do
     return response
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -65,7 +66,8 @@ class Session:
                 raise bad_request("the message is binary", "send JSON as text")
             request = read_body(LiveRequest, text)
             self._service.engine.check_open()
-            obsolete = self._place(_Wanted(request.id, order_live(self._service.engine.models, request)))
+            order = await self._service.read(partial(order_live, request))
+            obsolete = self._place(_Wanted(request.id, order))
         except Problem as problem:
             await self._say({"id": read_id(text or ""), "error": problem.brief()})
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from pahi_rt.errors import PahiError
 from pahi_rt.serve.limits import BATCH_SIZES
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -23,10 +25,26 @@ _SUMS = {
 _WORST = {"queue_wait_estimate_seconds": "How long a picture that came now would wait, in the slowest worker."}
 
 
+@contextmanager
+def _in_folder() -> Iterator[None]:
+    """Make the folder, if the environment names one: prometheus_client writes a file there for each metric."""
+    try:
+        if FOLDER in os.environ:
+            os.makedirs(os.environ[FOLDER], exist_ok=True)
+        yield
+    except OSError as error:
+        what = f"{FOLDER} names {os.environ.get(FOLDER)!r}, where no metrics can be written: {error.strerror or error}"
+        raise PahiError(what, fix=f"name another folder, or unset {FOLDER}: --workers needs none") from error
+
+
 class Metrics:
-    """What one process counts."""
+    """What one process counts. Raises PahiError if it shall be written where it cannot be."""
 
     def __init__(self) -> None:
+        with _in_folder():
+            self._define()
+
+    def _define(self) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter("pahi_requests", "Requests answered.", ["route", "status"], registry=registry)
         self._request_seconds = Histogram(

@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -33,7 +34,7 @@ async def generations(request: Request) -> Response:
     """POST /v1/images/generations."""
     service = service_of(request)
     body = read_body(GenerationRequest, await read(request))
-    job = service.engine.submit(order_generation(service.engine.models, body))
+    job = await service.accept(body.n or 1, partial(order_generation, body))
     if body.stream:
         headers = job.order.headers
         return StreamingResponse(_events(service, job), headers=headers, media_type="text/event-stream")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -22,8 +23,9 @@ _JSON = "application/json"
 async def pictures(request: Request) -> Response:
     """POST /v1/pictures: a file for one picture; for several, or where the client accepts no other, JSON or parts."""
     service = service_of(request)
-    order = order_pictures(service.engine.models, read_body(PicturesRequest, await read(request)))
-    reply = await service.finish(service.engine.submit(order), request.receive)
+    body = read_body(PicturesRequest, await read(request))
+    job = await service.accept(body.pictures, partial(order_pictures, body))
+    reply = await service.finish(job, request.receive)
     accepted = request.headers.get("accept", "*/*")
     if MULTIPART in accepted:
         return _multipart(reply)

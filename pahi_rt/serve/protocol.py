@@ -21,6 +21,11 @@ class Protocol(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether its client waits for an answer, or is about to ask for the first time."""
+        return self.cycle is None or not self.cycle.response_complete
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or end at once if there are too many."""
         super().connection_made(transport)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -95,6 +96,8 @@ class Queue:
         self._limit, self._rate = limit, rate
         self._jobs: list[Job] = []
         self._running: list[Job] = []
+        self._held = 0
+        """Pictures of requests that are still being read."""
         self._arrival = asyncio.Event()
 
     @property
@@ -110,7 +113,17 @@ class Queue:
     @property
     def unfinished(self) -> int:
         """Pictures that were accepted and are not drawn."""
-        return sum(job.unfinished for job in {*self._jobs, *self._running})
+        return self._held + sum(job.unfinished for job in {*self._jobs, *self._running})
+
+    @contextmanager
+    def holding(self, pictures: int) -> Iterator[None]:
+        """Keep places for a request while it is being read. Raises Problem (429) as `put` does."""
+        self._check_room(pictures)
+        self._held += pictures
+        try:
+            yield
+        finally:
+            self._held -= pictures
 
     def put(self, order: Order) -> Job:
         """Accept an order. Raises Problem (429) if it would make others wait for too long."""

@@ -66,6 +66,11 @@ class PicturesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     format: Format = "png"
     quality: Quality | None = None
 
+    @property
+    def pictures(self) -> int:
+        """How many pictures it asks for; more than MOST_PICTURES are refused."""
+        return min(MOST_PICTURES, len(self.prompts or [self.prompt]) * self.count)
+
 
 class LiveRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """A message that a client sends on the WebSocket /v1/live."""
@@ -183,7 +188,7 @@ def _unreadable(error: Exception) -> Problem:
     return bad_request(detail, fix, field or (named[1] if named else None))
 
 
-def order_pictures(models: Models, request: PicturesRequest) -> Order:
+def order_pictures(request: PicturesRequest, models: Models) -> Order:
     """What a request on our own route asks for. Raises Problem."""
     if (request.prompt is None) == (request.prompts is None):
         raise bad_request("the request needs either prompt or prompts", 'send {"prompt": "a red apple"}', "prompt")
@@ -201,7 +206,7 @@ def order_pictures(models: Models, request: PicturesRequest) -> Order:
     )
 
 
-def order_live(models: Models, request: LiveRequest) -> Order:
+def order_live(request: LiveRequest, models: Models) -> Order:
     """What a message on the WebSocket asks for: each seed, and for each seed every strength. Raises Problem."""
     return _order(
         models.find(request.model),
@@ -216,7 +221,7 @@ def order_live(models: Models, request: LiveRequest) -> Order:
     )
 
 
-def order_generation(models: Models, request: GenerationRequest) -> Order:
+def order_generation(request: GenerationRequest, models: Models) -> Order:
     """What a request on OpenAI's route asks for. Raises Problem."""
     model = models.find_or_default(request.model)
     width, height = model.size

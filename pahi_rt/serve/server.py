@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import time
@@ -19,12 +20,12 @@ from pahi_rt.serve.models import Model, Models
 from pahi_rt.serve.protocol import LiveProtocol, Protocol
 from pahi_rt.serve.service import Service
 from pahi_rt.serve.settings import Settings
+from pahi_rt.serve.sharing import Door, Share
+from pahi_rt.serve.signals import take_sighup
 
 LOG = logging.getLogger("pahi_rt.serve")
 _BACKLOG = 1024
 """Connections that the system holds until a worker accepts them."""
-_AT_ONCE = 4
-"""Connections that a worker accepts in one go, so that a burst is shared among the workers."""
 _LINGER = 0.2
 """Seconds after which a batch that is still being drawn at the end is left behind."""
 
@@ -52,14 +53,21 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(models: Models, settings: Settings, listener: socket.socket, parent: int | None = None) -> bool:
+def serve(
+    models: Models,
+    settings: Settings,
+    listener: socket.socket,
+    share: Share | None = None,
+    parent: int | None = None,
+) -> bool:
     """Serve until SIGTERM or SIGINT. Raises PahiError if a model cannot be loaded.
 
-    `parent` is a file descriptor that becomes readable when the supervisor is gone; then this process ends as well.
+    `share` is the place among several workers. `parent` is a file descriptor that becomes readable when the supervisor
+    is gone; then this process ends as well.
     Returns whether nothing is being drawn any more. A runtime cannot be interrupted: if it is, exit with os._exit.
     """
     service = Service.of(models, settings)
-    server = Server(service)
+    server = Server(service, share)
     asyncio.run(_run(server, listener, parent))
     if server.failure is not None:
         raise server.failure
@@ -73,7 +81,7 @@ async def _run(server: Server, listener: socket.socket, parent: int | None) -> N
     loop = asyncio.get_running_loop()
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, server.service.keys.reload)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
+        take_sighup()
     if parent is not None:
         loop.add_reader(parent, server.orphan, parent)
     await server.serve([listener])
@@ -82,8 +90,8 @@ async def _run(server: Server, listener: socket.socket, parent: int | None) -> N
 class Server(Uvicorn):
     """uvicorn's server, with an end that finishes what was accepted while it tells others to go elsewhere."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, share: Share | None = None) -> None:
+        self.service, self._share = service, share
         self.failure: BaseException | None = None
         """What has ended the engine."""
         self._ends: float | None = None
@@ -99,15 +107,27 @@ class Server(Uvicorn):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=IDLE_SECONDS,
-            backlog=_AT_ONCE,
+            backlog=_BACKLOG,
         )
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. asyncio has given the system its own, smaller backlog."""
+        """Listen, and share what comes with the other workers if there are any."""
         await super().startup(sockets)
-        for listener in sockets or []:
-            listener.listen(_BACKLOG)
+        if self._share is not None:
+            for listener in sockets or []:
+                Door(listener, self._share, lambda: self.load, self._begin).open()
+
+    @property
+    def load(self) -> float:
+        """What there is to do: pictures, and requests that were not answered. Infinite once it takes no more."""
+        if self.service.engine.is_draining:
+            return math.inf
+        busy = sum(isinstance(one, Protocol) and one.is_busy for one in self.server_state.connections)
+        return self.service.engine.queue.unfinished + busy
+
+    def _begin(self) -> Protocol:
+        return Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end at the first signal. A second Ctrl-C ends at once."""

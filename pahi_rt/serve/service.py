@@ -18,6 +18,7 @@ from pahi_rt.serve.metrics import Metrics
 from pahi_rt.serve.models import Models
 from pahi_rt.serve.problems import overdue
 from pahi_rt.serve.queue import Drawn, Job
+from pahi_rt.serve.requests import Order
 from pahi_rt.serve.settings import Settings
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,12 +41,24 @@ class Service:
     live: int = 0
     """Open connections to /v1/live."""
     _encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"))
+    _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "read"))
 
     @classmethod
     def of(cls, models: Models, settings: Settings, load: Load = Pipeline.open) -> Service:
         """A service that offers these models. Raises PahiError for a file of keys that cannot be read."""
         metrics = Metrics()
         return cls(settings, Engine(models, settings, metrics, load), metrics, Keys(settings.api_key_file))
+
+    async def accept(self, pictures: int, make: Callable[[Models], Order]) -> Job:
+        """Read a request, which has its places in the queue meanwhile, and accept it. Raises Problem."""
+        self.engine.check_open()
+        with self.engine.queue.holding(pictures):
+            order = await self.read(make)
+        return self.engine.queue.put(order)  # even if the end has begun meanwhile
+
+    async def read(self, make: Callable[[Models], Order]) -> Order:
+        """Make an order of a request, in a thread: the token ids of long prompts take a while. Raises Problem."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, make, self.engine.models)
 
     async def finish(self, job: Job, receive: Receive) -> Reply:
         """Wait for a job, and make its files. Raises Problem, or ClientGone when the client leaves."""
@@ -88,6 +101,7 @@ class Service:
     def close(self) -> None:
         """Release the threads."""
         self.engine.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
 

@@ -29,6 +29,8 @@ from pahi_rt.serve.logs import logging_to_stderr
 from pahi_rt.serve.metrics import FOLDER
 from pahi_rt.serve.server import open_models, serve
 from pahi_rt.serve.settings import Settings
+from pahi_rt.serve.sharing import Loads, Share
+from pahi_rt.serve.signals import sighup_waits, take_sighup
 
 LOG = logging.getLogger("pahi_rt.serve")
 _SOON = 10.0
@@ -53,6 +55,7 @@ def supervise(settings: Settings, listener: socket.socket) -> None:
 
 @dataclass
 class _Worker:
+    place: int
     process: SpawnProcess
     began: float
 
@@ -62,6 +65,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, listener: socket.socket, folder: Path) -> None:
         self._settings, self._listener, self._folder = settings, listener, folder
+        self._loads = Loads(settings.workers)
         self._workers: list[_Worker] = []
         self._quick = 0
         """Workers that ended soon after they began, one after the other."""
@@ -70,7 +74,7 @@ class Supervisor:
     def run(self) -> None:
         """Keep the workers alive until `end`. Raises PahiError."""
         try:
-            self._workers = [self._start() for _ in range(self._settings.workers)]
+            self._workers = [self._start(place) for place in range(self._settings.workers)]
             while not self._is_ending:
                 wait([worker.process.sentinel for worker in self._workers], _TICK)
                 self._workers = [self._kept(worker) for worker in self._workers]
@@ -85,21 +89,19 @@ class Supervisor:
         """Send a signal to all workers: the handler of SIGHUP."""
         self._send(signal.Signals(number))
 
-    def _start(self) -> _Worker:
-        process = multiprocessing.get_context("spawn").Process(target=_work, args=(self._settings, self._listener))
-        # Until it can handle SIGHUP, which would end it, it keeps the signal for later.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-        try:
+    def _start(self, place: int) -> _Worker:
+        arguments = self._settings, self._listener, Share(self._loads, place)
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
+        with sighup_waits():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return _Worker(process, time.monotonic())
+        return _Worker(place, process, time.monotonic())
 
     def _kept(self, worker: _Worker) -> _Worker:
         """The worker, or another in its place if it is dead."""
         if worker.process.is_alive() or self._is_ending:
             return worker
         worker.process.join()
+        self._loads.forget(worker.place)
         mark_process_dead(worker.process.pid, str(self._folder))  # type: ignore[no-untyped-call]
         LOG.warning("worker %s ended with %s; another takes its place", worker.process.pid, worker.process.exitcode)
         is_quick = time.monotonic() - worker.began < _SOON
@@ -109,7 +111,7 @@ class Supervisor:
             raise PahiError("the workers end as soon as they begin", fix=fix)
         if is_quick:
             time.sleep(_PAUSE)
-        return self._start()
+        return self._start(worker.place)
 
     def _stop(self) -> None:
         self._send(signal.SIGTERM)
@@ -126,16 +128,16 @@ class Supervisor:
                 os.kill(worker.process.pid, number)
 
 
-def _work(settings: Settings, listener: socket.socket) -> None:
+def _work(settings: Settings, listener: socket.socket, share: Share) -> None:
     """What a worker does."""
     with logging_to_stderr(settings):
-        _serve(settings, listener)
+        _serve(settings, listener, share)
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def _serve(settings: Settings, listener: socket.socket, share: Share) -> None:
     supervisor = multiprocessing.parent_process()
     try:
-        is_done = serve(open_models(settings), settings, listener, supervisor.sentinel if supervisor else None)
+        is_done = serve(open_models(settings), settings, listener, share, supervisor.sentinel if supervisor else None)
     except PahiError as error:
         LOG.critical("error: %s", error.what)
         LOG.critical("fix: %s", error.fix)
@@ -148,6 +150,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 def _signals(supervisor: Supervisor) -> Iterator[None]:
     handlers = {signal.SIGTERM: supervisor.end, signal.SIGINT: supervisor.end, signal.SIGHUP: supervisor.pass_on}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    take_sighup()
     try:
         yield
     finally:
@@ -157,10 +160,18 @@ def _signals(supervisor: Supervisor) -> Iterator[None]:
 
 @contextmanager
 def _shared_metrics() -> Iterator[Path]:
-    """A folder in which the workers keep their counts, so that each can tell those of all."""
-    with tempfile.TemporaryDirectory(prefix="pahi-rt-metrics-") as folder:
+    """A folder in which the workers keep their counts, so that each can tell those of all. Raises PahiError."""
+    try:
+        place = tempfile.TemporaryDirectory(prefix="pahi-rt-metrics-")
+    except OSError as error:
+        what = f"there is nowhere to put the counts that workers share: {error.strerror or error}"
+        raise PahiError(what, fix="let TMPDIR name a folder that can be written, or use --workers 1") from error
+    before = os.environ.get(FOLDER)
+    with place as folder:
         os.environ[FOLDER] = folder
         try:
             yield Path(folder)
         finally:
             del os.environ[FOLDER]
+            if before is not None:
+                os.environ[FOLDER] = before

@@ -172,12 +172,12 @@ class Command:
 
 
 @contextmanager
-def serving(*words: str | Path, wait: bool = True) -> Iterator[Command]:
+def serving(*words: str | Path, wait: bool = True, environment: Mapping[str, str] | None = None) -> Iterator[Command]:
     """Run `pahi-rt serve WORDS --port 0` until the end of the block."""
     script = "from pahi_rt.cli import main; main()"
     arguments = [sys.executable, "-c", script, "serve", *map(str, words), "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=variables)
     log: list[str] = []
     assert process.stderr is not None
     thread = threading.Thread(target=log.extend, args=(process.stderr,))

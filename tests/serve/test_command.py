@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from pahi_rt.cli import app
 from pahi_rt.drawing import read_drawing
 from pahi_rt.serve.logs import logging_to_stderr
+from pahi_rt.serve.metrics import FOLDER
 from pahi_rt.serve.settings import Settings
 from tests.serve.conftest import ROOT, SECONDS, Client, Command, serving, until
 
@@ -183,6 +184,48 @@ main()
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("fix: pip install 'pahi-rt[serve]'\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="it needs Linux's /proc")
+def test_sighup_while_it_starts(contract: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(KEY)
+    words = ["serve", str(contract), "--port", "0", "--api-key-file", str(tmp_path / "keys")]
+    command = [sys.executable, "-c", "from pahi_rt.cli import main; main()", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        until(lambda: keeps(process.pid, signal.SIGHUP))
+        process.send_signal(signal.SIGHUP)
+        assert any("1 API keys read again" in line for line in process.stderr)
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == 0
+
+
+def keeps(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has blocked a signal."""
+    blocked = re.findall(r"SigBlk:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(blocked[0], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_folder_of_metrics_that_is_not_there_is_made(contract: Path, tmp_path: Path, workers: str) -> None:
+    """Several workers have a folder of their own."""
+    folder = tmp_path / "some" / "metrics"
+    with serving(contract, "--workers", workers, environment={FOLDER: str(folder)}) as running:
+        assert running.client.draw(prompt="a cat").status == 200
+        assert running.client.metric("pahi_images_total") == 1
+        assert folder.is_dir() == (workers == "1")
+
+
+@pytest.mark.parametrize("place", ["", "file", "file/metrics"])
+def test_a_folder_of_metrics_that_cannot_be_written(contract: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    words = [sys.executable, "-c", "from pahi_rt.cli import main; main()", "serve", str(contract), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), FOLDER: place and str(tmp_path / place)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SECONDS, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert FOLDER in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

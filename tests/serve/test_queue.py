@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from pahi_rt.errors import RuntimeUnavailable
+from pahi_rt.tokenizer import Encoded, Tokenizer
 from tests.serve.conftest import SECONDS, Reply, Running, until
 
 Later = Callable[..., "Future[Reply]"]
@@ -255,3 +257,32 @@ def test_before_the_first_picture_it_is_not_ready(bundles: tuple[Path, Path]) ->
         begun.result()
     service.client.wait_until_ready()
     service.__exit__(None, None, None)
+
+
+def test_long_prompts_are_read_while_others_are_answered(
+    gated: Running, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their places in the queue are theirs meanwhile."""
+    tokenizer, read, encode = gated.service.engine.models.default.tokenizer, threading.Event(), Tokenizer.encode
+    begun = threading.Event()
+
+    def slowly(self: Tokenizer, prompts: list[str]) -> Encoded:
+        if self is tokenizer:
+            begun.set()
+            assert read.wait(SECONDS)
+        return encode(self, prompts)
+
+    monkeypatch.setattr(Tokenizer, "encode", slowly)
+    long = later(gated.client.draw, prompts=["a cat " * 600] * 16)
+    assert begun.wait(SECONDS)
+    assert gated.client("GET", "/healthz").status == 200
+    assert (gated.unfinished, gated.waiting) == (16, 0)
+    read.set()
+    assert long.result().status == 200
+
+
+def test_places_are_free_again_if_a_request_cannot_be_drawn(bundles: tuple[Path, Path]) -> None:
+    with Running(*bundles, queue=4) as service:
+        for _ in range(8):
+            assert service.client.draw(prompt="a cat", prior_strength=1, prior="gaussian").status == 400
+        assert service.unfinished == 0
