@@ -9,6 +9,7 @@ from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 from pahi_rt.bench.reports.generator import GeneratorReport
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerDescription, PeersReport
+from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import Fidelity, PrecisionsReport
 from pahi_rt.bench.reports.report import Ratio, Report, Spread
 from pahi_rt.bench.reports.serve import ServeReport
@@ -182,6 +183,16 @@ def load(report: ServeReport) -> str:
     return table(("", f"{report.workers} worker{'s' * (report.workers > 1)}"), rows) + "\n\n" + hardware(report)
 
 
+def playground(report: PlaygroundReport) -> str:
+    """What somebody who types waits for a picture."""
+    rows = [
+        (page.drawn_by, page.engine, *_times(page.shown_ms, 1, ".0f", "ms"), page.shown_ms.n) for page in report.pages
+    ]
+    head = ("drawn by", "the page says", "key to picture, median", "p10", "p90", f"of {report.keys} keys")
+    note = f"In {report.browser}, which shares the machine. {hardware(report)}"
+    return table(head, rows) + "\n\n" + note
+
+
 PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
 """Win rates of the paper's Table 1, in percent: SD-Turbo under PickScore, which trained the priors, and ImageReward."""
 
@@ -248,6 +259,7 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "generator": _of(GeneratorReport, generator),
     "load": _of(ServeReport, load),
     "peers": _of(PeersReport, peers),
+    "playground": _of(PlaygroundReport, playground),
     "precisions": _of(PrecisionsReport, precisions),
     "table1": _of(Evaluation, table1),
     "table2": _of(Table2Report, table2),

@@ -6,6 +6,7 @@ from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceLimits, Failure
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
+from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row, Unavailable
@@ -38,6 +39,14 @@ def serve(report: ServeReport) -> list[str]:
         f"   refused  {report.refused:8}",
         f"      lost  {report.lost:8}",
         f"    memory  {report.started_rss_mib:8.1f} MiB before, {report.peak_rss_mib:.1f} at most",
+    ]
+
+
+def playground(report: PlaygroundReport) -> list[str]:
+    times = {page.drawn_by: page.shown_ms for page in report.pages}
+    return [
+        f"{drawn_by:>14}  median {ms.median:6.0f} ms  p10 {ms.p10:.0f}  p90 {ms.p90:.0f}  {ms.n} keys of {report.keys}"
+        for drawn_by, ms in times.items()
     ]
 
 

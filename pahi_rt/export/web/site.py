@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pahi_rt.bundle import Bundle, open_bundle
@@ -37,6 +37,8 @@ class Site:
     path: Path
     wire_bytes: Mapping[str, int]
     """Engine -> bytes that the first picture takes over the wire, where the server compresses text."""
+    files: Files = field(repr=False)
+    """What it is made of, also where they were written into one page."""
 
 
 def write_site(
@@ -63,13 +65,13 @@ def write_site(
         files = make_files(bundle, graphs, ["wasm"], packages, isolate=False)
         page = single_page(files, SITE)
         _write_page(output, page)
-        return Site(output, {"wasm": len(gzip.compress(page))})
+        return Site(output, {"wasm": len(gzip.compress(page))}, files)
     with building(output, SITE_KIND, overwrite=overwrite) as scratch:
         files = make_files(bundle, graphs, list(ENGINES), packages, isolate=isolate)
         for name, content in files.items():
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes(content)
-    return Site(output, {engine: wire_bytes(files, engine) for engine in ENGINES})
+    return Site(output, {engine: wire_bytes(files, engine) for engine in ENGINES}, files)
 
 
 def wire_bytes(files: Files, engine: str) -> int:

@@ -144,4 +144,5 @@ def test_the_verb_says_what_goes_over_the_wire(contract: Path, packages: Path, t
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert set(json.loads(result.stdout)["wire_bytes"]) == {"wasm", "webgpu"}
+    assert json.loads(result.stdout)["timing"] is None and "was not measured" in result.stderr  # it is no WebAssembly
     assert CliRunner().invoke(app, [*words, "--isolate", "--single-file"]).exit_code == 2

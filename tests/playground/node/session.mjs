@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { drawn, pressKeys, watchKeys } from "../../../pahi_rt/bench/keys.mjs";
 import { FOLDER, answer, input } from "./input.mjs";
 
 const { chromium } = createRequire(join(FOLDER, "session.js"))("playwright-core");
@@ -23,34 +24,11 @@ async function open(width, colorScheme, address = "") {
   return page;
 }
 
-const drawn = (page, text) => page.waitForFunction((text) => document.querySelector("#spoken").textContent.includes(text), text);
 const findings = async (page) => {
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);
 };
-
-async function type(page) {
-  await page.fill("#prompt", "");
-  await page.evaluate(() => {
-    globalThis.waits = [];
-    const prompt = document.querySelector("#prompt");
-    const pressed = new Map(); // prompt -> when the key that completed it was pressed
-    let last = null;
-    prompt.addEventListener("keydown", () => (last = performance.now()));
-    prompt.addEventListener("input", () => pressed.set(prompt.value, last));
-    new MutationObserver((changes) => {
-      const images = changes.flatMap(({ addedNodes }) => [...addedNodes]).filter(({ tagName }) => tagName === "IMG");
-      for (const { alt } of images) {
-        const since = pressed.get(alt.split(", seed ")[0]);
-        if (since !== undefined) requestAnimationFrame(() => waits.push(performance.now() - since));
-      }
-    }).observe(document.querySelector("#plates"), { childList: true, subtree: true });
-  });
-  await page.type("#prompt", input.typed, { delay: input.delay_ms });
-  await drawn(page, input.typed);
-  return page.evaluate(() => waits);
-}
 
 async function save(page) {
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
@@ -60,7 +38,8 @@ async function save(page) {
 const page = await open(1280, "light", "#compare=0&seed=7");
 await page.waitForSelector(".tile img");
 const engine = await page.textContent("#engine");
-const waits_ms = await type(page);
+await watchKeys(page);
+const waits_ms = await pressKeys(page, input.typed, input.delay_ms);
 const saved = await save(page);
 const fields = await page.inputValue("#seed");
 
