@@ -185,10 +185,8 @@ def load(report: ServeReport) -> str:
 
 def playground(report: PlaygroundReport) -> str:
     """What somebody who types waits for a picture."""
-    rows = [
-        (page.drawn_by, page.engine, *_times(page.shown_ms, 1, ".0f", "ms"), page.shown_ms.n) for page in report.pages
-    ]
-    head = ("drawn by", "the page says", "key to picture, median", "p10", "p90", f"of {report.keys} keys")
+    rows = [(page.engine, *_times(page.shown_ms, 1, ".0f", "ms"), page.shown_ms.n) for page in report.pages]
+    head = ("drawn by", "key to picture, median", "p10", "p90", f"of {report.keys} keys")
     note = f"In {report.browser}, which shares the machine. {hardware(report)}"
     return table(head, rows) + "\n\n" + note
 

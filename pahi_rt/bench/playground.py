@@ -74,14 +74,14 @@ def measure(bundle: str, settings: PlaygroundSettings) -> PlaygroundReport:
         browser=f"Chromium {drawn_there['browser']}",
         keys=sum(map(len, texts)),
         delay_ms=_DELAY_MS,
-        pages=(_typing("pahi-rt serve", drawn_there), _typing("the browser", drawn_here)),
+        pages=(_typing(drawn_there), _typing(drawn_here)),
     )
 
 
-def _typing(drawn_by: str, told: dict[str, Any]) -> Typing:
+def _typing(told: dict[str, Any]) -> Typing:
     if not told["waits_ms"]:
         raise PahiError("no key brought a picture", fix="wait until the machine has less to do")
-    return Typing(drawn_by=drawn_by, engine=told["engine"].strip(), shown_ms=spread(told["waits_ms"]))
+    return Typing(engine=told["engine"].strip(), shown_ms=spread(told["waits_ms"]))
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,10 @@ def serve(report: ServeReport) -> list[str]:
 
 
 def playground(report: PlaygroundReport) -> list[str]:
-    times = {page.drawn_by: page.shown_ms for page in report.pages}
+    times = {page.engine: page.shown_ms for page in report.pages}
     return [
-        f"{drawn_by:>14}  median {ms.median:6.0f} ms  p10 {ms.p10:.0f}  p90 {ms.p90:.0f}  {ms.n} keys of {report.keys}"
-        for drawn_by, ms in times.items()
+        f"{engine:>28}  median {ms.median:6.0f} ms  p10 {ms.p10:.0f}  p90 {ms.p90:.0f}  {ms.n} keys of {report.keys}"
+        for engine, ms in times.items()
     ]
 
 

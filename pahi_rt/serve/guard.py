@@ -59,7 +59,8 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         settings, headers = self._service.settings, Headers(scope=scope)
         host = headers.get("host", "")
-        if not _is_known(host, settings.host, settings.is_local, settings.allow_hosts):
+        # Without one comes HTTP/1.0 alone, which load balancers ask for health with, and no browser.
+        if "host" in headers and not _is_known(host, settings.host, settings.is_local, settings.allow_hosts):
             fix = "call it by its address, or start it with --allow-host NAME"
             raise Problem(421, "unknown-host", "the server does not go by this name", fix)
         is_websocket = scope["type"] == "websocket"

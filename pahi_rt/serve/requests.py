@@ -29,6 +29,9 @@ from pahi_rt.serve.problems import Problem, bad_request, refused
 _IN_HEADERS = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
 """Characters of a model's name that stand for themselves in a header; the others are percent-encoded."""
 
+_MARK = b"\xef\xbb\xbf"
+"""What Windows' programs write before UTF-8."""
+
 Prompt = Annotated[
     str,
     # The tokenizer refuses blank prompts and NUL in better words than msgspec's.
@@ -164,7 +167,7 @@ class Order:
 def read_body(kind: type[Body], raw: bytes | str) -> Body:
     """Read JSON as `kind`. Raises Problem that names the field."""
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(raw.removeprefix(_MARK) if isinstance(raw, bytes) else raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(error) from error
 

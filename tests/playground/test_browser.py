@@ -129,3 +129,19 @@ def test_a_key_is_asked_for_where_the_server_wants_one(
     assert found["problem"] and found["isHidden"] and not found["isShown"]
     assert (found["axe"], found["errors"]) == ([], [])
     assert found["gallery"] > 0
+
+
+def test_webgpu_draws_pythons_pictures(node: Node, chromium: str, site: Path) -> None:
+    """On a GPU that is emulated, which the page takes only if it is told to."""
+    prompts = ["a grinning cat", "rocket"]
+    with files_served(site) as url:
+        asked = {"url": url, "chromium": chromium, "seed": 7, "prompts": prompts, "patience_s": 120}
+        answer = node("webgpu", NPM, asked)
+    if not answer["asked"]["has_gpu"]:
+        pytest.skip("this Chromium has no WebGPU")
+    assert [answer[kind]["said"].partition(",")[0] for kind in ("asked", "chosen")] == ["WebGPU", "WebAssembly"]
+    assert answer["complaints"] == []
+    pipeline = Pipeline.load("emoji", runtime="onnxruntime")
+    for prompt, picture in zip(prompts, answer["asked"]["pictures"], strict=True):
+        found = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))), int)
+        assert np.abs(found - np.asarray(pipeline(prompt, seed=7), int)).max() <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from websockets.sync.client import connect
 from pahi_rt.errors import PahiError
 from pahi_rt.serve.keys import Keys
 from pahi_rt.serve.settings import Settings, check_settings
-from tests.serve.conftest import Client, Reply, Running
+from tests.serve.conftest import SECONDS, Client, Reply, Running
 
 KEYS = ("0123456789abcdef-one", "0123456789abcdef-two")
 
@@ -31,6 +32,13 @@ def opens_live(client: Client, *, origin: str | None = None, **options: Any) -> 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:80", "192.168.1.7"])
 def test_its_own_names(client: Client, host: str) -> None:
     assert client("GET", "/v1/models", headers={"Host": host}).status == 200
+
+
+def test_a_load_balancer_names_nobody(client: Client) -> None:
+    """HTTP/1.0 without Host, as HAProxy asks for health."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=SECONDS) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert connection.recv(64).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:8000", "[", "a b"])

@@ -59,6 +59,11 @@ def test_a_request_id_that_is_no_word_is_replaced(client: Client) -> None:
     assert len(reply.headers["x-request-id"]) == 32
 
 
+def test_a_body_from_a_file_of_windows(client: Client) -> None:
+    plain = b'{"prompt": "a cat", "seed": 1}'
+    assert client("POST", "/v1/pictures", b"\xef\xbb\xbf" + plain).body == client("POST", "/v1/pictures", plain).body
+
+
 def test_several_pictures_are_json(client: Client, pipeline: Pipeline) -> None:
     reply = client.draw(prompts=["a red apple", "two dog"], seed=3, count=2, prior_strength=0.5)
     described = reply.json

@@ -10,12 +10,10 @@ from pahi_rt.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Typing(Record):
-    """The page with one of its backends."""
+    """The page with one of those that draw for it."""
 
-    drawn_by: str
-    """`pahi-rt serve`, or the browser."""
     engine: str
-    """What the page says that draws."""
+    """What draws, as the page says it."""
     shown_ms: Spread
     """From a key to its picture, of the keys that brought one."""
 

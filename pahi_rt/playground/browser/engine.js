@@ -3,6 +3,7 @@
 import { Problem } from "../problem.js";
 
 const MOST_THREADS = 4;
+const ERRORS = 3; // the level from which a session tells what it does
 const WITHIN = 2; // levels of 255 that a picture may differ from Python's
 
 /** Open ONNX Runtime: `name` is "wasm" or "webgpu". `locate` gives a file's URL. */
@@ -47,7 +48,7 @@ function countThreads() {
 
 async function load(ort, name, content, externalData) {
   try {
-    return await ort.InferenceSession.create(content, { executionProviders: [name], externalData });
+    return await ort.InferenceSession.create(content, { executionProviders: [name], externalData, logSeverityLevel: ERRORS });
   } catch (error) {
     throw new Problem(500, "the model cannot be loaded", "close other tabs to free memory, then reload the page", error.message);
   }

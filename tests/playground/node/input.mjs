@@ -1,6 +1,6 @@
 // What all scripts here share: JSON from standard input, the page's modules from the folder in the first argument.
 
-import { readFileSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -10,8 +10,7 @@ export const input = JSON.parse(readFileSync(0, "utf8"));
 export const load = (name) => import(pathToFileURL(join(FOLDER, name)).href);
 
 export function answer(value) {
-  const bytes = Buffer.from(JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `${item}` : item)));
-  for (let place = 0; place < bytes.length; ) place += writeSync(1, bytes, place);
+  process.stdout.write(JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `${item}` : item)));
 }
 
 /** A site's files as browser/files.js has them, read from the disk. */
