@@ -6,7 +6,7 @@
     tokenizer.json   Hugging Face tokenizers format
 
 Each file is checked when it is about to be used: its place, its size, its sha256, and that it is not a pickle. A graph
-is checked before a runtime reads it. After the runtime has loaded it, the graph and its weights must be unchanged.
+is checked before a runtime reads it, and weights while the runtime loads them. After that, both must be unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from pahi_rt.errors import BundleError
 from pahi_rt.files import sha256, write_whole
 from pahi_rt.graphs import check_onnx
-from pahi_rt.listed import ListedFile, ListedFolders, open_listed, read_bounded
+from pahi_rt.listed import ListedFile, ListedFolders, checking, open_listed, read_bounded
 from pahi_rt.locations import find_folder, list_choices, suggest_repair
 from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, FileRecord, Graph, Manifest, is_pickle_name
 from pahi_rt.manifest_file import MAX_MANIFEST, check_manifest, read_manifest, write_json
@@ -123,7 +123,7 @@ class Bundle:
     def opened(self, graph: Graph) -> Iterator[OpenGraph]:
         """Open a graph, for a runtime to load inside this context. This is the only way to load one.
 
-        The graph and its weights are checked before, and must be unchanged at the end. Raises BundleError.
+        The graph is checked before, its weights until the end, and both must be unchanged then. Raises BundleError.
         """
         names = (graph.file, *graph.weights)
         with ExitStack() as stack:
@@ -131,10 +131,9 @@ class Bundle:
             first, *weights = [stack.enter_context(self._hold(name)) for name in names]
             content = first.read()
             self._check(graph, content)
-            for file in weights:
-                file.check()
             try:
-                yield OpenGraph(first.path, content)
+                with checking(weights):
+                    yield OpenGraph(first.path, content)
             finally:
                 # Also after a failed load: a file that was replaced may be the reason.
                 for file in (first, *weights):

@@ -1,6 +1,6 @@
 """The cache: where pahi-rt keeps what it can download or make again.
 
-It holds downloads, unpacked bundles, and compiled plans and kernels.
+It holds downloads, unpacked bundles, optimised graphs, and compiled plans and kernels.
 
 A container may have neither a home nor an entry in passwd, or a home that cannot be written. The cache is then a
 private folder among the temporary files, which nobody else can read.
@@ -73,15 +73,15 @@ def _private_folder() -> Path:
     prefix = f"pahi-rt-{os.getuid()}-"
     try:
         known = sorted(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
-        folder = next((place for place in known if _is_ours(place)), None) or Path(tempfile.mkdtemp(prefix=prefix))
+        folder = next((place for place in known if is_private(place)), None) or Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise OutputError(f"no folder can be written for a cache: {error}", fix=f"set {_CACHE} to one") from error
     tell(folder)
     return folder
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether it is a real folder, belongs to the user, and is closed to others."""
+def is_private(folder: Path) -> bool:
+    """Whether it is a real folder, belongs to the user, and is closed to others (0700). Raises OSError."""
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
 

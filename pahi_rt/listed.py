@@ -11,7 +11,8 @@ import os
 import pickletools
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -103,6 +104,21 @@ class ListedFolders:
         for place, identity in self._identities.items():
             if identity is None or _identity(place) != identity:
                 raise _changed(place)
+
+
+@contextmanager
+def checking(files: Sequence[ListedFile]) -> Iterator[None]:
+    """Check files in a thread of its own for as long as the context runs: a runtime may map weights in the meantime.
+
+    What was loaded must not be used if this raises BundleError, which it does at the end, also after an error inside.
+    """
+    with ThreadPoolExecutor(1) as hashing:
+        checks = [hashing.submit(file.check) for file in files]
+        try:
+            yield
+        finally:
+            for check in checks:
+                check.result()
 
 
 @contextmanager

@@ -33,6 +33,12 @@ def cpu_features() -> list[str]:
     return [feature for feature in FEATURES if feature in flags]
 
 
+def cpu_identity() -> str:
+    """What decides how code is laid out for this processor: its kind, its name and all its features, as text."""
+    told = [_read_cpuinfo(key) or "" for key in ("model name", "flags", "Features")]  # the last one on ARM
+    return "\n".join([platform.machine(), *told])
+
+
 def module_version(name: str) -> str | None:
     """The `__version__` of a module; None if it cannot be imported, or has none.
 

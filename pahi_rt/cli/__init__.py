@@ -2,38 +2,35 @@
 
 Results go to standard output, everything else to standard error. A problem that the user can fix is a PahiError; here,
 and nowhere else, it becomes two lines and exit code 1. Wrong usage exits with 2. Any other exception is a bug of ours
-and keeps its traceback. Verbs import what they need inside the function, so that `--help` is instant.
+and keeps its traceback. Verbs import what they need inside the function, so that `--help` is instant, and a command
+line that names a verb loads no other.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from pahi_rt import __version__
-from pahi_rt.cli import (
-    bench,
-    build,
-    bulk,
-    bundles,
-    doctor,
-    embed,
-    evaluate,
-    export,
-    generate,
-    inspect,
-    messages,
-    options,
-    serve,
-    train,
-)
+from pahi_rt.cli import messages, options
 from pahi_rt.errors import PahiError
+
+VERBS = (
+    *("generate", "bulk", "bundles", "serve", "inspect", "export"),
+    *("build", "embed", "train", "evaluate", "bench", "doctor"),
+)
+"""In the order of --help. Each has a module of its own, with a function of its name, or an `app` of several."""
+if TYPE_CHECKING:
+    app: typer.Typer
+    """The whole command line."""
 
 
 class Verbs(TyperGroup):
@@ -97,29 +94,33 @@ def _start(
     """Draw pictures from words in one denoising step, offline and without PyTorch."""
 
 
-app = typer.Typer(
-    name="pahi-rt",
-    cls=Verbs,
-    callback=_start,
-    no_args_is_help=True,
-    rich_markup_mode=None,  # rich's boxes would double the time that --help takes
-    pretty_exceptions_enable=False,  # typer's tracebacks would print prompts and hide our frames
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(generate.generate)
-app.add_typer(bulk.app)
-app.add_typer(bundles.app)
-app.command()(serve.serve)
-app.command()(inspect.inspect)
-app.command()(export.export)
-app.command()(build.build)
-app.add_typer(embed.app)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.add_typer(bench.app)
-app.command()(doctor.doctor)
+def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The command line with these verbs."""
+    made = typer.Typer(
+        name="pahi-rt",
+        cls=Verbs,
+        callback=_start,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # rich's boxes would double the time that --help takes
+        pretty_exceptions_enable=False,  # typer's tracebacks would print prompts and hide our frames
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for verb in verbs:
+        module = import_module(f"{__name__}.{verb}")
+        if hasattr(module, "app"):
+            made.add_typer(module.app)
+        else:
+            made.command()(getattr(module, verb))
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, make_app())
 
 
 def main() -> None:
     """Entry point of the `pahi-rt` command."""
-    app()
+    named = sys.argv[1:2]
+    make_app(named if named and named[0] in VERBS else VERBS)()

@@ -21,10 +21,10 @@ from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.terminal import command
 
 if TYPE_CHECKING:
-    from pahi_rt.bundle import Bundle
     from pahi_rt.choice import Chosen
     from pahi_rt.drawing import Drawing
     from pahi_rt.pipeline import Pipeline
+    from pahi_rt.vocabulary import Vocabulary
 
 _LONGEST_ECHO = 60
 """Characters of a prompt that are repeated in a message."""
@@ -75,6 +75,7 @@ def generate(
     Each file records how it was made, so that `pahi-rt generate --like FILE.png` draws it again.
     """
     from pahi_rt.output import check_amount
+    from pahi_rt.vocabulary import Vocabulary
 
     given = (seed, count, steps, prior, prior_strength, precision)
     if like and (prompts or file or any(value is not None for value in given)):
@@ -84,10 +85,12 @@ def generate(
         raise typer.BadParameter("--json and -o - both want standard output: leave one of them out")
     if like:
         drawing, chosen = repeat_drawing(like, bundle, runtime, threads)
+        vocabulary = Vocabulary.load(chosen.bundle)
     else:
         texts = read_prompts(prompts, file)
         chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
-        known = texts if literal else in_known_words(texts, chosen.bundle)
+        vocabulary = Vocabulary.load(chosen.bundle)
+        known = texts if literal else in_known_words(texts, vocabulary, chosen.bundle.manifest.name)
         drawing = new_drawing(known, chosen, seed, count, prior_strength)
     is_grid = grid or (like is not None and drawing.pictures > 1)
     check_amount(drawing, chosen.bundle.manifest.image if is_grid else None)
@@ -96,7 +99,7 @@ def generate(
     results = pipeline.stream(
         drawing.prompts, seed=drawing.seed, count=drawing.count, prior_strength=drawing.prior_strength
     )
-    _name_unknown_words(chosen.bundle, drawing.prompts)
+    _name_unknown_words(drawing, vocabulary)
     tell = None if as_json else messages.say if is_piped else messages.result
     first, pictures = None, []
     for written in (write_grid if is_grid else write_each)(each_ends_at_once(results), drawing, place):
@@ -249,35 +252,27 @@ def describe(pipeline: Pipeline, drawing: Drawing, load_ms: float, pictures: lis
     }
 
 
-def in_known_words(prompts: Sequence[str], bundle: Bundle) -> list[str]:
+def in_known_words(prompts: Sequence[str], vocabulary: Vocabulary | None, bundle: str) -> list[str]:
     """The prompts with the nearest words that the bundle knows, where a prompt names nothing that it draws; says so."""
-    from pahi_rt.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary.load(bundle)
     if vocabulary is None:
         return list(prompts)
     known = [vocabulary.in_known_words(prompt) for prompt in prompts]
     for prompt, nearest in dict(zip(prompts, known, strict=True)).items():
         if nearest != prompt:
             asked, drawn = prompt[:_LONGEST_ECHO], nearest[:_LONGEST_ECHO]
-            messages.note(
-                f"{bundle.manifest.name} does not know {asked!r}; drawing {drawn!r}, the nearest that it knows"
-            )
+            messages.note(f"{bundle} does not know {asked!r}; drawing {drawn!r}, the nearest that it knows")
     return known
 
 
-def _name_unknown_words(bundle: Bundle, prompts: Sequence[str]) -> None:
-    from pahi_rt.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary.load(bundle)
+def _name_unknown_words(drawing: Drawing, vocabulary: Vocabulary | None) -> None:
     unknown = (
-        {word: near for prompt in prompts for word, near in vocabulary.unknown(prompt).items()} if vocabulary else {}
+        {word: near for prompt in drawing.prompts for word, near in vocabulary.unknown(prompt).items()}
+        if vocabulary
+        else {}
     )
     for word, near in unknown.items():
-        advice = (
-            f"try {', '.join(near)}" if near else f"see `{command('pahi-rt', 'bundles', 'show', bundle.manifest.name)}`"
-        )
-        messages.note(f"{bundle.manifest.name} does not know {word[:_LONGEST_ECHO]!r}; {advice}")
+        advice = f"try {', '.join(near)}" if near else f"see `{command('pahi-rt', 'bundles', 'show', drawing.bundle)}`"
+        messages.note(f"{drawing.bundle} does not know {word[:_LONGEST_ECHO]!r}; {advice}")
 
 
 def _suggest(drawing: Drawing, path: Path | None, bundle: str | None) -> None:

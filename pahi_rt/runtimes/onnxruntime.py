@@ -20,7 +20,8 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
 from pahi_rt.runtimes.base import Feeds, GraphRuntime
-from pahi_rt.runtimes.providers import PROVIDERS, Provider, own_errors, reason
+from pahi_rt.runtimes.optimised import find_shelf
+from pahi_rt.runtimes.providers import CPU, PROVIDERS, Provider, own_errors, reason
 from pahi_rt.unrounded import expose_unrounded
 
 _NOTHING_BUT_FATAL = 4
@@ -46,9 +47,12 @@ class OnnxRuntime(GraphRuntime):
 
     def __init__(self, chosen: Chosen) -> None:
         provider, bundle = PROVIDERS[chosen.runtime], chosen.bundle
-        options = session_options(chosen.threads, provider)
         with bundle.opened(chosen.graph) as opened:
-            self.session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
+            if provider is CPU:
+                self.session = _open_on_cpu(opened, chosen)
+            else:
+                options = session_options(chosen.threads, provider)
+                self.session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
         super().__init__(
             chosen,
             version=str(require_onnxruntime().__version__),
@@ -69,14 +73,12 @@ def open_unrounded(chosen: Chosen) -> Callable[[Feeds], Any] | None:
 
     Returns a function of the graph's inputs; None if the graph does not round. Raises RuntimeUnavailable, BundleError.
     """
-    provider = PROVIDERS["onnxruntime"]
     with chosen.bundle.opened(chosen.graph) as opened:
         exposed = expose_unrounded(opened.content)
         if exposed is None:
             return None
         name, content = exposed
-        options = session_options(chosen.threads, provider)
-        session = _open_session(OpenGraph(opened.path, content), options, provider, Path())
+        session = _open_session(OpenGraph(opened.path, content), session_options(chosen.threads), CPU)
     return lambda feeds: session.run([name], {spec.name: feeds[spec.name] for spec in chosen.graph.inputs})[0]
 
 
@@ -131,7 +133,23 @@ def _version(module: str) -> str:
     return "None"
 
 
-def _open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Path) -> Any:
+def _open_on_cpu(graph: OpenGraph, chosen: Chosen) -> Any:
+    """A session of the graph as it was optimised at an earlier start; else of `graph`, kept optimised for the next."""
+    shelf = find_shelf(chosen, require_onnxruntime())
+    if shelf is not None:
+        with contextlib.suppress(PahiError, OSError), shelf.opened() as kept:
+            options = session_options(chosen.threads)
+            options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+            return _open_session(kept, options, CPU)
+        options, session = session_options(chosen.threads), None
+        with contextlib.suppress(PahiError, OSError), shelf.filling(options):
+            session = _open_session(graph, options, CPU)
+        if session is not None:
+            return session
+    return _open_session(graph, session_options(chosen.threads), CPU)
+
+
+def _open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Path = Path()) -> Any:
     onnxruntime = require_onnxruntime()
     if provider.is_tensorrt:
         os.environ.update([_NO_TF32])
@@ -165,8 +183,7 @@ def _provider_options(provider: Provider, folder: Path) -> dict[str, str]:
 
 def _explain(error: Exception, path: Path, provider: Provider) -> PahiError:
     """The file is at fault if the error says so, and on the CPU, which takes every graph that we export."""
-    is_on_cpu = provider is PROVIDERS["onnxruntime"]
-    if isinstance(error, own_errors()) and (is_on_cpu or type(error).__name__ in _DAMAGE):
+    if isinstance(error, own_errors()) and (provider is CPU or type(error).__name__ in _DAMAGE):
         fix = "pip install --upgrade onnxruntime, or export the bundle again"
         return BundleError(f"ONNX Runtime cannot load {path}: {reason(error)}", fix=fix)
     if missing := provider.missing_library(require_onnxruntime()):

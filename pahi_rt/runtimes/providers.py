@@ -111,9 +111,10 @@ class Plugin(Provider):
 
 
 _INSTALL_CPU = "pip install --force-reinstall onnxruntime"
+CPU = BuiltIn(name="CPUExecutionProvider", install=_INSTALL_CPU, start=_INSTALL_CPU)
 # Without flags for fp16, bf16 or int8, TensorRT's networks are strongly typed: precision follows the graph.
 PROVIDERS: Mapping[str, Provider] = {
-    "onnxruntime": BuiltIn(name="CPUExecutionProvider", install=_INSTALL_CPU, start=_INSTALL_CPU),
+    "onnxruntime": CPU,
     "onnxruntime-cuda": BuiltIn(
         name="CUDAExecutionProvider",
         install=f"{_REPLACE} 'onnxruntime-gpu[cuda,cudnn]'",
