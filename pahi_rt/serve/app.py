@@ -91,7 +91,7 @@ def _middleware(service: Service) -> list[Middleware]:
     return [cors, guard]
 
 
-def _answer(request: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:  # a plain function would be given a thread
     if isinstance(error, ClientGone):
         return Response(status_code=_GONE)
     problem = _of_routing(error) if isinstance(error, HTTPException) else error

@@ -59,6 +59,14 @@ def test_a_full_queue_refuses_and_says_for_how_long(bundles: tuple[Path, Path], 
         assert service.client.draw(prompt="a cat").status == 200
 
 
+def test_many_that_are_refused_take_no_threads(gated: Running, later: Later) -> None:
+    gated.client.draw(prompt="a cat")
+    before = threading.active_count()
+    refused = [later(gated.client.draw, prompt="a cat", steps=99) for _ in range(64)]
+    most = max(threading.active_count() for reply in refused if reply.result().status == 400)
+    assert most <= before + 32  # those that ask
+
+
 def test_a_request_larger_than_the_queue_is_drawn_where_nobody_waits(bundles: tuple[Path, Path]) -> None:
     with Running(*bundles, queue=2) as service:
         assert service.client.draw(prompt="a cat", count=9).status == 200
