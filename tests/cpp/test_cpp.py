@@ -375,6 +375,18 @@ def test_the_program_of_the_documentation(built: Path, pipeline: Pipeline, tmp_p
         assert difference(np.asarray(image), pipeline("a grinning cat", seed=7)) <= 1
 
 
+def test_the_program_among_the_examples(built: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{SOURCE / 'include'}", f"-L{built}", f"-Wl,-rpath,{built}"]
+    run(["cc", *flags, str(ROOT / "examples" / "pair.c"), "-o", str(tmp_path / "pair"), "-lpahi"])
+    run([str(tmp_path / "pair"), str(EMOJI), "panda", str(tmp_path / "pair.ppm")])
+    with Image.open(tmp_path / "pair.ppm") as image:
+        halves = np.split(np.asarray(image), 2, axis=1)
+    for strength, half in enumerate(halves):
+        assert difference(half, pipeline("panda", seed=7, prior_strength=strength)) <= 1
+    with pytest.raises(RuntimeError, match="error: the prompt is empty"):
+        run([str(tmp_path / "pair"), str(EMOJI), " ", str(tmp_path / "none.ppm")])
+
+
 @pytest.mark.slow
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     folder = build(tmp_path / "build", "-DPAHI_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug")
