@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench.markdown import hardware
+from pahi_rt.bench.cells import hardware
 from pahi_rt.bench.reports.serve import ServeReport
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from pahi_rt.bench import bulk_tables
+from pahi_rt.bench.cells import hardware, table
+from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 from pahi_rt.bench.reports.generator import GeneratorReport
 from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerDescription, PeersReport
 from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import Fidelity, PrecisionsReport
-from pahi_rt.bench.reports.report import Ratio, Report, Spread
+from pahi_rt.bench.reports.report import Ratio, Spread
+from pahi_rt.bench.reports.scaling import ScalingReport
 from pahi_rt.bench.reports.serve import ServeReport
+from pahi_rt.bench.reports.shards import ShardsReport
+from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import Table2Report, Table2Row
 from pahi_rt.comparison import Comparison
 from pahi_rt.evaluate.report import Report as Evaluation
@@ -22,17 +28,6 @@ from pahi_rt.record import Record
 
 Json = dict[str, Any]
 K = TypeVar("K", bound=Record)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def hardware(report: Report) -> str:
-    """The line under each table: where it was measured, and the command that measures it again."""
-    busy = "; the machine was busy" if report.busy else ""
-    return f"On {report.machine.title}{busy}: `{report.command}`."
 
 
 def cold_start(report: LatencyReport) -> str:
@@ -251,6 +246,7 @@ def _of(kind: type[K], render: Callable[[K], str]) -> Callable[[Json], str]:
 
 TABLES: dict[str, Callable[[Json], str]] = {
     "batches": _of(Table2Report, batches),
+    "bulk": _of(BulkReport, bulk_tables.bulk),
     "cold-start": _of(LatencyReport, cold_start),
     "components": _of(Table2Report, components),
     "cuda": _of(CudaReport, cuda),
@@ -259,6 +255,13 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "peers": _of(PeersReport, peers),
     "playground": _of(PlaygroundReport, playground),
     "precisions": _of(PrecisionsReport, precisions),
+    "scaling": _of(ScalingReport, bulk_tables.works),
+    "scaling-assumptions": _of(ScalingReport, bulk_tables.assumptions),
+    "scaling-limits": _of(ScalingReport, bulk_tables.limits),
+    "scaling-shared": _of(ScalingReport, bulk_tables.shared),
+    "scaling-storage": _of(ScalingReport, bulk_tables.storage),
+    "shards": _of(ShardsReport, bulk_tables.shards),
+    "stages": _of(StagesReport, bulk_tables.stages),
     "table1": _of(Evaluation, table1),
     "table2": _of(Table2Report, table2),
 }

@@ -8,12 +8,14 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench import frontier, load_plot
-from pahi_rt.bench.markdown import Json, hardware
+from pahi_rt.bench import frontier, load_plot, shards_plot
+from pahi_rt.bench.cells import hardware
+from pahi_rt.bench.markdown import Json
 from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.frontier import FrontierReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.serve import ServeReport
+from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.table2 import Table2Report
 from pahi_rt.cache import lend_cache
 from pahi_rt.errors import PahiError
@@ -26,7 +28,7 @@ MARKERS = {1: "o", 2: "s"}
 
 
 def draw(data: Json, path: Path, digest: str) -> None:
-    """Write the plot of the JSON of a `table2`, `peers`, `serve` or `evaluate` report, with its `digest`.
+    """Write the plot of the JSON of a `table2`, `peers`, `serve`, `shards` or `evaluate` report, with its `digest`.
 
     Raises PahiError without matplotlib, and ReportError for another report.
     """
@@ -41,6 +43,9 @@ def draw(data: Json, path: Path, digest: str) -> None:
         raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
     if "moments" in data:
         load_plot.draw(ServeReport.from_dict(data), path, metadata)
+        return
+    if "cluster" in data:
+        shards_plot.draw(ShardsReport.from_dict(data), path, metadata)
         return
     report = PeersReport.from_dict(data) if "reference" in data else Table2Report.from_dict(data)
     panels = list(_panels(report))

@@ -8,7 +8,10 @@ from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
 from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
+from pahi_rt.bench.reports.scaling import Range, ScalingReport
 from pahi_rt.bench.reports.serve import ServeReport
+from pahi_rt.bench.reports.shards import ShardsRow
+from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row, Unavailable
 from pahi_rt.terminal import table
 
@@ -28,6 +31,33 @@ def bulk(report: BulkReport) -> list[str]:
     rates = {"one process": report.one_process_per_s, f"{report.processes} processes": report.several_per_s}
     lines = [f"{name:>14}  median {rate.median:8.2f} pictures/s" for name, rate in rates.items()]
     return [*lines, f"{report.several_over_one:.2f} times as fast"]
+
+
+def stages(report: StagesReport) -> list[str]:
+    return [
+        f"{stage.name:>18}  {f'{stage.pixels} x {stage.pixels}' if stage.pixels else '':9}"
+        f"  median {stage.ms.median:10.4f} ms" + ("" if stage.bytes is None else f"  {stage.bytes:9.0f} bytes")
+        for stage in report.stages
+    ]
+
+
+def scaling(report: ScalingReport) -> list[str]:
+    rows = [
+        (f"{work.pictures:,}", work.model, work.device, *map(_span, (work.hours, work.machines, work.dollars)))
+        for work in report.works
+    ]
+    return table([("pictures", "model", "machine", "hours on one", "machines", "dollars"), *rows])
+
+
+def _span(value: Range) -> str:
+    return f"{value.best:g}" if value.best == value.worst else f"{value.best:g} to {value.worst:g}"
+
+
+def shards(row: ShardsRow) -> str:
+    """One size of shards in a few words."""
+    lives = "for ever" if row.lifetime_h is None else f"{row.lifetime_h:g} h"
+    ended = f", {row.ended} of {row.runs} runs ended early" if row.ended else ""
+    return f"workers live {lives}, a shard takes {row.shard_s:g} s: {row.longer_percent:.1f} % longer{ended}"
 
 
 def serve(report: ServeReport) -> list[str]:

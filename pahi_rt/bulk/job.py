@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.card import write_card
-from pahi_rt.bulk.crew import Crew, Drawn, Finished, Job, Lost, Ready
+from pahi_rt.bulk.crew import Crew, Drawn, Event, Finished, Job, Ready
+from pahi_rt.bulk.dispatch import hand_out
 from pahi_rt.bulk.record import IncrementalMode, Part, RunRecord, begin, end_part, make_maker, new_record, settle_maker
 from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.shards import Done, find_done, plan
 from pahi_rt.bulk.sources import Columns, File, read_rows
 from pahi_rt.bulk.stats import Stats
 from pahi_rt.bulk.store import Store
-from pahi_rt.errors import PromptError, RunError
-
-_LOSSES = 3
-"""Workers that may be lost over one shard, or before any was ready. A cluster may lose many that are just starting."""
-_PATIENCE = 0.5
-"""Seconds after which the progress is shown again."""
+from pahi_rt.errors import PromptError
 
 MakeCrew = Callable[[], Crew]
 
@@ -75,8 +70,6 @@ class Run:
         self._columns = columns_of(job.settings)
         self.record, self.part = self._begin(mode)
         self._shards = self._successes = self._failed = 0
-        self._losses: Counter[int | None] = Counter()
-        self._was_ready = False
 
     def _begin(self, mode: IncrementalMode) -> tuple[RunRecord, Part]:
         self._store.prepare()
@@ -114,32 +107,13 @@ class Run:
             return
         crew = make_crew()
         try:
-            self._direct(crew, first, tasks, watch)
+            hand_out(first, tasks, crew, lambda event: self._note(event, watch), watch.tick)
         finally:
             crew.dismiss()
             self._store.tidy()
 
-    def _direct(self, crew: Crew, first: Task, tasks: Iterator[Task], watch: Watch) -> None:
-        """Give shards to idle workers until none is left, and those of lost workers again."""
-        waiting, given = [first], 0
-        while waiting or given:
-            while waiting and crew.idle:
-                crew.give(waiting.pop())
-                given += 1
-                if not waiting and (task := next(tasks, None)):
-                    waiting.append(task)
-            for event in crew.wait(_PATIENCE):
-                if isinstance(event, Finished):
-                    given -= 1
-                elif isinstance(event, Lost) and event.task:
-                    given -= 1
-                    waiting.append(event.task)
-                self._note(event, watch)
-            watch.tick()
-
-    def _note(self, event: Ready | Drawn | Finished | Lost, watch: Watch) -> None:
+    def _note(self, event: Event, watch: Watch) -> None:
         if isinstance(event, Ready):
-            self._was_ready = True
             self.record = settle_maker(self._store, self.record, make_maker(event.description))
         elif isinstance(event, Drawn):
             watch.pictures(event.shard, event.pictures)
@@ -147,16 +121,7 @@ class Run:
             self._count(event.stats.successes, event.stats.failed)
             watch.shard(event.stats)
         else:
-            self._lose(event, watch)
-
-    def _lose(self, event: Lost, watch: Watch) -> None:
-        shard = event.task.shard if event.task else None
-        self._losses[shard] += 1
-        if self._losses[shard] == _LOSSES and not (shard is None and self._was_ready):
-            where = "before it was ready" if shard is None else f"over shard {shard}"
-            fix = "see the system's log: memory is a usual reason, and --processes-count 1 takes the least"
-            raise RunError(f"a worker was lost {where}, {_LOSSES} times: {event.reason}", fix=fix)
-        watch.lost(shard, event.reason)
+            watch.lost(event.task.shard if event.task else None, event.reason)
 
     def _count(self, successes: int, failed: int) -> None:
         self._successes += successes

@@ -17,7 +17,7 @@ from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
 
 if TYPE_CHECKING:
-    from pahi_rt.bench.reports.report import Report
+    from pahi_rt.record import Record
 
 app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
 
@@ -67,6 +67,55 @@ def bulk(
 
     report = measure(bundle, pictures, processes, rounds, force)
     _finish(report, text.bulk(report), output, as_json)
+
+
+@app.command()
+def stages(
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures timed.")] = 200,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time all that `pahi-rt bulk` does for a picture but the graph, on one core; the last line is JSON."""
+    with needs("bulk,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.stages import measure
+    report = measure(pictures, force)
+    _finish(report, text.stages(report), output, as_json)
+
+
+@app.command()
+def scaling(
+    root: Annotated[Path, PathOption(metavar="FOLDER", help="The checkout, for its reports.")] = Path(),
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Reckon what a million and a billion pictures take, from reports and published figures; the last line is JSON."""
+    from pahi_rt.bench import text
+    from pahi_rt.bench.scaling import read_sources, reckon
+
+    report = reckon(read_sources(root / "bench" / "results"))
+    _finish(report, text.scaling(report), output, as_json)
+
+
+@app.command()
+def shards(
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the simulated cluster.")] = 1000,
+    hours: Annotated[float, typer.Option(min=0.001, help="Work for all of them.")] = 6.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each size.")] = 3,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Simulate what the size of a shard costs on many workers that are slow, or lost; the last line is JSON."""
+    with needs("bulk"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.reports.shards import Cluster
+        from pahi_rt.bench.shards import simulate
+    report = simulate(Cluster(workers=workers, hours=hours), seeds, show=lambda row: messages.say(text.shards(row)))
+    _finish(report, [], output, as_json)
 
 
 @app.command()
@@ -276,7 +325,7 @@ def _read_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
-def _finish(report: Report, lines: Sequence[str], output: Path | None, as_json: bool) -> None:
+def _finish(report: Record, lines: Sequence[str], output: Path | None, as_json: bool) -> None:
     """Write the report to its file, and print it: as text whose last line is JSON, or as one JSON document."""
     from pahi_rt.bench.reports.report import write
 

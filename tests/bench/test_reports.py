@@ -14,6 +14,7 @@ from pahi_rt.bench.reports.latency import LatencyReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
 from pahi_rt.bench.reports.report import Machine, Report, Spread
+from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Unavailable
 from pahi_rt.errors import PahiError, ReportError
 
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Report]] = {
     "latency": LatencyReport,
     "peers": PeersReport,
     "precisions": PrecisionsReport,
+    "stages": StagesReport,
     "table2": Table2Report,
 }
 

@@ -102,7 +102,7 @@ class Report(Record):
     """Whether other programs were using the machine; None where that is not checked."""
 
 
-def write(report: Report, path: Path | None) -> None:
+def write(report: Record, path: Path | None) -> None:
     """Write the report to `path`, if there is one: a kill leaves the old file or the new one. Raises OSError."""
     if path is not None:
         write_whole(path, json.dumps(report.to_dict(), indent=1) + "\n")
