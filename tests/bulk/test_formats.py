@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,26 @@ def test_webdataset_loads_the_tars(bulk: Bulk, table: Path, tmp_path: Path) -> N
         ("000020", "a hen"),
     ]
     assert {row[3] for row in found} == {(32, 32)}
+
+
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+@pytest.mark.filterwarnings("ignore:.*unclosed file", "ignore:Exception ignored in")  # webdataset leaves tars open
+def test_the_loaders_of_the_page(
+    bulk: Bulk, table: Path, here: Path, output_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "bulk.md"
+    code = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    by_datasets, by_webdataset, by_arrow = (compile(block, page.name, "exec") for block in code)
+    bulk(table, here / "out", output_format=output_format)
+    for block, package, lines in ((by_datasets, "datasets", 4), (by_webdataset, "webdataset", 4), (by_arrow, "PIL", 5)):
+        if block is by_webdataset and output_format != "webdataset":
+            continue
+        pytest.importorskip(package)
+        exec(block, {})
+        found = capsys.readouterr().out.splitlines()
+        extra = output_format == "parquet" and block is by_datasets  # it has the row that failed
+        assert len(found) == lines + extra
+        assert sum("a cat" in line or "prompts.csv:0" in line for line in found) == 1
 
 
 def test_no_time_and_no_machine_is_in_the_bytes(bulk: Bulk, table: Path, tmp_path: Path) -> None:
