@@ -11,10 +11,11 @@ is checked before a runtime reads it, and weights while the runtime loads them. 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pahi_rt.errors import BundleError
@@ -22,7 +23,7 @@ from pahi_rt.files import sha256, write_whole
 from pahi_rt.graphs import check_onnx
 from pahi_rt.listed import ListedFile, ListedFolders, checking, open_listed, read_bounded
 from pahi_rt.locations import find_folder, list_choices, suggest_repair
-from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, FileRecord, Graph, Manifest, is_pickle_name
+from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, REPORT, FileRecord, Graph, Manifest, is_pickle_name
 from pahi_rt.manifest_file import MAX_MANIFEST, check_manifest, read_manifest, write_json
 from pahi_rt.terminal import command
 
@@ -48,8 +49,13 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """The sha256 of pahi.json, which holds the sha256 of every other file. Raises OSError."""
-        return file_record(self.path / MANIFEST).sha256
+        """The sha256 of pahi.json, which holds the sha256 of every other file. Raises OSError.
+
+        The report of `pahi-rt qualify` changes no picture, so with it this is what it was without it.
+        """
+        if REPORT not in self.manifest.files:
+            return file_record(self.path / MANIFEST).sha256
+        return hashlib.sha256(write_json(without_report(self.manifest))).hexdigest()
 
     def file(self, name: str) -> Path:
         """The path of a listed file. It was just checked against the manifest. Raises BundleError."""
@@ -190,6 +196,11 @@ def verify(bundle: Bundle) -> None:
     read = {graph.file for graph in bundle.manifest.graphs}
     for name in (name for name in bundle.manifest.files if name not in read):
         bundle.file(name)
+
+
+def without_report(manifest: Manifest) -> Manifest:
+    """The manifest as it is before `pahi-rt qualify` lists its report."""
+    return replace(manifest, files={name: record for name, record in manifest.files.items() if name != REPORT})
 
 
 def file_record(path: Path) -> FileRecord:

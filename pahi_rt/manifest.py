@@ -13,6 +13,8 @@ from pahi_rt.record import Record
 FORMAT_VERSION = 3
 """The format that this version writes and reads. Formats 1 and 2 had one precision, and were never released."""
 MANIFEST = "pahi.json"
+REPORT = "qualification.json"
+"""The report of `pahi-rt qualify`: the one listed file that changes no picture."""
 PRIORS = ("pahi", "hi")
 """Kinds of learned priors, in order of preference: the first that a bundle has is its default."""
 GAUSSIAN = "gaussian"

@@ -14,7 +14,10 @@ import pytest
 DATA = Path(__file__).parent / "data"
 
 # `make compat` has no PyTorch: these cannot even be imported there.
-NEED_TORCH = ["bench", "cpp", "emoji_model", "evaluate", "export", "models", "scorers", "train", "cli/test_train.py"]
+NEED_TORCH = [
+    *("bench", "cpp", "emoji_model", "evaluate", "export", "models", "qualify", "scorers", "train"),
+    *("cli/test_qualify.py", "cli/test_train.py"),
+]
 NEED_ARROW = ["bulk", "cli/test_bulk.py"]
 collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec("pyarrow") else NEED_ARROW)]
 

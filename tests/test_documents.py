@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from tests.cli.verbs import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "emoji_model" / "README.md", *(ROOT / "docs").glob("*.md")]
+BUNDLE = ROOT / "docs" / "bundle.md"
+CONTRACT = ROOT / "tests" / "data" / "contract"
 RUN = ("generate", "bundles", "inspect", "doctor")
 
 
@@ -31,6 +36,25 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 SHOWN = [pytest.param(words, id=f"{page.name}: {' '.join(words)}") for page in PAGES for words in commands(page)]
+
+
+def polygraphy_commands() -> list[list[str]]:
+    lines = [line for block in blocks(BUNDLE, "sh") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("polygraphy ")]
+
+
+@pytest.mark.parametrize("words", polygraphy_commands(), ids=" ".join)
+def test_the_commands_of_polygraphy_run(words: list[str]) -> None:
+    program = Path(sys.executable).parent / "polygraphy"
+    if find_spec("polygraphy") is None or not program.exists():
+        pytest.skip("polygraphy is not installed")
+    typed = [word.replace("BUNDLE", str(CONTRACT)) for word in words]
+    done = subprocess.run([sys.executable, str(program), *typed], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_polygraphy_is_shown_at_work() -> None:
+    assert [words[0] for words in polygraphy_commands()] == ["inspect", "run"]
 
 
 @pytest.mark.parametrize("words", SHOWN)

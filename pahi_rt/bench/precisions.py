@@ -25,7 +25,7 @@ from pahi_rt.bench.scores import load_jury, score
 from pahi_rt.bench.timing import UNTIMED, ratio, take_turns
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.noise import draw_noise
-from pahi_rt.pictures import rounded_psnr
+from pahi_rt.pictures import rounded_psnr, squared_errors, structural_similarities
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime, load
 
@@ -96,11 +96,8 @@ def draw(
 
 def compare(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> Fidelity:
     """How near pictures are to those that are expected."""
-    from skimage.metrics import structural_similarity
-
-    errors = ((drawn.astype(np.float64) - expected) ** 2).mean((1, 2, 3)) / 255**2
-    alike = [structural_similarity(a, b, channel_axis=-1) for a, b in zip(drawn, expected, strict=True)]
-    return Fidelity(rounded_psnr(errors.mean()), rounded_psnr(errors.max()), round(float(np.mean(alike)), 4))
+    errors, alike = squared_errors(drawn, expected), structural_similarities(drawn, expected)
+    return Fidelity(rounded_psnr(errors.mean()), rounded_psnr(errors.max()), round(float(alike.mean()), 4))
 
 
 def change(own: Tensor, base: Tensor) -> float:

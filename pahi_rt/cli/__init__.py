@@ -25,7 +25,7 @@ from pahi_rt.errors import PahiError
 
 VERBS = (
     *("generate", "bulk", "bundles", "serve", "inspect", "export"),
-    *("build", "embed", "train", "evaluate", "bench", "doctor"),
+    *("build", "qualify", "embed", "train", "evaluate", "bench", "doctor"),
 )
 """In the order of --help. Each has a module of its own, with a function of its name, or an `app` of several."""
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ NOTE = "; "
 """Separates the notes on a comparison, within the field `against`."""
 
 if TYPE_CHECKING:
+    from pahi_rt.bundle import Bundle
     from pahi_rt.manifest import Manifest, Parity
+    from pahi_rt.qualification import Qualification, Row
 
 
 def inspect(
@@ -24,21 +26,25 @@ def inspect(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print what a bundle holds: parts and licences, graphs, plans, parity, files."""
+    """Print what a bundle holds: parts and licences, graphs, plans, parity, qualification, files."""
     from pahi_rt.archive import origin
     from pahi_rt.bundle import open_bundle, verify
 
     opened = open_bundle(bundle)
+    report = _read_report(opened)
     hub_id = origin(opened.path)
     if check:
         verify(opened)
     if as_json:
         source = None if hub_id is None else str(hub_id)
-        messages.document({"path": str(opened.path), "hub": source, "verified": check, **opened.manifest.to_dict()})
+        kept = {} if report is None else {"qualification": report.to_dict()}
+        document = {"path": str(opened.path), "hub": source, "verified": check, **opened.manifest.to_dict(), **kept}
+        messages.document(document)
     else:
         verified = f": all {len(opened.manifest.files)} files are what the manifest says" if check else ""
         came = "" if hub_id is None else f", from {hub_id}"
-        messages.result(*manifest_lines(opened.manifest), "", f"{opened.path}{came}{verified}")
+        rows = [] if report is None else ["", "qualification", *table(qualification_rows(report, opened), indent="  ")]
+        messages.result(*manifest_lines(opened.manifest), *rows, "", f"{opened.path}{came}{verified}")
     if check:
         messages.next_command("generate", "a red apple", "--bundle", bundle)
     else:
@@ -76,6 +82,36 @@ def parity_row(parity: Parity) -> tuple[str, str, str, str, str]:
     """The row of a comparison: what was compared, how close it came, and the tolerance."""
     distance = f"{parity.psnr_db:.1f} dB", f"{parity.max_error:.2g} of [0, 1] at most"
     return (parity.graph, f"against {parity.against.split(NOTE)[0]}", *distance, parity.tolerance)
+
+
+def _read_report(bundle: Bundle) -> Qualification | None:
+    """The report inside a bundle. One that this version cannot read is noted: the rest can still be shown."""
+    from pahi_rt.errors import ReportError
+    from pahi_rt.qualification import find_report
+
+    try:
+        return find_report(bundle)
+    except ReportError as error:
+        messages.note(error.what, error.fix)
+        return None
+
+
+def qualification_rows(report: Qualification, bundle: Bundle) -> list[tuple[str, str, str, str, str, str]]:
+    """A row for each graph and runtime that was compared, with the reason if it does not count here."""
+    from pahi_rt.qualification import installed_version, objection
+
+    rows = []
+    for row in report.rows:
+        stale = objection(row, bundle, installed_version(row.runtime))
+        verdict = row.verdict if stale is None else f"stale ({row.verdict})"
+        told = stale or f"{row.pairs} pairs against {row.reference}"
+        rows.append((verdict, row.graph, f"{row.runtime} {row.version}", row.device, _quality(row), told))
+    return rows
+
+
+def _quality(row: Row) -> str:
+    measure = row.measures.get("psnr_db")
+    return "" if measure is None else f"{measure.value:.1f} dB"
 
 
 def fact_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -48,6 +48,13 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="A name that the service goes by; repeatable.")
     ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
+    qualified: Annotated[
+        bool, typer.Option("--qualified", help="Only start if `pahi-rt qualify` has passed what would draw here.")
+    ] = False,
+    reports: Annotated[
+        list[Path] | None,
+        PathOption("--report", metavar="FILE", help="With --qualified: a report outside the bundle; repeatable."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Draw pictures over HTTP, as OpenAI's clients ask for them, and on a page that draws as you type."""
@@ -74,6 +81,8 @@ def serve(
         allow_origins=tuple(allow_origin or []),
         allow_hosts=tuple(allow_host or []),
         access_log=access_log,
+        qualified=qualified,
+        reports=tuple(reports or []),
     )
     check_settings(settings)
     models = open_models(settings)

@@ -91,12 +91,16 @@ def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
     return levels
 
 
-def open_session(model: onnx.ModelProto, folder: Path) -> Any:
+def open_session(
+    model: onnx.ModelProto, folder: Path, *, provider: str = "CPUExecutionProvider", optimised: bool = True
+) -> Any:
     """A session of a model in memory, whose weights lie in `folder`."""
     options = session_options()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    return _session(model.SerializeToString(), options)
+    if not optimised:
+        options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _session(model.SerializeToString(), options, provider)
 
 
-def _session(model: str | bytes, options: Any) -> Any:
-    return require_onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _session(model: str | bytes, options: Any, provider: str = "CPUExecutionProvider") -> Any:
+    return require_onnxruntime().InferenceSession(model, options, providers=[provider])

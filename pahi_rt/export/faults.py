@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
+from pahi_rt.export.marked import run_marked
 
 AT_ONCE = 10
 """Number of nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
@@ -37,28 +37,17 @@ def find_fault(path: Path, feeds: dict[str, NDArray[Any]]) -> str | None:
 
 
 def _faults(path: Path, feeds: dict[str, NDArray[Any]], seen: dict[str, Kinds]) -> Iterator[str]:
-    nodes = list(onnx.load(path, load_external_data=False).graph.node)
+    graph = onnx.load(path, load_external_data=False).graph
+    nodes = [node for node in graph.node if node.op_type != "Constant"]
     for start in range(0, len(nodes), AT_ONCE):
         chunk = nodes[start : start + AT_ONCE]
-        seen |= _run(path, feeds, [name for node in chunk for name in node.output if name])
+        computed = run_marked(path, [name for node in chunk for name in node.output if name], feeds)
+        seen |= {name: _kinds(value) for name, value in computed.items()}
         for node in chunk:
             read = frozenset[str]().union(*(seen.get(name, frozenset()) for name in node.input))
             made = frozenset[str]().union(*(seen[name] for name in node.output if name)) - read
-            if made and node.op_type != "Constant":
+            if made:
                 yield f"{' and '.join(sorted(made))} first in the node {node.name} ({node.op_type})"
-
-
-def _run(path: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> dict[str, Kinds]:
-    model = onnx.load(path, load_external_data=False)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    runtime = require_onnxruntime()
-    options = session_options()
-    # Fused nodes would hide where a value comes from.
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return {name: _kinds(value) for name, value in zip(names, session.run(None, feeds), strict=True)}
 
 
 def _kinds(array: NDArray[Any]) -> Kinds:

@@ -20,7 +20,7 @@ from pahi_rt.export.inputs import Inputs, pick_row
 from pahi_rt.export.journal import Journal
 from pahi_rt.export.stages import Stages
 from pahi_rt.manifest import Parity
-from pahi_rt.pictures import psnr
+from pahi_rt.pictures import psnr, within_one_level
 
 TOGETHER = 3
 """Pictures that are also drawn in one batch: each strength once. At 512 x 512, one takes 0.7 GB more than the last."""
@@ -128,13 +128,12 @@ def compare(graph: str, drawn: Pictures, reference: Reference) -> Parity:
     """One row of the manifest. Raises ParityError if the difference is beyond the reference's tolerance."""
     expected, tolerance = reference.pictures, reference.tolerance
     error = np.abs(drawn.values.astype(np.float64) - expected.values)
-    levels = np.abs(drawn.levels.astype(np.int16) - expected.levels)
     row = Parity(
         graph=graph,
         against=reference.against,
         max_error=float(error.max()),
         psnr_db=min(PERFECT_DB, psnr(float((error**2).mean()))),
-        levels_within_one=float((levels <= 1).mean()),
+        levels_within_one=float(within_one_level(drawn.levels, expected.levels).mean()),
         tolerance=str(tolerance),
     )
     is_near = (

@@ -14,6 +14,7 @@ from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.stages import OnStage
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
+from pahi_rt.export.validation import has_gpu_for, validate_plan
 from pahi_rt.files import explain, slug, write_whole
 from pahi_rt.locations import is_managed
 from pahi_rt.manifest import Graph, Plan
@@ -37,7 +38,8 @@ def add_plans(
     """Build a plan of every graph of one precision of a bundle, and list it. A plan of the same name is replaced.
 
     `precision` is the bundle's default if left out. The bundle stays as it was until all plans are built. Raises
-    BundleError for a bundle of the package or of a cache, and whatever `build_plan` raises.
+    BundleError for a bundle of the package or of a cache, and whatever `build_plan` raises. Where a GPU that a plan is
+    for is here, it is validated, too: raises ParityError if it does not draw what ONNX Runtime draws.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     if is_managed(opened.path):
@@ -55,7 +57,8 @@ def add_plans(
             _check_names(opened, plans)
             for plan in plans:
                 _build(opened, plan, settings, scratch.path, on_stage)
-            _install(opened, scratch.path, plans)
+            # Read again: a report may have been listed meanwhile.
+            _install(open_bundle(opened.path), scratch.path, plans)
     except OSError as error:
         raise explain(error, opened.path / FOLDER, "or copy the bundle to where you may write") from error
     return open_bundle(opened.path)
@@ -99,6 +102,11 @@ def _build(bundle: Bundle, plan: Plan, settings: PlanSettings, folder: Path, on_
         check_types(layers, graph.precision)
     if on_stage is not None:
         on_stage(f"build {plan.file}", time.perf_counter() - started, path.stat().st_size)
+    if has_gpu_for(plan):
+        started = time.perf_counter()
+        validate_plan(bundle, plan, graph, path)
+        if on_stage is not None:
+            on_stage(f"compare {plan.file} with ONNX Runtime", time.perf_counter() - started, None)
 
 
 def _install(bundle: Bundle, folder: Path, plans: Sequence[Plan]) -> None:

@@ -14,10 +14,12 @@ from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
 from pahi_rt.errors import PahiError
+from pahi_rt.pipeline import Pipeline
 from pahi_rt.serve.app import make_app
 from pahi_rt.serve.limits import IDLE_SECONDS, LARGEST_MESSAGE
 from pahi_rt.serve.models import Model, Models
 from pahi_rt.serve.protocol import LiveProtocol, Protocol
+from pahi_rt.serve.qualified import check_reports, load_qualified
 from pahi_rt.serve.service import Service
 from pahi_rt.serve.settings import Settings
 from pahi_rt.serve.sharing import Door, Share
@@ -31,8 +33,11 @@ _LINGER = 0.2
 
 
 def open_models(settings: Settings) -> Models:
-    """Open the bundles. Raises BundleError."""
-    return Models([Model.open(place, settings) for place in settings.bundles])
+    """Open the bundles. Raises BundleError, and RuntimeUnavailable for one that must be qualified and is not."""
+    models = Models([Model.open(place, settings) for place in settings.bundles])
+    if settings.qualified:
+        check_reports(models, settings.reports)
+    return models
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -66,7 +71,7 @@ def serve(
     is gone; then this process ends as well.
     Returns whether nothing is being drawn any more. A runtime cannot be interrupted: if it is, exit with os._exit.
     """
-    service = Service.of(models, settings)
+    service = Service.of(models, settings, load_qualified(settings.reports) if settings.qualified else Pipeline.open)
     server = Server(service, share)
     asyncio.run(_run(server, listener, parent))
     if server.failure is not None:

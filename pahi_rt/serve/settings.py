@@ -49,6 +49,10 @@ class Settings:
     """Names, besides its own address, under which clients may call the service."""
 
     access_log: bool = False
+    qualified: bool = False
+    """Whether only what a report lets pass may draw."""
+    reports: tuple[Path, ...] = ()
+    """Reports of `pahi-rt qualify` besides those in the bundles."""
 
     @property
     def is_local(self) -> bool:
@@ -68,6 +72,8 @@ def check_settings(settings: Settings) -> None:
         find(settings.runtime)
     if settings.threads is not None:
         check_threads(settings.threads)
+    if settings.reports and not settings.qualified:
+        raise PahiError("a report has no effect by itself", fix="use --qualified too, or leave --report out")
     for origin in settings.allow_origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             fix = "name it as browsers do, such as https://pictures.example or http://localhost:3000, or use *"

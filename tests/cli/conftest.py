@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from pahi_rt.cli import app
 
 Run = Callable[..., Result]
-ROOMS = ("models", "scorers", "train", "evaluate", "export", "bench", "bulk")
+ROOMS = ("models", "scorers", "train", "evaluate", "export", "bench", "bulk", "qualify")
 
 
 @pytest.fixture

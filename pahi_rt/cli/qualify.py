@@ -1,0 +1,201 @@
+"""Verb `qualify`: whether runtimes and precisions of a bundle may stand in for the reference, on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pahi_rt.cli import messages
+from pahi_rt.cli.extras import needs
+from pahi_rt.cli.options import BundleName, Debug, Json, NameOption, PathOption
+from pahi_rt.errors import OutputError
+from pahi_rt.terminal import table
+
+if TYPE_CHECKING:
+    from pahi_rt.qualification import Layers, Measure, Row
+    from pahi_rt.qualify.qualification import Examined, Refused
+
+ALL = "all"
+_SUFFIX = ".html"
+
+
+def qualify(
+    bundle: BundleName,
+    runtimes: Annotated[
+        str, typer.Option(metavar="all|NAME,...", help="Runtimes to compare; all are those that draw here.")
+    ] = ALL,
+    precisions: Annotated[str, typer.Option(metavar="all|NAME,...", help="Precisions of the bundle to compare.")] = ALL,
+    steps: Annotated[str, typer.Option(metavar="all|N,...", help="Numbers of steps to compare.")] = ALL,
+    pairs: Annotated[
+        int, typer.Option(min=2, max=10_000, help="Pictures of each graph, drawn from the same noise on both sides.")
+    ] = 100,
+    recipe: Annotated[
+        str | None,
+        NameOption(metavar="RECIPE", help="For test prompts and scorers (default: the recipe named like the bundle)."),
+    ] = None,
+    prompts: Annotated[
+        str | None, NameOption(metavar="SOURCE", help="File of prompts, in place of the recipe's test part.")
+    ] = None,
+    scorers: Annotated[
+        list[str] | None,
+        NameOption("--scorer", metavar="SPEC", help="A scorer besides the recipe's. May be repeated."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        NameOption(metavar="MODEL", help="The model that the bundle was made of: PyTorch becomes the reference."),
+    ] = None,
+    priors: Annotated[
+        list[str] | None, NameOption("--prior", metavar="PRIOR", help="With --model: the bundle's prior. Repeatable.")
+    ] = None,
+    decoder: Annotated[str | None, NameOption(metavar="MODEL", help="With --model: as for export.")] = None,
+    variant: Annotated[str | None, typer.Option(help="With --model: as for export.")] = None,
+    loras: Annotated[
+        list[str] | None, NameOption("--lora", metavar="FILE[:SCALE]", help="With --model: as for export.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also name the layers at which precision is lost, with Polygraphy.")
+    ] = False,
+    output: Annotated[
+        Path | None, PathOption("-o", "--output", metavar="FILE", help="Keep the report here, not in the bundle.")
+    ] = None,
+    page: Annotated[
+        Path | None, PathOption(metavar="FILE.html", help="Also write a page with the worst pictures side by side.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare runtimes and precisions with the reference, and say which may stand in for it; exit 1 if one fails."""
+    if model is None and (priors or decoder or variant or loras):
+        raise typer.BadParameter("--prior, --decoder, --variant and --lora belong to --model: name it too")
+    with needs("qualify"):
+        import skimage  # noqa: F401  # used much later: now is the time to miss it
+
+        from pahi_rt.bundle import open_bundle
+        from pahi_rt.export.provenance import find_source
+        from pahi_rt.qualify.page import write_page
+        from pahi_rt.qualify.qualification import Refused, Request, examine
+        from pahi_rt.qualify.shelf import open_shelf
+    check_page(page)
+    opened = open_bundle(bundle)
+    image = opened.manifest.image
+    size = (image.height, image.width)
+    request = Request(
+        runtimes=names(runtimes),
+        precisions=names(precisions),
+        steps=numbers(steps),
+        pairs=pairs,
+        recipe=recipe,
+        prompts=prompts,
+        scorers=tuple(scorers or ()),
+        source=None if model is None else find_source(model, decoder, variant, loras or (), priors or (), size),
+        layers=layers,
+    )
+    examined: list[Examined] = []
+    refused: list[Refused] = []
+    with open_shelf(opened, output) as shelf:
+        for found in examine(opened, request, timed):
+            if isinstance(found, Refused):
+                refused.append(found)
+                messages.note(f"{found.runtime} does not draw {found.precision} here: {found.reason}")
+                continue
+            examined.append(found)
+            shelf.add(found.row)
+        if page is not None:
+            write_page(page, opened.manifest.name, examined)
+    rows = [one.row for one in examined]
+    if as_json:
+        messages.document({"path": str(shelf.path), "rows": [row.to_dict() for row in rows]})
+    else:
+        for row in rows:
+            messages.result(*row_lines(row), "")
+        messages.result(*table([(row.verdict, row.graph, row.runtime, row.version) for row in rows]))
+    conclude(bundle, rows, pairs, output)
+
+
+def conclude(bundle: str, rows: list[Row], pairs: int, output: Path | None) -> None:
+    """Print the next command. Exits with 1 if a row fails, or if there is none."""
+    from pahi_rt.qualification import FAIL
+    from pahi_rt.qualify.verdicts import pairs_needed
+
+    needed = [pairs_needed(row.measures.values(), row.pairs) for row in rows]
+    more = max((number for number in needed if number), default=None)
+    if more is not None:
+        messages.note(f"about {more} pairs would decide what is inconclusive")
+        messages.next_command("qualify", bundle, "--pairs", str(more))
+    elif output is None:
+        messages.next_command("serve", bundle, "--qualified")
+    else:
+        messages.next_command("serve", bundle, "--qualified", "--report", str(output))
+    if not rows or any(row.verdict == FAIL for row in rows):
+        raise typer.Exit(1)
+
+
+def check_page(page: Path | None) -> None:
+    """Raises OutputError for a page that could not be written after all the work."""
+    if page is None:
+        return
+    if page.suffix != _SUFFIX:
+        raise OutputError(f"{page} does not end in {_SUFFIX}", fix=f"name it so: --page {page.stem or 'page'}{_SUFFIX}")
+    if page.is_dir() or not page.absolute().parent.is_dir():
+        raise OutputError(f"{page} cannot be written: it is a folder, or is in none", fix="check the path")
+
+
+def names(text: str) -> tuple[str, ...] | None:
+    """ "a,b" -> ("a", "b"); None for "all"."""
+    return None if text == ALL else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def numbers(text: str) -> tuple[int, ...] | None:
+    """ "1,2" -> (1, 2); None for "all". Raises a usage error for anything else."""
+    try:
+        return None if text == ALL else tuple(int(name) for name in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--steps takes all or numbers, such as 1,2, not {text!r}") from error
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Report a stage when it is done."""
+    started = time.perf_counter()
+    yield
+    messages.stage(name, time.perf_counter() - started)
+
+
+def row_lines(row: Row) -> list[str]:
+    """A row as lines: what was compared, each measure, the worst pictures, and what layers lose."""
+    title = f"{row.verdict}: {row.graph} in {row.runtime} {row.version} on {row.device}"
+    sample = f"against {row.reference}; {row.pairs} pairs of {row.prompts} prompts"
+    cells = [
+        (measure.verdict or "-", name, shown(measure.value), *_interval_and_margin(measure))
+        for name, measure in row.measures.items()
+    ]
+    missing = [f"  not measured: {name}: {why}" for name, why in row.missing.items()]
+    worst = ", ".join(f"{pair.prompt!r} seed {pair.seed} ({pair.psnr_db:.1f} dB)" for pair in row.worst[:2])
+    return [title, f"  {sample}", *table(cells, indent="  "), *missing, f"  worst: {worst}", *layer_lines(row.layers)]
+
+
+def shown(value: float) -> str:
+    """A number with as many digits as it needs."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _interval_and_margin(measure: Measure) -> tuple[str, str]:
+    interval = "" if measure.interval is None else f"{shown(measure.interval[0])} to {shown(measure.interval[1])}"
+    limit = measure.reason if measure.margin is None else f"{measure.direction} {shown(measure.margin)}"
+    return interval, limit
+
+
+def layer_lines(layers: Layers | None) -> list[str]:
+    """What layers lose, as lines."""
+    if layers is None:
+        return []
+    limit = f"{layers.tolerance_db:g} dB"
+    start = f"  layers: {layers.compared} tensors compared with {layers.against}"
+    first = "none leaves" if layers.first is None else f"{layers.first.title} is the first to leave"
+    rows = [(loss.title, f"{loss.snr_db:.1f} dB", f"adds {loss.added:.1e}") for loss in layers.worst]
+    return [start, f"  {first} the tolerance of {limit}", *(table(rows, indent="    ") if rows else [])]

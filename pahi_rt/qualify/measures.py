@@ -1,0 +1,143 @@
+"""The measures of one row: its pictures against the reference's, of the same prompts and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pahi_rt.bench.scores import score
+from pahi_rt.errors import PahiError
+from pahi_rt.evaluate.picture_metrics import RandomFeatures
+from pahi_rt.export.parity import PERFECT_DB
+from pahi_rt.pictures import psnr, squared_errors, structural_similarities, within_one_level
+from pahi_rt.qualification import Measure
+from pahi_rt.qualify.margins import BLANK, OTHER, OTHER_PICTURE_DB, SCORES, Margin, Standard
+from pahi_rt.qualify.pairs import Pairs
+from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share
+from pahi_rt.scorers import Scorer, load_scorer
+
+_AT_ONCE = 16
+"""Pictures whose features are computed at once."""
+
+Pictures = NDArray[np.uint8]
+"""[N, H, W, 3]"""
+
+
+class Jury:
+    """What measures pictures, loaded once: random features, and those scorers that are there."""
+
+    def __init__(self, specs: Sequence[str]) -> None:
+        self.scorers: dict[str, Scorer] = {}
+        self.missing: dict[str, str] = {}
+        """Measure -> why it cannot be taken."""
+        self._encode = RandomFeatures()
+        for spec in specs:
+            try:
+                self.scorers[spec] = load_scorer(spec)
+            except PahiError as error:
+                self.missing[score_name(spec)] = error.what
+
+    @torch.no_grad()
+    def features(self, pictures: Pictures) -> Tensor:
+        """Features [N, F], whose Euclidean distance is how different two pictures look."""
+        parts = torch.from_numpy(pictures).split(_AT_ONCE)
+        return torch.cat([self._encode(part.permute(0, 3, 1, 2) / 255) for part in parts])
+
+    def scores(self, pictures: Pictures, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Scorer -> scores [N], in its own unit. A scorer that cannot read these pictures is left out from now on."""
+        found: dict[str, Tensor] = {}
+        for spec, scorer in list(self.scorers.items()):
+            try:
+                found[spec] = _score(scorer, pictures, prompts)
+            except PahiError as error:
+                self.missing[score_name(spec)] = error.what
+                del self.scorers[spec]
+        return found
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The reference's pictures, measured once for all rows that are compared with them."""
+
+    pictures: Pictures
+    features: Tensor
+    scores: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, pictures: Pictures, pairs: Pairs, jury: Jury) -> Expected:
+        """Measure the reference's pictures."""
+        return cls(pictures, jury.features(pictures), jury.scores(pictures, pairs.prompts))
+
+
+def score_name(spec: str) -> str:
+    """The name of a scorer's measure."""
+    return f"score_{spec}_change_sd"
+
+
+def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, standard: Standard) -> dict[str, Measure]:
+    """All measures of a row, by name; the unit is the name's end."""
+    reference, clusters = expected.pictures, pairs.clusters
+    errors = squared_errors(drawn, reference)
+    altered = standard.alter(reference)
+    measures = {
+        "levels_within_one_share": judge_mean(within_one_level(drawn, reference), clusters, standard.levels),
+        "psnr_db": judge_mean(errors, clusters, standard.psnr, _psnr),
+        "worst_psnr_db": judge(
+            _decibels(errors.max()), None, Margin(None, "not judged alone: one picture has no interval")
+        ),
+        "other_pictures_share": judge_share(int((errors > 10 ** (-OTHER_PICTURE_DB / 10)).sum()), len(errors), OTHER),
+        "ssim": judge_mean(
+            structural_similarities(drawn, reference),
+            clusters,
+            standard.of_yardstick(float(structural_similarities(altered, reference).mean()), is_floor=True),
+        ),
+        "perceptual_distance": judge_mean(
+            _distances(jury.features(drawn), expected.features),
+            clusters,
+            standard.of_yardstick(_distances(jury.features(altered), expected.features).mean(), is_floor=False),
+        ),
+        "blank_pictures": judge_count(_count_blank(drawn, reference), BLANK),
+    }
+    for spec, own in jury.scores(drawn, pairs.prompts).items():
+        spread = expected.scores[spec].double().std()
+        if spread > 0:
+            change = (own - expected.scores[spec]).double() / spread
+            measures[score_name(spec)] = judge_mean(change.numpy(), clusters, SCORES)
+    return measures
+
+
+def picture_psnr(drawn: Pictures, expected: Pictures) -> list[float]:
+    """PSNR of each picture in dB."""
+    return [_decibels(error) for error in squared_errors(drawn, expected)]
+
+
+def _score(scorer: Scorer, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
+    starts = range(0, len(pictures), _AT_ONCE)
+    return torch.cat([score(scorer, pictures[at : at + _AT_ONCE], prompts[at : at + _AT_ONCE]) for at in starts])
+
+
+def _psnr(means: Tensor) -> Tensor:
+    """Mean squared errors [..., 1] -> dB [...]."""
+    return (-10 * means[..., 0].log10()).clamp(max=PERFECT_DB)
+
+
+def _decibels(error: float) -> float:
+    return min(PERFECT_DB, psnr(float(error)))
+
+
+def _distances(one: Tensor, other: Tensor) -> NDArray[np.float64]:
+    return (one - other).double().norm(dim=1).numpy()
+
+
+def _count_blank(drawn: Pictures, expected: Pictures) -> int:
+    """Pictures of a single colour, as NaN leaves them, where the reference has several."""
+    return int((_is_plain(drawn) & ~_is_plain(expected)).sum())
+
+
+def _is_plain(pictures: Pictures) -> NDArray[np.bool_]:
+    return (pictures == pictures[:, :1, :1]).all((1, 2, 3))

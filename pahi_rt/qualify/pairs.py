@@ -1,0 +1,76 @@
+"""Pairs: prompts and seeds that the reference and everything that is compared with it draw alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pahi_rt.bundle import Bundle
+from pahi_rt.export.calibration import GENERAL
+from pahi_rt.export.inputs import PROMPTS, Inputs
+from pahi_rt.manifest import GAUSSIAN, STRENGTH
+from pahi_rt.noise import draw_noise
+from pahi_rt.pipeline import load_tokenizer
+from pahi_rt.runtimes import Runtime
+from pahi_rt.train.prompts import load_prompts, load_split
+from pahi_rt.train.recipe import built_in, load_recipe
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pair j has `prompts[j]` and the noise of seed j, with the prior at full strength."""
+
+    prompts: tuple[str, ...]
+    input_ids: NDArray[np.int64]
+    """[N, T]"""
+    latent_shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def clusters(self) -> list[int]:
+        """The same number for pairs of one prompt."""
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(self.prompts))}
+        return [numbers[prompt] for prompt in self.prompts]
+
+    def inputs(self, prior: str) -> Iterator[Inputs]:
+        """The inputs of each pair, as batches of one."""
+        strength = np.full(1, float(prior != GAUSSIAN), np.float32)
+        for seed, row in enumerate(self.input_ids):
+            yield {"input_ids": row[None], "noise": draw_noise([seed], self.latent_shape), STRENGTH: strength}
+
+
+def make_pairs(bundle: Bundle, prompts: list[str], count: int) -> Pairs:
+    """`count` pairs of these prompts, in turns. Raises PromptError."""
+    turns = [prompts[index % len(prompts)] for index in range(count)]
+    input_ids = load_tokenizer(bundle).encode(turns).input_ids
+    return Pairs(tuple(turns), input_ids, bundle.manifest.image.latent_shape)
+
+
+def find_recipe(bundle: Bundle, name: str | None) -> str | None:
+    """The recipe whose test prompts and scorers judge the bundle: by default the one named like it, if there is one."""
+    return name if name is not None or bundle.manifest.name not in built_in() else bundle.manifest.name
+
+
+def list_prompts(recipe: str | None, source: str | Path | None) -> list[str]:
+    """The prompts of `source` (as for `load_prompts`), or else of the recipe's test part, or else general ones.
+
+    Raises PromptError and RecipeError.
+    """
+    if source is not None:
+        return load_prompts(source)
+    if recipe is not None:
+        part = load_recipe(recipe).prompts
+        return list(load_split(part.source, part.validation, part.test, part.seed).test)
+    return [*PROMPTS, *GENERAL]
+
+
+def draw(runtime: Runtime, pairs: Pairs, prior: str) -> NDArray[np.uint8]:
+    """What a runtime draws of all pairs, one at a time: [N, H, W, 3]."""
+    rows = (runtime.run(one["input_ids"], one["noise"], one[STRENGTH]) for one in pairs.inputs(prior))
+    return np.concatenate(list(rows))

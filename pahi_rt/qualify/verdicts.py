@@ -1,0 +1,89 @@
+"""Verdicts: non-inferiority by intervals.
+
+A measure passes if its whole 95 % interval is inside the margin, fails if all of it is outside, and is inconclusive
+otherwise: then more pairs decide. A row passes if all its measures do, so that a wrong pass needs all of them to err.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pahi_rt.comparison import CONFIDENCE, Interval
+from pahi_rt.qualification import FAIL, INCONCLUSIVE, PASS, Measure, Verdict
+from pahi_rt.qualify.margins import Margin
+from pahi_rt.scorers.statistics import bootstrap_interval, mean_of_first
+
+SPARE = 1.2
+"""Factor on the number of pairs that is advised: it is an estimate."""
+
+Statistic = Callable[[Tensor], Tensor]
+
+
+def judge_mean(
+    values: NDArray, clusters: Sequence[int], margin: Margin, statistic: Statistic = mean_of_first
+) -> Measure:
+    """A statistic of the mean of `values` [N], with its bootstrap interval over clusters of pairs."""
+    column = torch.as_tensor(values, dtype=torch.float64)[:, None]
+    value = float(statistic(column.mean(0)))
+    return judge(value, bootstrap_interval(column, statistic, torch.tensor(clusters)), margin)
+
+
+def judge_share(count: int, total: int, margin: Margin) -> Measure:
+    """A share, with the interval of Clopper and Pearson (1934), which also holds when nothing was counted."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, total).proportion_ci(CONFIDENCE, "exact")
+    return judge(count / total, (float(low), float(high)), margin)
+
+
+def judge_count(count: int, margin: Margin) -> Measure:
+    """A count of faults, of which none is allowed."""
+    return judge(float(count), (float(count), float(count)), margin)
+
+
+def judge(value: float, interval: Interval | None, margin: Margin) -> Measure:
+    """A measure with its verdict."""
+    direction = "at least" if margin.is_floor else "at most"
+    verdict = None if margin.limit is None else _verdict(interval, margin.limit, margin.is_floor)
+    return Measure(value, interval, margin.limit, direction, verdict, margin.reason)  # type: ignore[arg-type]
+
+
+def _verdict(interval: Interval | None, limit: float, is_floor: bool) -> Verdict:
+    if interval is None:
+        return INCONCLUSIVE
+    low, high = interval if is_floor else (-interval[1], -interval[0])
+    bound = limit if is_floor else -limit
+    return PASS if low >= bound else FAIL if high < bound else INCONCLUSIVE
+
+
+def overall(measures: Iterable[Measure]) -> Verdict:
+    """The verdict of a row."""
+    verdicts = [measure.verdict for measure in measures]
+    return FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS
+
+
+def pairs_needed(measures: Iterable[Measure], pairs: int) -> int | None:
+    """About how many pairs would decide what is inconclusive; None if nothing is, or a value lies on its margin.
+
+    An interval's width goes with the root of their number, and that of a share of none with the number itself.
+    """
+    needed = [_factor(measure) for measure in measures if measure.verdict == INCONCLUSIVE]
+    most = max((factor for factor in needed if factor is not None), default=math.inf)
+    return None if math.isinf(most) else max(pairs + 1, math.ceil(pairs * most / 10) * 10)
+
+
+def _factor(measure: Measure) -> float | None:
+    """How many times as many pairs a measure needs; None if one prompt gives no interval."""
+    if measure.interval is None or measure.margin is None:
+        return None
+    low, high = measure.interval
+    room = abs(measure.value - measure.margin)
+    if not room:
+        return math.inf
+    reach = max(high - measure.value, measure.value - low) / room
+    return SPARE * (reach if measure.value == low else reach**2)

@@ -1,0 +1,86 @@
+"""`pahi-rt qualify` on the contract bundle: the report, the page, and what cannot be qualified."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.test_errors import assert_problem
+
+FAST = ["--runtimes", "onnxruntime", "--pairs", "80"]
+
+
+def test_the_whole_of_it(run: Run, folder: Path, here: Path) -> None:
+    result = run("qualify", str(folder), *FAST, "--layers", "--page", "page.html")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^pass +one-step.onnx +onnxruntime ", result.stdout, re.MULTILINE)
+    assert "pass: two-step.onnx in onnxruntime" in result.stdout
+    assert "none leaves the tolerance of 60 dB" in result.stdout
+    assert result.stderr.endswith(f"next: pahi-rt serve {folder} --qualified\n")
+    page = (here / "page.html").read_text()
+    assert page.count("<section>") == 2 and page.count("data:image/png;base64,") == 2 * 4 * 3
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    shown = run("inspect", str(folder), "--verify").stdout
+    assert re.search(r"qualification\n  pass  one-step.onnx  onnxruntime ", shown)
+    assert shown.endswith("all 6 files are what the manifest says\n")
+    document = json.loads(run("inspect", str(folder), "--json").stdout)
+    assert [row["verdict"] for row in document["qualification"]["rows"]] == ["pass", "pass"]
+
+
+def test_a_report_of_another_version_is_stale(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("qualify", str(folder), *FAST, "--steps", "1").exit_code == 0
+    monkeypatch.setattr("onnxruntime.__version__", "99.0")
+    shown = run("inspect", str(folder)).stdout
+    assert re.search(r"  stale \(pass\)  one-step.onnx .* and 99.0 is installed\n", shown)
+
+
+def test_json_and_a_report_elsewhere(run: Run, folder: Path, here: Path) -> None:
+    result = run("qualify", str(folder), *FAST, "--steps", "1", "--pairs", "4", "-o", "report.json", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["path"] == "report.json"
+    assert [(row["graph"], row["verdict"]) for row in document["rows"]] == [("one-step.onnx", "inconclusive")]
+    assert json.loads((here / "report.json").read_text())["rows"] == document["rows"]
+    assert f"pairs would decide what is inconclusive\nnext: pahi-rt qualify {folder} --pairs " in result.stderr
+    assert not (folder / "qualification.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (["emoji"], 1, "is part of the package or of a cache"),
+        (["nothing"], 1, "there is no bundle 'nothing'"),
+        (["COPY", "--runtimes", "abacus"], 1, "there is no runtime 'abacus'"),
+        (["COPY", "--precisions", "int3"], 1, "has no precision 'int3'"),
+        (["COPY", "--steps", "3"], 1, "has no graph of 3 steps"),
+        (["COPY", "--runtimes", "tensorrt"], 1, "the bundle has no plan for it"),
+        (["COPY", "--recipe", "none"], 1, "none"),
+        (["COPY", "--prompts", "none.txt"], 1, "none.txt"),
+        (["COPY", "--page", "page.pdf"], 1, "does not end in .html"),
+        (["COPY", "--page", "no/page.html"], 1, "no/page.html cannot be written"),
+        (["COPY", "-o", "no/report.json"], 1, "does not exist"),
+        (["COPY", "--model", "none"], 1, "none"),
+        (["COPY", "--decoder", "x"], 2, "belong to --model"),
+        (["COPY", "--steps", "one"], 2, "--steps takes all or numbers"),
+        (["COPY", "--pairs", "1"], 2, "--pairs"),
+    ],
+)
+def test_what_cannot_be_qualified(run: Run, folder: Path, here: Path, words: list[str], code: int, what: str) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    result = run("qualify", *(str(folder) if word == "COPY" else word for word in words))
+    assert result.exit_code == code, result.output
+    assert what in result.stderr
+    if code == 1:
+        assert [line.partition(":")[0] for line in result.stderr.splitlines()[-2:]] == ["error", "fix"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(here.iterdir())
+
+
+def test_without_scikit_image(run: Run, folder: Path, without: object) -> None:
+    without("skimage")  # type: ignore[operator]
+    assert_problem(run("qualify", str(folder)), "this needs the package skimage")

@@ -1,0 +1,80 @@
+"""Each measure sees what it is for, and passes over what it is not for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pahi_rt.bundle import open_bundle
+from pahi_rt.qualify.margins import Standard
+from pahi_rt.qualify.measures import Expected, Jury, measure
+from pahi_rt.qualify.pairs import Pairs, make_pairs
+
+EXACT = Standard.of("fp32", "fp32", keeps_levels=True)
+COUNT = 80
+
+
+@pytest.fixture(scope="module")
+def jury() -> Jury:
+    return Jury(["redness", "no-such-scorer"])
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    return make_pairs(open_bundle("emoji"), [f"a cat {number}" for number in range(40)], COUNT)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Smooth pictures, each of its own."""
+    small = np.random.default_rng(0).integers(20, 230, (COUNT, 4, 4, 3)).astype(np.uint8)
+    return np.repeat(np.repeat(small, 8, 1), 8, 2)
+
+
+def verdicts(drawn: np.ndarray, pictures: np.ndarray, pairs: Pairs, jury: Jury) -> dict[str, str | None]:
+    found = measure(drawn, Expected.of(pictures, pairs, jury), pairs, jury, EXACT)
+    return {name: one.verdict for name, one in found.items()}
+
+
+def test_pairs_take_prompts_in_turns(pairs: Pairs) -> None:
+    assert len(pairs) == COUNT and pairs.clusters == [*range(40), *range(40)]
+    noises = [one["noise"] for one in pairs.inputs("pahi")]
+    assert not np.array_equal(noises[0], noises[40])
+    assert [float(next(pairs.inputs(prior))["prior_strength"][0]) for prior in ("pahi", "gaussian")] == [1, 0]
+
+
+def test_equal_pictures_pass_everything(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
+    found = verdicts(pictures, pictures, pairs, jury)
+    assert set(found.values()) == {"pass", None}
+    assert "score_redness_change_sd" in found
+    assert list(jury.missing) == ["score_no-such-scorer_change_sd"]
+
+
+def test_a_shift_of_two_levels_is_seen(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
+    found = verdicts(pictures + 2, pictures, pairs, jury)
+    assert (found["levels_within_one_share"], found["psnr_db"]) == ("fail", "fail")
+    assert (found["other_pictures_share"], found["blank_pictures"]) == ("pass", "pass")
+
+
+def test_other_pictures_are_counted(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
+    drawn = pictures.copy()
+    drawn[:20] = pictures[20:40]
+    found = verdicts(drawn, pictures, pairs, jury)
+    assert (found["other_pictures_share"], found["perceptual_distance"], found["ssim"]) == ("fail", "fail", "fail")
+
+
+def test_one_blank_picture_is_enough(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
+    drawn = pictures.copy()
+    drawn[7] = 0
+    assert verdicts(drawn, pictures, pairs, jury)["blank_pictures"] == "fail"
+    both = pictures.copy()
+    both[7] = 0
+    assert verdicts(both, both, pairs, jury)["blank_pictures"] == "pass"
+
+
+def test_a_scorer_sees_a_worse_score_and_not_a_better_one(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
+    less, more = pictures.copy(), pictures.copy()
+    less[..., 0] -= 20
+    more[..., 0] += 20
+    assert verdicts(less, pictures, pairs, jury)["score_redness_change_sd"] == "fail"
+    assert verdicts(more, pictures, pairs, jury)["score_redness_change_sd"] == "pass"

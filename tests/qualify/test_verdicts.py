@@ -1,0 +1,80 @@
+"""Verdicts follow from where the interval lies; a yardstick's margins follow from the pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pahi_rt.export.precision import ALL
+from pahi_rt.qualify.margins import ONE_LEVEL_DB, Margin, Standard
+from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share, overall, pairs_needed
+
+FLOOR, CEILING = Margin(0.9, "r"), Margin(0.1, "r", is_floor=False)
+
+
+@pytest.mark.parametrize(
+    ("interval", "margin", "verdict"),
+    [
+        ((0.9, 0.99), FLOOR, "pass"),
+        ((0.89, 0.99), FLOOR, "inconclusive"),
+        ((0.8, 0.9), FLOOR, "inconclusive"),
+        ((0.8, 0.899), FLOOR, "fail"),
+        ((0.0, 0.1), CEILING, "pass"),
+        ((0.05, 0.11), CEILING, "inconclusive"),
+        ((0.101, 0.2), CEILING, "fail"),
+        (None, FLOOR, "inconclusive"),
+        ((0.0, 1.0), Margin(None, "shown"), None),
+    ],
+)
+def test_intervals(interval: tuple[float, float] | None, margin: Margin, verdict: str | None) -> None:
+    assert judge(0.5, interval, margin).verdict == verdict
+
+
+def test_the_interval_is_over_prompts_and_not_over_pairs() -> None:
+    """A hundred pairs of one prompt say nothing about others; those of ten prompts as much as ten means."""
+    values = np.repeat(np.linspace(0, 1, 10), 10)
+    assert judge_mean(values, [0] * 100, FLOOR).interval is None
+    apart = judge_mean(values, list(range(100)), FLOOR).interval
+    together = judge_mean(values, [number // 10 for number in range(100)], FLOOR).interval
+    assert apart is not None and together is not None
+    assert together[1] - together[0] > 2 * (apart[1] - apart[0])
+
+
+def test_a_share_of_none_is_not_certain() -> None:
+    few, many = (judge_share(0, number, Margin(0.05, "r", is_floor=False)) for number in (12, 72))
+    assert (few.verdict, many.verdict) == ("inconclusive", "pass")
+    advised = pairs_needed([few], 12)
+    assert advised is not None and 72 <= advised <= 90
+
+
+def test_one_fault_is_one_too_many() -> None:
+    assert [judge_count(n, Margin(0, "r", is_floor=False)).verdict for n in (0, 1)] == ["pass", "fail"]
+
+
+def test_a_row_is_as_good_as_its_worst_measure() -> None:
+    good, open_, bad = (judge(0.5, interval, FLOOR) for interval in ((0.9, 1), (0.8, 1), (0, 0.1)))
+    assert [overall(row) for row in ([], [good], [good, open_], [open_, bad, good])] == [
+        "pass",
+        "pass",
+        "inconclusive",
+        "fail",
+    ]
+    assert pairs_needed([good, bad], 10) is None
+
+
+def test_who_promises_one_level_is_held_to_it() -> None:
+    exact = Standard.of("fp32", "fp32", keeps_levels=True)
+    assert exact.is_exact and exact.psnr.limit == ONE_LEVEL_DB and exact.levels.limit == 0.999
+    for precision, reference, keeps in (("w8", "fp32", True), ("fp32", "fp32", False), ("int8", "int8", True)):
+        loose = Standard.of(precision, reference, keeps_levels=keeps)
+        assert not loose.is_exact and loose.levels.limit is None
+        assert loose.psnr.limit == (30 if precision != "fp32" else 30)
+    assert Standard.of("w16", "fp32", keeps_levels=True).psnr.limit == ALL["w16"].near.psnr_db == 40
+
+
+def test_the_yardsticks_do_what_they_say() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    moved = Standard.of("fp32", "fp32", keeps_levels=True).alter(pictures).astype(int) - pictures
+    assert np.abs(moved).max() == 1 and np.abs(moved).mean() > 0.9
+    compressed = Standard.of("int8", "fp32", keeps_levels=True).alter(pictures)
+    assert compressed.shape == pictures.shape and not np.array_equal(compressed, pictures)
