@@ -101,6 +101,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: dict[str, P
     assert {"pahi_rt/py.typed", "pahi_rt/train/recipes/sd-turbo.toml"} <= packaged
     page = [path for path in (ROOT / "pahi_rt" / "playground").rglob("*") if path.suffix in (".html", ".css", ".js")]
     assert len(page) > 20 and {path.relative_to(ROOT).as_posix() for path in page} <= packaged
+    scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pahi_rt").rglob("*.mjs")}
+    assert scripts and scripts <= packaged
     for name in built_in():
         listed = json.loads((ROOT / "pahi_rt" / "assets" / name / "pahi.json").read_text())["files"]
         assert {f"pahi_rt/assets/{name}/{file}" for file in ("pahi.json", *listed)} <= packaged
