@@ -9,7 +9,9 @@ from pahi_rt.manifest import Graph
 from pahi_rt.prior import choose_prior
 
 AUTO = "auto"
-"""Instead of a runtime's name: the fastest that this machine and the bundle are ready for."""
+"""Instead of a runtime's name: the one that should draw the pictures first, of all that are ready for the bundle."""
+MANY = 1000
+"""The pictures that a program is expected to draw if it does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Chosen:
     """A name of the table, or "auto" until one is picked."""
     why: str | None = None
     """Why "auto" picked this runtime; None if it was asked for by name."""
+    pictures: int = MANY
+    """About how many pictures are to be drawn: "auto" weighs the time to load a runtime against it."""
 
 
 def choose(
@@ -35,10 +39,11 @@ def choose(
     threads: int | None = None,
     prior: str | None = None,
     precision: str | None = None,
+    pictures: int = MANY,
 ) -> Chosen:
     """Settle the prior, its graph for `steps` denoising steps, and the precision; None is the bundle's default.
 
     Raises BundleError for what the bundle lacks.
     """
     kind = choose_prior(bundle, prior)
-    return Chosen(bundle, kind, bundle.graph(steps, kind, precision), threads, runtime)
+    return Chosen(bundle, kind, bundle.graph(steps, kind, precision), threads, runtime, pictures=pictures)

@@ -106,6 +106,7 @@ def run(
     Given again, the same command goes on where it was stopped or killed. A row's seed comes from its own id, so that
     any number of workers and any size of shards draw the same pictures.
     """
+    from pahi_rt.choice import MANY
     from pahi_rt.cli.generate import choose_graph
 
     with needs("bulk"):
@@ -115,7 +116,7 @@ def run(
         from pahi_rt.bulk.store import open_store
     from pahi_rt.prior import choose_strength
 
-    chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
+    chosen = choose_graph(bundle, steps, runtime, threads, prior, precision, MANY)
     settings = Settings(
         bundle_sha256=chosen.bundle.sha256,
         steps=steps,

@@ -12,11 +12,14 @@ from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.interrupts import ends_at_once
 from pahi_rt.cli.options import Debug, Json
+from pahi_rt.cli.quiet import quiet_libraries
 from pahi_rt.errors import PahiError
 from pahi_rt.terminal import table
 
 if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline
+    from pahi_rt.runtimes.automatic import Ranking
+    from pahi_rt.runtimes.costs import Cost
     from pahi_rt.runtimes.table import Entry
 
 _PROMPT, _TIMES = "a grinning cat", 5
@@ -35,20 +38,29 @@ class Finding:
 
 
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Draw with every runtime, and show which work here and how to install the others."""
+    """Draw with every runtime, and show which work here and how to install the others.
+
+    The times are remembered for the choice of a runtime where none is asked for.
+    """
+    from pahi_rt.choice import MANY
     from pahi_rt.machine import cpu_name
     from pahi_rt.runtimes import TABLE
 
-    with ends_at_once():
+    with ends_at_once(), quiet_libraries():
         findings = [examine(entry) for entry in TABLE]
+    auto = {count: rank_for(count) for count in (1, MANY)}
     if as_json:
-        messages.document({"processor": cpu_name(), "runtimes": [asdict(finding) for finding in findings]})
+        found = [asdict(finding) for finding in findings]
+        choices = [{"pictures": n, "runtime": ranking.first, "why": ranking.why} for n, ranking in auto.items()]
+        messages.document({"processor": cpu_name(), "runtimes": found, "auto": choices})
     else:
         messages.result(f"on {cpu_name() or 'an unknown processor'}")
         messages.result(*table([(f.runtime, "works" if f.works else "-", f.found) for f in findings]))
         for finding in findings:
             if finding.fix:
                 messages.result(f"to have {finding.runtime}: {finding.fix}")
+        for ranking in auto.values():
+            messages.result(f"auto draws with {ranking.first}: {ranking.why}")
     working = [finding.runtime for finding in findings if finding.works]
     if not working:
         raise typer.Exit(1)
@@ -64,6 +76,16 @@ def examine(entry: Entry) -> Finding:
         return Finding(entry.name, False, error.what, error.fix)
 
 
+def rank_for(pictures: int) -> Ranking:
+    """What "auto" would draw so many pictures of the built-in bundle with."""
+    from pahi_rt.bundle import open_bundle
+    from pahi_rt.choice import choose
+    from pahi_rt.runtimes.automatic import rank
+    from pahi_rt.runtimes.table import by_rank
+
+    return rank(choose(open_bundle(DEFAULT), pictures=pictures), by_rank())
+
+
 def _find_gpu(flavour: str) -> str:
     from pahi_rt.runtimes.cuda import Cuda
     from pahi_rt.runtimes.tensorrt import require_tensorrt
@@ -73,18 +95,27 @@ def _find_gpu(flavour: str) -> str:
 
 
 def _draw(name: str) -> str:
+    from pahi_rt.bundle import open_bundle
+    from pahi_rt.choice import choose
     from pahi_rt.pipeline import Pipeline
+    from pahi_rt.runtimes.costs import remember
 
-    pipeline = Pipeline.load(DEFAULT, runtime=name)
+    chosen = choose(open_bundle(DEFAULT), runtime=name)
+    started = time.perf_counter()
+    pipeline = Pipeline.open(chosen)
+    cost = measure(pipeline, time.perf_counter() - started)
+    remember(chosen, name, cost, renew=True)
     described = pipeline.runtime.describe()
-    return f"{described['version']} on {described['device']}, {_milliseconds(pipeline):.0f} ms a picture"
+    return f"{described['version']} on {described['device']}, {1000 * cost.picture_s:.0f} ms a picture"
 
 
-def _milliseconds(pipeline: Pipeline) -> float:
-    """The time of the fastest of a few pictures. The first one is slower, and does not count."""
+def measure(pipeline: Pipeline, load_s: float) -> Cost:
+    """The time of the first picture, and of the fastest of a few more."""
+    from pahi_rt.runtimes.costs import Cost
+
     taken = []
     for _ in range(1 + _TIMES):
         started = time.perf_counter()
         pipeline(_PROMPT, seed=0)
-        taken.append(1000 * (time.perf_counter() - started))
-    return min(taken[1:])
+        taken.append(time.perf_counter() - started)
+    return Cost(load_s, taken[0], min(taken[1:]))

@@ -88,7 +88,8 @@ def generate(
         vocabulary = Vocabulary.load(chosen.bundle)
     else:
         texts = read_prompts(prompts, file)
-        chosen = choose_graph(bundle, steps, runtime, threads, prior, precision)
+        expected = len(texts) * max(1, count or 1)
+        chosen = choose_graph(bundle, steps, runtime, threads, prior, precision, expected)
         vocabulary = Vocabulary.load(chosen.bundle)
         known = texts if literal else in_known_words(texts, vocabulary, chosen.bundle.manifest.name)
         drawing = new_drawing(known, chosen, seed, count, prior_strength)
@@ -101,11 +102,13 @@ def generate(
     )
     _name_unknown_words(drawing, vocabulary)
     tell = None if as_json else messages.say if is_piped else messages.result
-    first, pictures = None, []
+    first, pictures, taken_ms = None, [], []
     for written in (write_grid if is_grid else write_each)(each_ends_at_once(results), drawing, place):
         _present(written, tell, show=show)
         first = first or written.path
         pictures += written.describe() if as_json else []
+        taken_ms += [result.run_ms for result in written.results]
+    _remember(pipeline, chosen, [load_ms, *taken_ms])
     if as_json:
         messages.document(describe(pipeline, drawing, load_ms, pictures))
     _suggest(drawing, None if is_piped else first, bundle)
@@ -145,14 +148,17 @@ def choose_graph(
     threads: int | None,
     prior: str | None,
     precision: str | None,
+    pictures: int,
 ) -> Chosen:
-    """Open the bundle and choose what to draw with; None is the default. Raises BundleError."""
+    """Open the bundle and choose what to draw so many pictures with; None is the default. Raises BundleError."""
     from pahi_rt.bundle import open_bundle
     from pahi_rt.choice import choose
 
     opened = open_bundle(DEFAULT if bundle is None else bundle)
     steps = 1 if steps is None else steps
-    return choose(opened, steps=steps, runtime=runtime, threads=threads, prior=prior, precision=precision)
+    return choose(
+        opened, steps=steps, runtime=runtime, threads=threads, prior=prior, precision=precision, pictures=pictures
+    )
 
 
 def new_drawing(
@@ -203,6 +209,7 @@ def repeat_drawing(like: Path, bundle: str | None, runtime: str, threads: int | 
         threads=threads,
         prior=drawing.prior,
         precision=drawing.precision,
+        pictures=drawing.pictures,
     )
     return replace(drawing, bundle=opened.manifest.name, bundle_sha256=sha256), chosen
 
@@ -224,6 +231,14 @@ def load_pipeline(chosen: Chosen) -> tuple[Pipeline, float]:
     with ends_at_once():
         pipeline = Pipeline.open(chosen)
     return pipeline, (time.perf_counter() - started) * 1000.0
+
+
+def _remember(pipeline: Pipeline, chosen: Chosen, taken_ms: Sequence[float]) -> None:
+    """Remember how long loading, the first picture and the others took, for the next choice of a runtime."""
+    from pahi_rt.runtimes.costs import Cost, remember
+
+    load_s, first_s, *others_s = (value / 1000 for value in taken_ms)
+    remember(chosen, str(pipeline.runtime.describe()["runtime"]), Cost(load_s, first_s, min([first_s, *others_s])))
 
 
 def _present(written: Written, tell: Callable[[str], None] | None, *, show: bool) -> None:

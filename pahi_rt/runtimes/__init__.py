@@ -21,9 +21,9 @@ def load(
 ) -> Runtime:
     """Load the graph for `steps` denoising steps. A runtime that is asked for by name is never replaced.
 
-    "auto" is the fastest runtime that this machine and the bundle are ready for. `prior` is "hi", "pahi" or
-    "gaussian"; None is the best that the bundle has. A graph that was loaded for "gaussian" must be run at strength 0.
-    `precision` is one of the bundle's; None is its first.
+    "auto" is the runtime that should draw many pictures first, of those that are ready for the bundle. `prior` is
+    "hi", "pahi" or "gaussian"; None is the best that the bundle has. A graph that was loaded for "gaussian" must be run
+    at strength 0. `precision` is one of the bundle's; None is its first.
     Raises RuntimeUnavailable for an unknown name or a missing package, BundleError for an unusable graph, or for a
     prior or a precision that the bundle lacks.
     """

@@ -46,18 +46,21 @@ class OnnxRuntime(GraphRuntime):
     """
 
     def __init__(self, chosen: Chosen) -> None:
-        provider, bundle = PROVIDERS[chosen.runtime], chosen.bundle
-        with bundle.opened(chosen.graph) as opened:
-            if provider is CPU:
-                self.session = _open_on_cpu(opened, chosen)
-            else:
-                options = session_options(chosen.threads, provider)
-                self.session = _open_session(opened, options, provider, _plan_folder(chosen, provider))
+        with chosen.bundle.opened(chosen.graph) as opened:
+            self.session = self.open(opened, chosen)
         super().__init__(
             chosen,
             version=str(require_onnxruntime().__version__),
             device=self.session.get_providers()[0].removesuffix("ExecutionProvider"),
         )
+
+    def open(self, graph: OpenGraph, chosen: Chosen) -> Any:
+        """Load the graph. Raises RuntimeUnavailable or BundleError."""
+        provider = PROVIDERS[chosen.runtime]
+        if provider is CPU:
+            return _open_on_cpu(graph, chosen)
+        options = session_options(chosen.threads, provider)
+        return open_session(graph, options, provider, _plan_folder(chosen, provider))
 
     def draw(self, feeds: Feeds) -> object:
         """Run the session. Raises RuntimeUnavailable."""
@@ -78,7 +81,7 @@ def open_unrounded(chosen: Chosen) -> Callable[[Feeds], Any] | None:
         if exposed is None:
             return None
         name, content = exposed
-        session = _open_session(OpenGraph(opened.path, content), session_options(chosen.threads), CPU)
+        session = open_session(OpenGraph(opened.path, content), session_options(chosen.threads), CPU)
     return lambda feeds: session.run([name], {spec.name: feeds[spec.name] for spec in chosen.graph.inputs})[0]
 
 
@@ -140,16 +143,20 @@ def _open_on_cpu(graph: OpenGraph, chosen: Chosen) -> Any:
         with contextlib.suppress(PahiError, OSError), shelf.opened() as kept:
             options = session_options(chosen.threads)
             options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
-            return _open_session(kept, options, CPU)
+            return open_session(kept, options, CPU)
         options, session = session_options(chosen.threads), None
         with contextlib.suppress(PahiError, OSError), shelf.filling(options):
-            session = _open_session(graph, options, CPU)
+            session = open_session(graph, options, CPU)
         if session is not None:
             return session
-    return _open_session(graph, session_options(chosen.threads), CPU)
+    return open_session(graph, session_options(chosen.threads), CPU)
 
 
-def _open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Path = Path()) -> Any:
+def open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Path = Path()) -> Any:
+    """A session of `graph` in a provider, and in no other. Raises RuntimeUnavailable or BundleError.
+
+    `folder` is for compiled plans.
+    """
     onnxruntime = require_onnxruntime()
     if provider.is_tensorrt:
         os.environ.update([_NO_TF32])

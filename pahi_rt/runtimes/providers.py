@@ -118,7 +118,8 @@ PROVIDERS: Mapping[str, Provider] = {
     "onnxruntime-cuda": BuiltIn(
         name="CUDAExecutionProvider",
         install=f"{_REPLACE} 'onnxruntime-gpu[cuda,cudnn]'",
-        options={"use_tf32": "0"},
+        # Trying every algorithm of every convolution, as is the default, takes a second before the first picture.
+        options={"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
         library="libonnxruntime_providers_cuda.so",
     ),
     "onnxruntime-tensorrt": BuiltIn(

@@ -15,6 +15,7 @@ from pahi_rt.choice import AUTO, Chosen
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.runtimes.base import Runtime
 from pahi_rt.runtimes.onnxruntime import OnnxRuntime, check_provider
+from pahi_rt.runtimes.onnxruntime_cuda import OnnxRuntimeCuda
 from pahi_rt.runtimes.openvino import INSTALL as INSTALL_OPENVINO
 from pahi_rt.runtimes.openvino import OpenVinoRuntime
 from pahi_rt.runtimes.providers import PROVIDERS
@@ -67,7 +68,7 @@ TABLE = (
         "nvidia",
         "NVIDIA GPUs, with CUDA's kernels",
         PROVIDERS["onnxruntime-cuda"].install,
-        OnnxRuntime,
+        OnnxRuntimeCuda,
         rank=3,
         check=check_provider,
     ),

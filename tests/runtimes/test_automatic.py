@@ -13,9 +13,10 @@ from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.choice import Chosen, choose
 from pahi_rt.errors import BundleError, RuntimeUnavailable
-from pahi_rt.manifest import Plan
+from pahi_rt.manifest import FileRecord, Plan
 from pahi_rt.runtimes import Runtime
-from pahi_rt.runtimes.automatic import open_fastest
+from pahi_rt.runtimes.automatic import open_fastest, rank
+from pahi_rt.runtimes.costs import Cost, estimate, flops, remember
 from pahi_rt.runtimes.fake import FakeRuntime
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.runtimes.table import by_rank
@@ -72,8 +73,56 @@ def test_on_a_machine_without_a_gpu(bundle: Bundle) -> None:
     )
 
 
+def measured(bundle: Bundle, **costs: Cost) -> None:
+    """Remember what runtimes cost; "_" stands for "-" in their names."""
+    for name, cost in costs.items():
+        remember(choose(bundle), name.replace("_", "-"), cost)
+
+
+GPU, CPU = Cost(0.84, 1.0, 0.008), Cost(0.3, 0.02, 0.018)
+"""What the embedded model was seen to take."""
+
+
+@pytest.mark.usefixtures("with_cuda")
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [(1, "onnxruntime"), (8, "onnxruntime"), (140, "onnxruntime"), (160, "onnxruntime-cuda")],
+)
+def test_a_small_model_stays_on_the_cpu_for_a_few_pictures(bundle: Bundle, pictures: int, expected: str) -> None:
+    measured(bundle, onnxruntime_cuda=GPU, onnxruntime=CPU)
+    chosen = choose(bundle, pictures=pictures)
+    described = open_fastest(chosen, [dataclasses.replace(entry, make=Named) for entry in by_rank()]).describe()
+    assert described["runtime"] == expected
+    if pictures == 1:
+        times = "0.32 s with onnxruntime (measured here) and 1.8 s with onnxruntime-cuda (measured here)"
+        assert str(described["why"]).startswith(f"1 picture takes about {times}; tensorrt: the bundle has no plan")
+
+
+@pytest.mark.usefixtures("with_cuda")
+def test_estimates_stand_until_something_is_measured(bundle: Bundle) -> None:
+    one, two = (rank(choose(bundle, pictures=1), by_rank()) for _ in range(2))
+    assert one == two and one.first == "onnxruntime"
+    assert one.why.count("(estimated)") == 2
+    measured(bundle, onnxruntime=Cost(100, 1, 1))
+    assert rank(choose(bundle, pictures=1), by_rank()).first == "onnxruntime-cuda"
+
+
+@pytest.mark.usefixtures("with_cuda")
+def test_a_large_model_is_estimated_to_be_faster_on_a_gpu(bundle: Bundle) -> None:
+    """SD-Turbo in 16 bits: 2.4 GB of weights, 64 x 64 latents."""
+    image = dataclasses.replace(bundle.manifest.image, latent_shape=(4, 64, 64))
+    files = {**bundle.manifest.files, "weights.bin": FileRecord("0" * 64, 2_400_000_000)}
+    graph = dataclasses.replace(bundle.manifest.graphs[0], precision="fp16")
+    manifest = dataclasses.replace(bundle.manifest, image=image, files=files, graphs=(graph,))
+    large = choose(dataclasses.replace(bundle, manifest=manifest), pictures=1)
+    assert 0.8e12 < flops(large) < 1.2e12
+    assert rank(large, by_rank()).first == "onnxruntime-cuda"
+    assert estimate(large, "cpu", cores=4).picture_s == pytest.approx(estimate(large, "cpu", cores=2).picture_s / 2)
+
+
 @pytest.mark.usefixtures("with_cuda")
 def test_a_plan_comes_first_then_cuda_then_the_cpu(planned: Bundle) -> None:
+    measured(planned, tensorrt_rtx=Cost(1, 0.1, 0.001), onnxruntime_cuda=Cost(1, 1, 0.002), onnxruntime=Cost(1, 1, 1))
     found = [
         open_with(planned, opener(*broken)).describe()
         for broken in ((), ("tensorrt-rtx",), ("tensorrt-rtx", "onnxruntime-cuda"))

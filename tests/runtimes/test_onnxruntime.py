@@ -156,7 +156,8 @@ def build(monkeypatch: pytest.MonkeyPatch) -> FakeBuild:
 
 def test_cuda_is_asked_for_without_tf32(contract: Path, build: FakeBuild, capsys: pytest.CaptureFixture[str]) -> None:
     runtime = runtimes.load(open_bundle(contract), name="onnxruntime-cuda")
-    assert build.asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "1"}
+    assert build.asked == [("CUDAExecutionProvider", options)]
     assert "session.disable_cpu_ep_fallback" not in build.entries
     described = runtime.describe()
     assert (described["runtime"], described["device"]) == ("onnxruntime-cuda", "CUDA")

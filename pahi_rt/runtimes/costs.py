@@ -1,0 +1,128 @@
+"""What drawing with a runtime costs on this machine: load it, draw the first picture, and then each further one.
+
+What was measured here, by `pahi-rt doctor` or by `pahi-rt generate`, is remembered in the user's cache. Until then an
+estimate stands for it, by the floating-point operations of a picture. It is rough: it only has to tell a model that
+takes milliseconds from one that takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pahi_rt.cache import cache_folder, make_private
+from pahi_rt.choice import Chosen
+from pahi_rt.errors import PahiError
+from pahi_rt.files import write_whole
+from pahi_rt.listed import read_bounded
+from pahi_rt.machine import cpu_identity
+from pahi_rt.manifest_file import write_json
+from pahi_rt.record import Record, parse_json
+
+Kind = Literal["cpu", "nvidia", "plan"]
+
+_MOST = 4096
+"""Bytes of a file with a measurement."""
+_BYTES_OF_A_WEIGHT = {"fp32": 4, "w16": 2, "fp16": 2, "w8": 1, "int8": 1}
+_SHARE_OF_POSITIONS = 0.1
+"""Weights of a UNet are used at every position of their level, and most lie where there are few: for SD-Turbo's
+0.93 TFLOP (bench/results/nvidia-h200) this gives 1.0."""
+
+
+@dataclass(frozen=True)
+class Cost(Record):
+    """Seconds."""
+
+    load_s: float
+    """Until a runtime is loaded."""
+    first_s: float
+    """For the first picture."""
+    picture_s: float
+    """For each picture after it."""
+
+    def total(self, pictures: int) -> float:
+        """Seconds until the last of `pictures` is drawn."""
+        return self.load_s + self.first_s + (pictures - 1) * self.picture_s
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a kind of runtime costs before it has been measured. The times on a GPU are an NVIDIA H200's."""
+
+    load_s: float
+    """Besides reading the weights."""
+    first_s: float
+    """What the first picture takes longer than others."""
+    least_s: float
+    """What a picture takes at least."""
+    flops_per_s: float
+
+
+READ_BYTES_PER_S = 1e9
+PRIORS: dict[Kind, Prior] = {
+    "cpu": Prior(load_s=0.2, first_s=0.0, least_s=0.002, flops_per_s=25e9),  # of each core
+    "nvidia": Prior(load_s=0.84, first_s=1.0, least_s=0.008, flops_per_s=50e12),
+    "plan": Prior(load_s=0.84, first_s=0.1, least_s=0.004, flops_per_s=100e12),
+}
+
+
+def estimate(chosen: Chosen, kind: Kind, cores: int | None = None) -> Cost:
+    """What drawing with the chosen graph should cost; `cores` are this machine's if None."""
+    prior, size = PRIORS[kind], _weights_size(chosen)
+    processors = (chosen.threads or cores or os.cpu_count() or 1) if kind == "cpu" else 1
+    picture_s = max(prior.least_s, flops(chosen) / (prior.flops_per_s * processors))
+    return Cost(prior.load_s + size / READ_BYTES_PER_S, prior.first_s + picture_s, picture_s)
+
+
+def flops(chosen: Chosen) -> float:
+    """About how many floating-point operations a picture takes; a multiply-add counts as two."""
+    _, height, width = chosen.bundle.manifest.image.latent_shape
+    weights = _weights_size(chosen) / _BYTES_OF_A_WEIGHT[chosen.graph.precision]
+    return 2 * weights * height * width * _SHARE_OF_POSITIONS * chosen.graph.steps
+
+
+def recall(chosen: Chosen, runtime: str) -> Cost | None:
+    """What was measured here with this graph; None if nothing was, or if it cannot be read."""
+    with suppress(PahiError, OSError):
+        path = _path(chosen, runtime)
+        cost = Cost.from_dict(parse_json(read_bounded(path, _MOST, ""), str(path)), str(path))
+        if all(math.isfinite(value) and value >= 0 for value in (cost.load_s, cost.first_s, cost.picture_s)):
+            return cost
+    return None
+
+
+def remember(chosen: Chosen, runtime: str, cost: Cost, *, renew: bool = False) -> None:
+    """Keep what was measured. A slower time than one that is known was a busy machine's, unless this is to `renew`.
+
+    If the cache cannot be written, nothing is kept.
+    """
+    known = None if renew else recall(chosen, runtime)
+    best = cost if known is None else Cost(*map(min, zip(_times(known), _times(cost), strict=True)))
+    if known is not None and sum(_times(best)) > 0.9 * sum(_times(known)):
+        return
+    with suppress(PahiError, OSError):
+        path = _path(chosen, runtime)
+        make_private(path.parent)
+        write_whole(path, write_json(best))
+
+
+def _times(cost: Cost) -> tuple[float, float, float]:
+    return cost.load_s, cost.first_s, cost.picture_s
+
+
+def _path(chosen: Chosen, runtime: str) -> Path:
+    files = chosen.bundle.manifest.files
+    contents = [files[name].sha256 for name in (chosen.graph.file, *chosen.graph.weights)]
+    key = "\n".join([runtime, str(chosen.threads), *contents, platform.node(), cpu_identity()])
+    return cache_folder("costs", f"{hashlib.sha256(key.encode()).hexdigest()}.json")
+
+
+def _weights_size(chosen: Chosen) -> int:
+    """Bytes."""
+    return sum(chosen.bundle.manifest.files[name].size for name in chosen.graph.weights)
