@@ -195,7 +195,7 @@ class Workshop:
 
         pipeline = left_by("package", self.folder / "pahi-emoji")
         report = json.loads((self.folder / "emoji-generator.json").read_text(encoding="utf-8"))
-        priors = self.priors()
+        priors, scorers = self.priors(), self.scorer_graphs()
         for path in priors.values():
             (path.parent / "README.md").write_text(package.PRIOR_CARD, encoding="utf-8")
         # As `generate` draws by default: with PAHI if there is one.
@@ -206,13 +206,29 @@ class Workshop:
             self.folder / "bundle",
             name="emoji",
             priors=list(priors.values()),
+            scorers=scorers,
             card=package.card(report),
             extra_files={"vocabulary.json": self.folder / "vocabulary.json", "preview.png": preview},
             vocabulary="vocabulary.json",
             precisions=("w16",),
             overwrite=True,
         )
-        print(f"bundle: {self.folder / 'bundle'} with {' and '.join(priors) or 'no'} priors")
+        names = [*priors, *(graph.name for graph in scorers)]
+        print(f"bundle: {self.folder / 'bundle'} with {', '.join(names) or 'neither priors nor scorers'}")
+
+    def scorer_graphs(self) -> list[Path]:
+        """Export those scorers that exist. Each graph reads its weights from the scorer's own file."""
+        from pahi_rt.export.scorer import ScorerSettings, export_scorer
+
+        made = []
+        for name in scorer.KINDS:
+            weights, graph = self.folder / "scorers" / f"{name}.safetensors", self.folder / "scorer-graphs" / name
+            if weights.is_file():
+                graph.parent.mkdir(exist_ok=True)
+                settings = ScorerSettings(precision="w16", licence=package.LICENCE, weights=weights)
+                export_scorer(f"{name}:{weights}", graph, settings, overwrite=True)
+                made.append(graph)
+        return made
 
     def priors(self) -> dict[str, Path]:
         """Kind -> checkpoint of its prior, for those that exist."""
@@ -276,6 +292,7 @@ class Workshop:
         wanted = {
             self.folder / "tokenizer": PUBLISHED / "tokenizer",
             self.folder / "vocabulary.json": ASSETS / "vocabulary.json",
+            **{self.folder / "scorers" / path.name: path for path in scorer.HOME.glob("*.safetensors")},
         }
         for place, source in (wanted | self._published()).items():
             if source.exists() and not place.exists():
@@ -297,16 +314,14 @@ class Workshop:
 
     def _published(self) -> dict[Path, Path]:
         """Result in the working folder -> its place in the source tree."""
-        scorers = self.folder / "scorers"
         return {
             self.folder / "pahi-emoji": PUBLISHED,
             self.folder / "emoji-generator.json": RESULTS / "emoji-generator.json",
-            **{scorers / f"{name}.safetensors": scorer.HOME / f"{name}.safetensors" for name in scorer.KINDS},
             **{self.prior(kind): PRIORS / f"{kind}.safetensors" for kind in KINDS},
         }
 
     def install(self) -> None:
-        """Copy pipeline and bundle into the source tree, and scorers and priors if they have been trained.
+        """Copy pipeline and bundle, which holds the scorers, into the source tree, and trained priors.
 
         Raises PahiError if pipeline or bundle is missing, or a scorer is not good enough.
         """

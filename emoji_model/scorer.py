@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
+import pahi_rt
 from emoji_model.text import tokens
 from emoji_model.tokenizer import POSITIONS
 from emoji_model.tokenizer import load as load_tokenizer
@@ -33,7 +34,8 @@ from pahi_rt.scorers.preprocess import check_inputs
 HERE = Path(__file__).parent
 TOKENIZER = HERE / "weights" / "tokenizer"
 """The generator's tokenizer, which both scorers use; each has its own embeddings."""
-HOME = HERE / "scorers"
+HOME = Path(pahi_rt.__file__).parent / "assets" / "emoji" / "scorers"
+"""The embedded bundle, whose graphs of the scorers read their weights from these very files."""
 IMAGE_SIZE = 128
 
 
@@ -91,7 +93,7 @@ class DualEncoder(Network):
         super().__init__()
         self.image = image_encoder((24, 48, 96, 128, self.width))
         self.image_head = nn.Linear(2 * self.width, 128)
-        self.words = nn.EmbeddingBag(entries, 128, mode="mean", padding_idx=0)
+        self.words = nn.Embedding(entries, 128, padding_idx=0)
         self.text_head = nn.Sequential(nn.Linear(128, 256), nn.SiLU(), nn.Linear(256, 128))
         self.logit_scale = nn.Parameter(torch.tensor(2.3))
 
@@ -103,7 +105,10 @@ class DualEncoder(Network):
         return difference * self.logit_scale.exp()
 
     def judge(self, seen: Tensor, input_ids: Tensor) -> Tensor:
-        picture, text = self.image_head(pool(seen)), self.text_head(self.words(input_ids))
+        # A graph has no bag of embeddings.
+        is_word = (input_ids != 0).float()
+        mean = (self.words(input_ids) * is_word[..., None]).sum(1) / is_word.sum(1, keepdim=True).clamp(min=1)
+        picture, text = self.image_head(pool(seen)), self.text_head(mean)
         return F.cosine_similarity(picture, text)
 
 
@@ -154,7 +159,10 @@ KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "e
 
 
 class EmojiScorer(nn.Module):
-    """A frozen network with its tokenizer: a Scorer of `pahi_rt.scorers`."""
+    """A frozen network with its tokenizer: a Scorer of `pahi_rt.scorers`, and Portable."""
+
+    max_tokens, size = POSITIONS, (IMAGE_SIZE, IMAGE_SIZE)
+    unported: tuple[str, ...] = ()
 
     def __init__(self, name: str, network: Network, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -168,7 +176,11 @@ class EmojiScorer(nn.Module):
             what = f"the scorer {self.name} reads {IMAGE_SIZE}x{IMAGE_SIZE} pictures, not {tuple(images.shape[-2:])}"
             raise PahiError(what, fix="use it with the emoji generator, or another scorer with this one")
         ids = tokens(self.tokenizer, list(prompts)).to(images.device)
-        scores: Tensor = self.network(images, ids)
+        return self.score_ids(images, ids)
+
+    def score_ids(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Pictures [B, 3, 128, 128] in [0, 1] and token ids int64 [B, 24] -> scores [B]."""
+        scores: Tensor = self.network(images, input_ids)
         return scores
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         RuntimeUnavailable,
         ScorerError,
     )
+    from pahi_rt.judge import Judge
     from pahi_rt.locations import built_in
     from pahi_rt.noise import draw_noise
     from pahi_rt.pipeline import Pipeline, Result
@@ -45,6 +46,7 @@ __all__ = [
     "BundleError",
     "FakeRuntime",
     "HubError",
+    "Judge",
     "ModelError",
     "NoiseError",
     "OutputError",
@@ -86,6 +88,7 @@ HOMES = {
         "RuntimeUnavailable",
         "ScorerError",
     ),
+    "judge": ("Judge",),
     "locations": ("built_in",),
     "noise": ("draw_noise",),
     "pipeline": ("Pipeline", "Result"),

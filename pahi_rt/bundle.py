@@ -23,7 +23,18 @@ from pahi_rt.files import sha256, write_whole
 from pahi_rt.graphs import check_onnx
 from pahi_rt.listed import ListedFile, ListedFolders, checking, open_listed, read_bounded
 from pahi_rt.locations import find_folder, list_choices, suggest_repair
-from pahi_rt.manifest import GAUSSIAN, MANIFEST, PRIORS, REPORT, FileRecord, Graph, Manifest, is_pickle_name
+from pahi_rt.manifest import (
+    GAUSSIAN,
+    MANIFEST,
+    PRIORS,
+    REPORT,
+    FileRecord,
+    Graph,
+    Manifest,
+    OnnxFile,
+    ScorerSpec,
+    is_pickle_name,
+)
 from pahi_rt.manifest_file import MAX_MANIFEST, check_manifest, read_manifest, write_json
 from pahi_rt.terminal import command
 
@@ -100,12 +111,26 @@ class Bundle:
             if (graph.prior, graph.precision) == (kind, wanted)
         }
 
+    @property
+    def scorers(self) -> dict[str, ScorerSpec]:
+        """Name -> the preference scorers that the bundle has, the default first."""
+        return self.manifest.scorers or {}
+
     def choose_precision(self, wanted: str | None = None) -> str:
         """`wanted`, or the default for None. Raises BundleError for one that the bundle lacks."""
         if wanted is None:
             return self.manifest.graphs[0].precision
         self._check_choice("precision", wanted, self.precisions)
         return wanted
+
+    def choose_scorer(self, wanted: str | None = None) -> str:
+        """The name of a scorer: `wanted`, or the first one for None. Raises BundleError if there is none."""
+        if not self.scorers:
+            what = f"bundle {self.manifest.name!r} has no scorer to choose pictures with"
+            raise BundleError(what, fix="export it with --scorer SCORER, or draw without --candidates")
+        name = next(iter(self.scorers)) if wanted is None else wanted
+        self._check_choice("scorer", name, list(self.scorers))
+        return name
 
     def _check_choice(self, what: str, wanted: str, known: list[str]) -> None:
         if wanted not in known:
@@ -126,7 +151,7 @@ class Bundle:
         return graphs[steps]
 
     @contextmanager
-    def opened(self, graph: Graph) -> Iterator[OpenGraph]:
+    def opened(self, graph: OnnxFile) -> Iterator[OpenGraph]:
         """Open a graph, for a runtime to load inside this context. This is the only way to load one.
 
         The graph is checked before, its weights until the end, and both must be unchanged then. Raises BundleError.
@@ -146,7 +171,7 @@ class Bundle:
                     file.confirm()
                 folders.confirm()
 
-    def read_graph(self, graph: Graph) -> bytes:
+    def read_graph(self, graph: OnnxFile) -> bytes:
         """Read a graph's file, checked as a graph that our exports write. Reads no weights. Raises BundleError."""
         content = self.read(graph.file)
         self._check(graph, content)
@@ -154,10 +179,10 @@ class Bundle:
 
     def check_graphs(self) -> None:
         """Check every graph as `read_graph` does. Raises BundleError."""
-        for graph in self.manifest.graphs:
+        for graph in self.manifest.onnx_files:
             self.read_graph(graph)
 
-    def _check(self, graph: Graph, content: bytes) -> None:
+    def _check(self, graph: OnnxFile, content: bytes) -> None:
         sizes = {name: record.size for name, record in self.manifest.files.items()}
         check_onnx(content, graph, sizes, str(self.path / graph.file))
 
@@ -193,7 +218,7 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
 def verify(bundle: Bundle) -> None:
     """Check every listed file and every graph. Raises BundleError at the first that is not what the manifest says."""
     bundle.check_graphs()
-    read = {graph.file for graph in bundle.manifest.graphs}
+    read = {graph.file for graph in bundle.manifest.onnx_files}
     for name in (name for name in bundle.manifest.files if name not in read):
         bundle.file(name)
 

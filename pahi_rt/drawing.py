@@ -19,14 +19,50 @@ MOST_PICTURES = 1_000_000
 
 
 @dataclass(frozen=True)
+class Choice:
+    """How pictures were chosen from several of each prompt. They are drawn again by their seeds, without choosing."""
+
+    scorer: str
+    """The name of the bundle's scorer."""
+    candidates: int
+    """Pictures that were drawn of each prompt, from the seeds first_seed, first_seed + 1, ..."""
+    first_seed: int
+    seeds: tuple[int, ...] = ()
+    """Those of the pictures that were kept, prompt by prompt, the best first. Empty before they are drawn."""
+    scores: tuple[float, ...] = ()
+
+    def to_text(self) -> dict[str, str]:
+        """Keyword -> content of the PNG's text chunks."""
+        return {
+            "scorer": self.scorer,
+            "candidates": str(self.candidates),
+            "candidates-seed": str(self.first_seed),
+            "seeds": json.dumps(self.seeds),
+            "scores": json.dumps(self.scores),
+        }
+
+    @classmethod
+    def from_text(cls, text: Mapping[str, str], pictures: int) -> Choice | None:
+        """Read the text chunks of a PNG with so many pictures; None if they were not chosen. Raises as Drawing does."""
+        if "scorer" not in text:
+            return None
+        seeds, scores = json.loads(text["seeds"]), json.loads(text["scores"])
+        for values, kind in ((seeds, int), (scores, float)):
+            if not isinstance(values, list) or len(values) != pictures or not all(type(v) is kind for v in values):
+                raise ValueError("no seed or no score for each picture")
+        numbers = int(text["candidates"]), int(text["candidates-seed"])
+        return cls(text["scorer"], *numbers, tuple(seeds), tuple(scores))
+
+
+@dataclass(frozen=True)
 class Drawing:
     """How the pictures of a file were drawn. With the same bundle, the same drawing gives the same pictures."""
 
     prompts: tuple[str, ...]
     seed: int
-    """The seed of the first picture of every prompt."""
+    """The seed of the first picture of every prompt; of the first picture, if they were chosen."""
     count: int
-    """Pictures of each prompt, from the seeds seed, seed + 1, ..."""
+    """Pictures of each prompt, from the seeds seed, seed + 1, ...; those that were kept, if they were chosen."""
     steps: int
     """Denoising steps."""
     bundle: str
@@ -41,11 +77,18 @@ class Drawing:
     """0..1; 0 for "gaussian"."""
     precision: str | None = None
     """One of the bundle's precisions. None is its default, as in files from before there were several."""
+    choice: Choice | None = None
+    """How the pictures were chosen, if there were more of them."""
 
     @property
     def pictures(self) -> int:
         """The number of pictures."""
         return len(self.prompts) * self.count
+
+    @property
+    def drawn(self) -> int:
+        """The number of pictures that are drawn, those that are not kept included."""
+        return len(self.prompts) * (self.count if self.choice is None else self.choice.candidates)
 
     def to_text(self) -> dict[str, str]:
         """Keyword -> content of the PNG's text chunks."""
@@ -63,6 +106,7 @@ class Drawing:
             "pahi-rt": self.version,
             **prior,
             **({} if self.precision is None else {"precision": self.precision}),
+            **({} if self.choice is None else self.choice.to_text()),
         }
 
     @classmethod
@@ -75,7 +119,8 @@ class Drawing:
         if not (prompts and 0 < count * len(prompts) <= MOST_PICTURES):
             raise ValueError("no number of pictures that is ever drawn")
         made_by = text["bundle"], text["bundle-sha256"], text["pahi-rt"]
-        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text), text.get("precision"))
+        choice = Choice.from_text(text, count * len(prompts))
+        return cls(tuple(prompts), seed, count, steps, *made_by, *_read_prior(text), text.get("precision"), choice)
 
 
 def _read_prior(text: Mapping[str, str]) -> tuple[str, float]:

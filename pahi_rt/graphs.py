@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import PurePosixPath
 
 from pahi_rt.errors import BundleError
-from pahi_rt.manifest import Graph, TensorSpec
+from pahi_rt.manifest import OnnxFile, TensorSpec
 from pahi_rt.record import FIX
 from pahi_rt.wire import EIGHT_BYTES, FOUR_BYTES, NUMBER, Malformed, Message, Wire, message, tag
 
@@ -97,7 +97,7 @@ _MOST_VALUES_PER_BYTE = 8
 
 def check_onnx(
     content: bytes,
-    graph: Graph,
+    graph: OnnxFile,
     sizes: Mapping[str, int],
     where: str,
     domains: Sequence[bytes] = _OWN_DOMAINS,
@@ -116,7 +116,7 @@ def check_onnx(
 class _Reader:
     """Checks one graph against its manifest. Every method raises Malformed for anything that is not allowed."""
 
-    def __init__(self, content: bytes, graph: Graph, sizes: Mapping[str, int], domains: Sequence[bytes]) -> None:
+    def __init__(self, content: bytes, graph: OnnxFile, sizes: Mapping[str, int], domains: Sequence[bytes]) -> None:
         self._content, self._graph, self._domains = content, graph, domains
         self._wire = Wire(content, MAX_FIELDS)
         self._known_attributes: set[bytes] = set()

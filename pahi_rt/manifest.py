@@ -6,12 +6,16 @@ manifest_file.py reads pahi.json into these, and writes it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pahi_rt.record import Record
+from pahi_rt.schema import IF_ANY
 
-FORMAT_VERSION = 3
-"""The format that this version writes and reads. Formats 1 and 2 had one precision, and were never released."""
+FORMAT_VERSION = 4
+"""The format that this version writes."""
+FORMATS = (3, 4)
+"""The formats that this version reads. 3 has no scorers. 1 and 2 had one precision, and were never released."""
 MANIFEST = "pahi.json"
 REPORT = "qualification.json"
 """The report of `pahi-rt qualify`: the one listed file that changes no picture."""
@@ -21,6 +25,8 @@ GAUSSIAN = "gaussian"
 """Stands in place of a kind of prior for standard Gaussian noise."""
 STRENGTH = "prior_strength"
 """The input that only graphs with a prior have: float32 [batch], 0..1."""
+IMAGE, IDS, SCORE = "image", "input_ids", "score"
+"""Pictures, which generators make and scorers take; token ids; and what scorers make."""
 
 PRECISIONS = ("fp32", "w16", "w8", "int8", "fp16")
 """fp32, fp16: the precision of weights and arithmetic. w16, w8: 32-bit arithmetic with weights stored in 16 or 8 bits.
@@ -39,6 +45,19 @@ class TensorSpec(Record):
     """In numpy's spelling: "int64", "float32", "uint8"."""
     shape: tuple[int | str, ...]
     """Sizes; "batch" for the dynamic axis."""
+
+
+class OnnxFile(Protocol):
+    """What a record says of an ONNX graph, whatever it computes."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def weights(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -138,6 +157,42 @@ class Parity(Record):
 
 
 @dataclass(frozen=True)
+class ScoreParity(Record):
+    """A comparison of a scorer's graph with PyTorch."""
+
+    against: str
+    """The reference. After each "; " follows a deliberate difference."""
+    scores: int
+    """Pairs of a picture and a prompt."""
+    max_error: float
+    """Largest difference of two scores, in the scorer's unit."""
+    tolerance: str
+    """The limit that was asked for, in words."""
+
+
+@dataclass(frozen=True)
+class ScorerSpec(Record):
+    """A preference scorer: an ONNX graph from pictures of the bundle's size and token ids to scores."""
+
+    component: Component
+    unit: str
+    """The unit of a score."""
+    scale: float
+    """Factor from a difference of scores to the logit of a preference."""
+    file: str
+    precision: str
+    """One of PRECISIONS."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    weights: tuple[str, ...]
+    """The files that hold the graph's external data."""
+    tokenizer: TokenizerSpec | None
+    """The tokenizer of its own; None if it does not read prompts."""
+    parity: tuple[ScoreParity, ...]
+
+
+@dataclass(frozen=True)
 class FileRecord(Record):
     """The size and sha256 that a file of the bundle must have."""
 
@@ -184,6 +239,14 @@ class Manifest(Record):
     card: Card | None
     vocabulary: str | None
     """The file that lists the words that the model knows; None if there is none."""
+    scorers: dict[str, ScorerSpec] | None = field(default=None, metadata=IF_ANY)
+    """Name -> preference scorer, the default first; None if there are none."""
+
+    @property
+    def onnx_files(self) -> list[OnnxFile]:
+        """Every graph: the generator's, then those of the scorers."""
+        scorers: list[OnnxFile] = [*(self.scorers or {}).values()]
+        return [*self.graphs, *scorers]
 
 
 def is_safe_name(name: str) -> bool:

@@ -9,18 +9,26 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from pahi_rt.errors import BundleError
 from pahi_rt.manifest import (
     FORMAT_VERSION,
+    FORMATS,
     GAUSSIAN,
+    IDS,
+    IMAGE,
     MANIFEST,
     PRECISIONS,
     PRIORS,
+    SCORE,
     STRENGTH,
     Graph,
     Manifest,
+    ScorerSpec,
+    TensorSpec,
+    TokenizerSpec,
     is_pickle_name,
     is_safe_name,
 )
@@ -30,6 +38,7 @@ MAX_MANIFEST = 1 << 20
 """Bytes of pahi.json."""
 MAX_FILES = 1_000
 MAX_GRAPHS = 100
+MAX_SCORERS = 16
 MAX_FILE = 1 << 40
 """Bytes of any file."""
 MAX_GRAPH = 256 << 20
@@ -57,9 +66,10 @@ def read_manifest(raw: bytes, where: str) -> Manifest:
     version = data.get("format_version") if isinstance(data, dict) else None
     if type(version) is not int or version < 1:
         raise BundleError(f"{where} holds no usable format_version", fix=FIX)
-    if version != FORMAT_VERSION:
+    if version not in FORMATS:
         fix = "pip install --upgrade pahi-rt" if version > FORMAT_VERSION else FIX
-        raise BundleError(f"{where} is of bundle format {version}; this version reads {FORMAT_VERSION}", fix=fix)
+        known = " and ".join(map(str, FORMATS))
+        raise BundleError(f"{where} is of bundle format {version}; this version reads {known}", fix=fix)
     manifest = Manifest.from_dict(data, where)
     check_manifest(manifest, where)
     return manifest
@@ -71,6 +81,7 @@ def check_manifest(manifest: Manifest, where: str = MANIFEST) -> None:
     _check_sizes(manifest, where)
     _check_graphs(manifest, where)
     _check_plans(manifest, where)
+    _check_scorers(manifest, where)
 
 
 def write_json(record: Record) -> bytes:
@@ -100,16 +111,25 @@ def _check_files(manifest: Manifest, where: str) -> None:
 
 
 def _check_sizes(manifest: Manifest, where: str) -> None:
-    image, tokenizer = manifest.image, manifest.tokenizer
+    image = manifest.image
+    _check_tokenizer(manifest.tokenizer, where)
     ranges = {
         "height": (image.height, 1, MAX_SIDE),
         "width": (image.width, 1, MAX_SIDE),
         "pixels": (image.height * image.width, 1, MAX_PIXELS),
         "least of latent_shape": (min(image.latent_shape), 1, MAX_LATENTS),
         "values of latent_shape": (math.prod(image.latent_shape), 1, MAX_LATENTS),
-        "max_length": (tokenizer.max_length, 2, MAX_TOKENS),
-        "pad_id": (tokenizer.pad_id, 0, 2**31 - 1),
     }
+    _check_ranges(ranges, where)
+
+
+def _check_tokenizer(tokenizer: TokenizerSpec, where: str) -> None:
+    ranges = {"max_length": (tokenizer.max_length, 2, MAX_TOKENS), "pad_id": (tokenizer.pad_id, 0, 2**31 - 1)}
+    _check_ranges(ranges, where)
+
+
+def _check_ranges(ranges: Mapping[str, tuple[int, int, int]], where: str) -> None:
+    """Name -> value, least and most."""
     for name, (value, least, most) in ranges.items():
         if not least <= value <= most:
             what = f"{where}: image or tokenizer sizes make no sense: {name} is {value}, not {least} to {most}"
@@ -137,9 +157,7 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
         # Runtimes choose the format by the ending.
         if not graph.file.endswith(".onnx"):
             raise BundleError(f"{place} is not called .onnx", fix=FIX)
-        folder = PurePosixPath(graph.file).parent
-        if not all(PurePosixPath(name).is_relative_to(folder) for name in graph.weights):
-            raise BundleError(f"{place}: its weights lie in another folder", fix=FIX)
+        _check_beside(graph.file, graph.weights, place)
         _check_specs(manifest, graph, place)
         if (role := (graph.steps, graph.prior, graph.precision)) in seen:
             raise BundleError(f"{place} is a second graph of {role}", fix=FIX)
@@ -154,7 +172,7 @@ def _check_specs(manifest: Manifest, graph: Graph, place: str) -> None:
         "noise": ("float32", ("batch", *image.latent_shape)),
         STRENGTH: ("float32", ("batch",)),
     }
-    inputs = {spec.name: (spec.dtype, spec.shape) for spec in graph.inputs}
+    inputs = _read_specs(graph.inputs)
     without = {name: spec for name, spec in expected.items() if name != STRENGTH}
     if len(inputs) < len(graph.inputs) or inputs not in (expected, without):
         raise BundleError(f"{place}: inputs: {inputs} are not {expected}", fix=FIX)
@@ -176,9 +194,55 @@ def _check_plans(manifest: Manifest, where: str) -> None:
             raise BundleError(f"{place}: no batch goes from {least} over {best} to {most}", fix=FIX)
 
 
+def _check_scorers(manifest: Manifest, where: str) -> None:
+    scorers = manifest.scorers or {}
+    if scorers and manifest.format_version < FORMAT_VERSION:
+        raise BundleError(f"{where}: scorers: format {manifest.format_version} has none", fix=FIX)
+    if len(scorers) > MAX_SCORERS:
+        raise BundleError(f"{where}: there are {len(scorers)} scorers, and {MAX_SCORERS} are allowed", fix=FIX)
+    for name, scorer in scorers.items():
+        check_scorer(name, scorer, (manifest.image.height, manifest.image.width), f"{where}: scorers: {name[:40]}")
+
+
+def check_scorer(name: str, scorer: ScorerSpec, size: tuple[int, int], place: str) -> None:
+    """Check that a scorer takes what it will be given: pictures of this height and width. Raises BundleError."""
+    if not is_safe_name(name) or "/" in name:
+        raise BundleError(f"{place}: this is not a name", fix=FIX)
+    if not scorer.file.endswith(".onnx"):
+        raise BundleError(f"{place}: {scorer.file} is not called .onnx", fix=FIX)
+    if scorer.precision not in PRECISIONS or scorer.scale <= 0:
+        raise BundleError(f"{place}: precision {scorer.precision!r} and scale {scorer.scale} make no sense", fix=FIX)
+    _check_beside(scorer.file, scorer.weights, place)
+    expected: dict[str, tuple[str, tuple[int | str, ...]]] = {IMAGE: ("uint8", ("batch", *size, 3))}
+    if scorer.tokenizer is not None:
+        _check_tokenizer(scorer.tokenizer, place)
+        expected[IDS] = ("int64", ("batch", scorer.tokenizer.max_length))
+    for kind, specs, due in (
+        ("inputs", scorer.inputs, expected),
+        ("outputs", scorer.outputs, {SCORE: ("float32", ("batch",))}),
+    ):
+        found = _read_specs(specs)
+        if found != due or len(specs) > len(due):
+            raise BundleError(f"{place}: {kind}: {found} are not {due}", fix=FIX)
+
+
+def _read_specs(specs: Sequence[TensorSpec]) -> dict[str, tuple[str, tuple[int | str, ...]]]:
+    return {spec.name: (spec.dtype, spec.shape) for spec in specs}
+
+
+def _check_beside(file: str, weights: Sequence[str], place: str) -> None:
+    folder = PurePosixPath(file).parent
+    if not all(PurePosixPath(name).is_relative_to(folder) for name in weights):
+        raise BundleError(f"{place}: its weights lie in another folder", fix=FIX)
+
+
 def _named_files(manifest: Manifest) -> dict[str, int]:
     """Name of each file that is in use -> the most bytes that it may have."""
-    most = {name: MAX_FILE for graph in manifest.graphs for name in graph.weights}
+    scorers = (manifest.scorers or {}).values()
+    graphs = manifest.onnx_files
+    tokenizers = [manifest.tokenizer, *(scorer.tokenizer for scorer in scorers if scorer.tokenizer is not None)]
+    most = {name: MAX_FILE for graph in graphs for name in graph.weights}
     most |= {name: MAX_FILE for plan in manifest.engines for name in (plan.file, plan.graph)}
-    most |= {name: MAX_TEXT for name in (manifest.tokenizer.file, manifest.vocabulary) if name is not None}
-    return most | {graph.file: MAX_GRAPH for graph in manifest.graphs}
+    most |= {tokenizer.file: MAX_TEXT for tokenizer in tokenizers}
+    most |= {manifest.vocabulary: MAX_TEXT} if manifest.vocabulary is not None else {}
+    return most | {graph.file: MAX_GRAPH for graph in graphs}

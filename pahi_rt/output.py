@@ -27,9 +27,9 @@ def check_amount(drawing: Drawing, in_one_sheet: ImageSpec | None) -> None:
 
     `in_one_sheet` is the size of the pictures if they go into one sheet, else None.
     """
-    if drawing.pictures > MOST_PICTURES:
+    if drawing.drawn > MOST_PICTURES:
         fix = f"draw {MOST_PICTURES} or fewer at once, each time with another --seed"
-        raise OutputError(f"{drawing.pictures} pictures are too many for one command", fix=fix)
+        raise OutputError(f"{drawing.drawn} pictures are too many for one command", fix=fix)
     if in_one_sheet is None:
         return
     size = (in_one_sheet.width + _GAP) * drawing.count * (in_one_sheet.height + _GAP) * len(drawing.prompts)

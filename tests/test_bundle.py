@@ -78,7 +78,7 @@ def test_a_manifest_that_cannot_be_read_back_is_not_written(contract: Path, fold
     for bad in (
         dataclasses.replace(manifest, parity=(infinite,)),
         dataclasses.replace(manifest, files={}),
-        dataclasses.replace(manifest, format_version=4),
+        dataclasses.replace(manifest, format_version=5),
         dataclasses.replace(manifest, graphs=()),
     ):
         with pytest.raises(BundleError):
@@ -120,13 +120,13 @@ def plan(**changes: object) -> dict[str, object]:
     return {"file": "weights.bin", "graph": "one-step.onnx", "graph_sha256": "0" * 64, **usual, **changes}
 
 
-@pytest.mark.parametrize(("version", "fix"), [(4, "pip install --upgrade pahi-rt"), (2, "export the bundle again")])
+@pytest.mark.parametrize(("version", "fix"), [(5, "pip install --upgrade pahi-rt"), (2, "export the bundle again")])
 def test_another_format(edit: Edit, version: int, fix: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["format_version"] = version
         data["something_else"] = True
 
-    with pytest.raises(BundleError, match=f"format {version}; this version reads 3") as caught:
+    with pytest.raises(BundleError, match=f"format {version}; this version reads 3 and 4") as caught:
         b.open_bundle(edit(change))
     assert caught.value.fix.startswith(fix)
 

@@ -15,7 +15,8 @@ namespace {
 using Json = nlohmann::json;
 using namespace std::string_literals;
 
-constexpr int kFormat = 3;
+// 4 may have scorers, which this library does not use.
+constexpr int kOldestFormat = 3, kFormat = 4;
 // The limits of docs/bundle.md.
 constexpr std::size_t kMostFiles = 1000, kMostGraphs = 100;
 constexpr std::int64_t kMostPixels = 8192;              // of a side
@@ -92,8 +93,9 @@ std::string object(const Plan &plan, const std::string &sha256, const std::strin
 Manifest::Manifest(std::string_view json) {
   try {
     const Json data = parse_json(json, "pahi.json");
-    if (const auto version = read_integer(data.at("format_version"), 1, INT32_MAX); version != kFormat) {
-      fail("the bundle is of format " + std::to_string(version) + "; this version reads " + std::to_string(kFormat));
+    if (const auto version = read_integer(data.at("format_version"), 1, INT32_MAX); version < kOldestFormat || version > kFormat) {
+      fail("the bundle is of format " + std::to_string(version) + "; this version reads " +
+           std::to_string(kOldestFormat) + " to " + std::to_string(kFormat));
     }
     if (const std::string recipe = data.at("noise_recipe"); recipe != kNoiseRecipe) {
       fail("the bundle needs the noise recipe " + recipe + "; this version has " + kNoiseRecipe);

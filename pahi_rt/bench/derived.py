@@ -42,7 +42,9 @@ def copy_with_plain(bundle: Bundle, folder: Path, precision: str) -> Bundle:
     graphs = (*own, *(_remove_prior(graph, folder) for graph in lacking))
     names = {tokenizer, *(name for graph in graphs for name in (graph.file, *graph.weights))}
     files = {name: file_record(folder / name) for name in sorted(names)}
-    manifest = replace(bundle.manifest, graphs=graphs, engines=(), parity=(), vocabulary=None, files=files)
+    manifest = replace(
+        bundle.manifest, graphs=graphs, engines=(), parity=(), vocabulary=None, scorers=None, files=files
+    )
     write_manifest(folder, manifest)
     return open_bundle(folder)
 

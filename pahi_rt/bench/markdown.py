@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pahi_rt.bench import bulk_tables
 from pahi_rt.bench.cells import hardware, table
+from pahi_rt.bench.reports.best import BestReport, BestScore
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 from pahi_rt.bench.reports.generator import GeneratorReport
@@ -186,6 +187,29 @@ def playground(report: PlaygroundReport) -> str:
     return table(head, rows) + "\n\n" + note
 
 
+def best(report: BestReport) -> str:
+    """What choosing gains by each judge, and what it costs."""
+    head = ("", "median ms", "x one step (95 %)", *(f"{judge} ({unit})" for judge, unit in report.judges.items()))
+    rows = [
+        (
+            row.row,
+            f"{row.ms.median:.1f}",
+            _ratio(row.time_over_one_step),
+            *(_best(row.scores[j]) for j in report.judges),
+        )
+        for row in report.rows
+    ]
+    note = f"Mean score, and its effect with the 95 % interval, over {report.prompts} held-out prompts."
+    return "\n\n".join([table(head, rows), note, hardware(report)])
+
+
+def _best(score: BestScore) -> str:
+    if score.effect_size is None:
+        return f"{score.mean:.3f}"
+    ends = score.effect_size_interval
+    return f"{score.mean:.3f}; {score.effect_size:+.2f}" + (f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else "")
+
+
 PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
 """Win rates of the paper's Table 1, in percent: SD-Turbo under PickScore, which trained the priors, and ImageReward."""
 
@@ -246,6 +270,7 @@ def _of(kind: type[K], render: Callable[[K], str]) -> Callable[[Json], str]:
 
 TABLES: dict[str, Callable[[Json], str]] = {
     "batches": _of(Table2Report, batches),
+    "best": _of(BestReport, best),
     "bulk": _of(BulkReport, bulk_tables.bulk),
     "cold-start": _of(LatencyReport, cold_start),
     "components": _of(Table2Report, components),

@@ -8,10 +8,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench import frontier, load_plot, shards_plot
+from pahi_rt.bench import best_plot, frontier, load_plot, shards_plot
 from pahi_rt.bench.cells import hardware
 from pahi_rt.bench.markdown import Json
 from pahi_rt.bench.parts import COMPONENTS
+from pahi_rt.bench.reports.best import BestReport
 from pahi_rt.bench.reports.frontier import FrontierReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.serve import ServeReport
@@ -41,6 +42,9 @@ def draw(data: Json, path: Path, digest: str) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
+    if "judges" in data:
+        best_plot.draw(BestReport.from_dict(data), path, metadata)
+        return
     if "moments" in data:
         load_plot.draw(ServeReport.from_dict(data), path, metadata)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pahi_rt.bench.reports.best import BestReport
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceLimits, Failure
 from pahi_rt.bench.reports.latency import LatencyReport
@@ -58,6 +59,16 @@ def shards(row: ShardsRow) -> str:
     lives = "for ever" if row.lifetime_h is None else f"{row.lifetime_h:g} h"
     ended = f", {row.ended} of {row.runs} runs ended early" if row.ended else ""
     return f"workers live {lives}, a shard takes {row.shard_s:g} s: {row.longer_percent:.1f} % longer{ended}"
+
+
+def best(report: BestReport) -> list[str]:
+    head = ("row", "median ms", *report.judges, *(f"effect, {judge}" for judge in report.judges))
+    rows = [
+        (row.row, f"{row.ms.median:.1f}", *(f"{row.scores[judge].mean:.3f}" for judge in report.judges))
+        + tuple(f"{row.scores[judge].effect_size or 0:+.2f}" for judge in report.judges)
+        for row in report.rows
+    ]
+    return table([head, *rows])
 
 
 def serve(report: ServeReport) -> list[str]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pahi_rt.bulk.earlier import Earlier
 from pahi_rt.bulk.encode import ENDINGS, encode
-from pahi_rt.bulk.formats import entries, open_writer
+from pahi_rt.bulk.formats import entries, open_writer, with_score
 from pahi_rt.bulk.layout import picture_key, stats_name
 from pahi_rt.bulk.rows import Row, digest
 from pahi_rt.bulk.sample import Sample
@@ -26,9 +26,10 @@ from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.stats import Stats, Tally
 from pahi_rt.bulk.store import Store
-from pahi_rt.drawing import Drawing
+from pahi_rt.drawing import Choice, Drawing
 from pahi_rt.errors import RequestError
 from pahi_rt.files import sha256
+from pahi_rt.judge import rank
 from pahi_rt.noise import request_seeds
 from pahi_rt.pipeline import Pipeline
 
@@ -58,7 +59,7 @@ class Artist:
         self._pipeline = pipeline
         self._store = store
         self._settings = settings
-        self._additional = additional
+        self._additional = with_score(additional) if settings.candidates else additional
 
     def draw(self, task: Task, on_pictures: Callable[[int], None] = lambda count: None) -> Stats:
         """Draw a shard and put it into the store. `on_pictures` is told of pictures as they are done.
@@ -93,10 +94,39 @@ class Artist:
     def _samples(self, task: Task) -> Iterator[Sample]:
         with ExitStack() as stack:
             earlier = Earlier(self._store, task.shard, self._settings) if task.is_retry else None
-            find = stack.enter_context(earlier).find if earlier else lambda sample: None
+            entered = stack.enter_context(earlier) if earlier else None
+            if self._settings.candidates:
+                yield from self._choose(task, entered)
+                return
+            find = entered.find if entered else lambda sample: None
             wanted = self._wanted(task)
             while batch := list(islice(wanted, self._settings.batch_size)):
                 yield from self._draw_batch(batch, [find(one.sample) for one in batch])
+
+    def _choose(self, task: Task, earlier: Earlier | None) -> Iterator[Sample]:
+        """The samples of a shard whose pictures are chosen, row by row, the best first."""
+        count, most = self._settings.count, self._settings.number_sample_per_shard
+        for number, row in enumerate(task.rows):
+            wanted = self._pictures_of(row, self._settings.candidates or count)
+            known = earlier.find_chosen(wanted[0].sample) if earlier else []
+            chosen = known if len(known) == count else self._best_of(wanted)
+            for place, sample in enumerate(chosen):
+                yield replace(sample, key=picture_key(task.shard, number * count + place, most))
+
+    def _best_of(self, wanted: list[_Wanted]) -> list[Sample]:
+        """The best of a row's candidates; if they cannot be drawn or scored, as many that failed."""
+        samples, ids = [one.sample for one in wanted], [one.input_ids for one in wanted]
+        count, size = self._settings.count, self._settings.batch_size
+        if ids[0] is None:
+            return samples[:count]
+        starts = range(0, len(samples), size)
+        images = [image for s in starts for image in self._draw(samples[s : s + size], ids[s : s + size])]
+        try:
+            scores = self._pipeline.judge.score(images, [sample.caption for sample in samples])
+        except RequestError as error:  # the scorer has a tokenizer of its own
+            return [replace(sample, error_message=error.what, seed=None) for sample in samples[:count]]
+        first = samples[0].seed or 0
+        return [self._finish(replace(samples[i], score=scores[i]), images[i], first) for i in rank(scores, count)]
 
     def _draw_batch(self, batch: list[_Wanted], known: list[Sample | None]) -> Iterator[Sample]:
         """The samples of a batch: those that are known, those that failed, and the others drawn at once."""
@@ -116,14 +146,13 @@ class Artist:
     def _wanted(self, task: Task) -> Iterator[_Wanted]:
         index = 0
         for row in task.rows:
-            for one in self._pictures_of(row):
+            for one in self._pictures_of(row, self._settings.count):
                 key = picture_key(task.shard, index, self._settings.number_sample_per_shard)
                 yield replace(one, sample=replace(one.sample, key=key))
                 index += 1
 
-    def _pictures_of(self, row: Row) -> list[_Wanted]:
-        """The pictures of a row, without their keys."""
-        count = self._settings.count
+    def _pictures_of(self, row: Row, count: int) -> list[_Wanted]:
+        """So many pictures of a row, without their keys."""
         sample = Sample("", row.id, row.prompt, row.seed, row.problem, more=row.more)
         if row.problem is not None:
             return [_Wanted(sample, None)] * count
@@ -136,8 +165,9 @@ class Artist:
         sample = replace(sample, truncated=encoded.truncated[0])
         return [_Wanted(replace(sample, seed=seed), encoded.input_ids[0]) for seed in seeds]
 
-    def _finish(self, sample: Sample, image: Image.Image) -> Sample:
-        content = encode(image, self._drawing(sample), self._settings.encode_format, self._settings.encode_quality)
+    def _finish(self, sample: Sample, image: Image.Image, first_seed: int = 0) -> Sample:
+        drawing = self._drawing(sample, first_seed)
+        content = encode(image, drawing, self._settings.encode_format, self._settings.encode_quality)
         return replace(
             sample,
             image=content,
@@ -147,8 +177,13 @@ class Artist:
             height=image.height,
         )
 
-    def _drawing(self, sample: Sample) -> Drawing:
-        return drawing_of(self._pipeline, self._settings, sample.caption, sample.seed or 0)
+    def _drawing(self, sample: Sample, first_seed: int) -> Drawing:
+        seed = sample.seed or 0
+        drawing = drawing_of(self._pipeline, self._settings, sample.caption, seed)
+        if sample.score is None:
+            return drawing
+        scorer, candidates = self._settings.scorer or "", self._settings.candidates or 1
+        return replace(drawing, choice=Choice(scorer, candidates, first_seed, (seed,), (sample.score,)))
 
 
 def draw_batch(

@@ -9,7 +9,7 @@ from typing import Any
 from pahi_rt.bulk.encode import ENDINGS
 from pahi_rt.bulk.layout import CARD
 from pahi_rt.bulk.record import RunRecord
-from pahi_rt.bulk.settings import Settings
+from pahi_rt.bulk.settings import SCORE, Settings
 from pahi_rt.bulk.store import Store
 
 _TYPES = {"string": "string", "large_string": "large_string", "bool": "bool", "double": "float64", "float": "float32"}
@@ -61,6 +61,8 @@ def _features(record: RunRecord) -> list[str] | None:
     additional = {name: _type_name(kind) for name, kind in record.additional_types.items()}
     if None in additional.values():
         return None
+    if record.settings.candidates:
+        additional = {SCORE: "float64", **additional}
     kind = record.settings.output_format
     if kind == "webdataset":
         return _webdataset_features({**_FACTS, **additional}, ENDINGS[record.settings.encode_format])
@@ -92,12 +94,18 @@ def _body(record: RunRecord) -> Iterable[str]:
         "prior": f"{settings.prior}, strength {settings.prior_strength:g}",
         "precision": settings.precision,
         "run seed": f"{settings.seed}, rule {settings.seed_rule}",
-        "pictures of each row": settings.count,
+        "pictures of each row": _pictures(settings),
         "made with": _maker(maker) if maker else "",
     }
     yield from ("| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items()))
     yield ""
     yield "`pahi-rt bulk verify FOLDER` draws some of them again, and compares."
+
+
+def _pictures(settings: Settings) -> str:
+    if settings.candidates is None:
+        return str(settings.count)
+    return f"{settings.count}, the best of {settings.candidates} by the scorer {settings.scorer}"
 
 
 def _bundle_name(bundle: str) -> str:

@@ -100,7 +100,7 @@ def open_pipeline(job: Job) -> Pipeline:
         prior=settings.prior,
         precision=settings.precision,
     )
-    return Pipeline.open(chosen, batch_size=settings.batch_size)
+    return Pipeline.open(chosen, batch_size=settings.batch_size, scorer=settings.scorer)
 
 
 def open_artist(job: Job) -> tuple[Artist, Description]:

@@ -14,7 +14,7 @@ from pahi_rt.bulk.encode import ENDINGS
 from pahi_rt.bulk.layout import shard_name
 from pahi_rt.bulk.place import described
 from pahi_rt.bulk.sample import FAILED, Sample
-from pahi_rt.bulk.settings import Settings
+from pahi_rt.bulk.settings import SCORE, Settings
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import OutputError
 
@@ -34,7 +34,8 @@ class Earlier:
     def __enter__(self) -> Earlier:
         with self._described():
             table = parquet.ParquetFile(self._stack.enter_context(self._store.open(f"{self._name}.parquet")))
-            facts = table.read(columns=_FACTS).to_pylist()
+            scores = [SCORE] if self._settings.candidates else []
+            facts = table.read(columns=[*_FACTS, *scores]).to_pylist()
             self._pictures = self._open(table)
         self.rows: list[dict[str, Any]] = [row for row in facts if row["status"] != FAILED]
         self._by_picture = {(row["id"], row["caption"], row["seed"]): row for row in self.rows}
@@ -52,6 +53,12 @@ class Earlier:
             return None
         facts = {name: row[name] for name in ("sha256", "pixels_sha256", "width", "height")}
         return replace(sample, image=self.image(row["key"]), **facts)
+
+    def find_chosen(self, sample: Sample) -> list[Sample]:
+        """The pictures that were chosen before of the sample's row, the best first. Raises OutputError."""
+        rows = [row for row in self.rows if (row["id"], row["caption"]) == (sample.id, sample.caption)]
+        names = ("seed", "sha256", "pixels_sha256", "width", "height", SCORE)
+        return [replace(sample, image=self.image(row["key"]), **{name: row[name] for name in names}) for row in rows]
 
     def image(self, key: str) -> bytes:
         """The encoded picture, as it is in the store. Raises OutputError if it is missing."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as parquet
 
 from pahi_rt.bulk.layout import shard_name
 from pahi_rt.bulk.sample import Sample
-from pahi_rt.bulk.settings import OutputFormat
+from pahi_rt.bulk.settings import SCORE, OutputFormat
 
 _ROW_GROUP = 100
 """Pictures that are in memory at once, and that a Parquet reader reads at once."""
@@ -31,6 +31,11 @@ class Writer(Protocol):
     def add(self, sample: Sample) -> None:
         """Write a picture, or the facts of a failed one. Raises OSError."""
         ...
+
+
+def with_score(additional: Mapping[str, Any]) -> dict[str, Any]:
+    """The additional columns of a run that chooses pictures by a score."""
+    return {SCORE: arrow.float64(), **additional}
 
 
 def facts_schema(additional: Mapping[str, Any]) -> Any:

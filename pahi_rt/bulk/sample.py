@@ -31,6 +31,8 @@ class Sample:
     height: int | None = None
     truncated: bool | None = None
     """Whether the prompt is longer than the model reads, so that its end was cut."""
+    score: float | None = None
+    """What the scorer gave it, if it was chosen."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """The additional columns."""
 
@@ -48,6 +50,7 @@ class Sample:
             "width": self.width,
             "height": self.height,
             "truncated": self.truncated,
+            **({} if self.score is None else {"score": self.score}),
             **{name: clean(value) if isinstance(value, str) else value for name, value in self.more.items()},
         }
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from pahi_rt.errors import RequestError, RunError
 from pahi_rt.record import Record
-from pahi_rt.schema import Range
+from pahi_rt.schema import IF_ANY, Range
 
 OutputFormat = Literal["files", "webdataset", "parquet"]
 EncodeFormat = Literal["png", "webp", "jpeg"]
 
+SCORE = "score"
+"""Column of what the scorer gave a picture, where pictures are chosen."""
 RESERVED = (
     "key",
     "id",
@@ -46,7 +48,7 @@ class Settings(Record):
     seed: int
     seed_rule: str
     count: Annotated[int, Range(1)]
-    """Pictures of each row, from the seeds s, s + 1, ..."""
+    """Pictures of each row, from the seeds s, s + 1, ...; of candidates, those that are kept."""
     batch_size: Annotated[int, Range(1)]
     output_format: OutputFormat
     encode_format: EncodeFormat
@@ -56,6 +58,10 @@ class Settings(Record):
     id_col: str | None
     seed_col: str | None
     save_additional_columns: tuple[str, ...]
+    candidates: Annotated[int, Range(1)] | None = field(default=None, metadata=IF_ANY)
+    """Pictures that are drawn of each row, from the seeds s, s + 1, ..., to keep the best `count` of them."""
+    scorer: str | None = field(default=None, metadata=IF_ANY)
+    """The bundle's scorer that chooses."""
 
     @property
     def rows_per_shard(self) -> int:
@@ -73,7 +79,7 @@ def check_settings(settings: Settings) -> None:
     if settings.encode_quality is not None and not 1 <= settings.encode_quality <= 100:
         raise RequestError(f"no quality: {settings.encode_quality}", fix="use --encode-quality 1 to 100")
     for name in settings.save_additional_columns:
-        if name in RESERVED:
+        if name in RESERVED or (name == SCORE and settings.candidates):
             fix = f"rename it in the input; these are taken: {', '.join(RESERVED)}"
             raise RequestError(f"an additional column cannot be called {name!r}", fix=fix)
 

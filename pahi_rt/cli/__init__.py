@@ -24,10 +24,10 @@ from pahi_rt.cli import messages, options
 from pahi_rt.errors import PahiError
 
 VERBS = (
-    *("generate", "bulk", "bundles", "serve", "inspect", "export"),
+    *("generate", "bulk", "bundles", "serve", "inspect", "export", "export-scorer"),
     *("build", "qualify", "embed", "train", "evaluate", "bench", "doctor"),
 )
-"""In the order of --help. Each has a module of its own, with a function of its name, or an `app` of several."""
+"""In the order of --help. Each has a module (_ for -) with a function of its name, or with an `app` of several."""
 if TYPE_CHECKING:
     app: typer.Typer
     """The whole command line."""
@@ -106,11 +106,12 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for verb in verbs:
-        module = import_module(f"{__name__}.{verb}")
+        name = verb.replace("-", "_")
+        module = import_module(f"{__name__}.{name}")
         if hasattr(module, "app"):
             made.add_typer(module.app)
         else:
-            made.command()(getattr(module, verb))
+            made.command()(getattr(module, name))
     return made
 
 

@@ -158,6 +158,25 @@ def playground(
 
 
 @app.command()
+def best(
+    bundle: Annotated[str, NameOption(help="Bundle with scorers.")] = DEFAULT,
+    recipe: Annotated[str, NameOption(metavar="RECIPE", help="Recipe whose test prompts are drawn.")] = "emoji",
+    prompts: Annotated[int, typer.Option(min=2, help="Test prompts, at most.")] = 160,
+    rounds: Annotated[int, typer.Option(min=2, help="Pictures timed per row.")] = 30,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what the best of several candidates gains, by each scorer, and what it costs; the last line is JSON."""
+    with needs("train,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.best import measure
+    report = measure(bundle, recipe, prompts, rounds, force, messages.note)
+    _finish(report, text.best(report), output, as_json)
+
+
+@app.command()
 def table2(
     bundle: BundleName,
     runtimes: Annotated[

@@ -63,6 +63,13 @@ def run(
     seed: Annotated[
         int, typer.Option(min=0, max=2**64 - 1, help="Seed of the run, from which those of the rows are made.")
     ] = 0,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many of each row, and keep the best (see --keep).")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="How many of the candidates to keep (default: 1).")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="The bundle's scorer that chooses among candidates (default: its first).")
+    ] = None,
     bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Name, folder, .zip or hub:owner/name@rev.")] = DEFAULT,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 1,
     prior: Annotated[str | None, typer.Option(help="hi, pahi or gaussian (default: the bundle's best).")] = None,
@@ -114,8 +121,12 @@ def run(
         from pahi_rt.bulk.seeds import SEED_RULE
         from pahi_rt.bulk.settings import Settings
         from pahi_rt.bulk.store import open_store
+    from pahi_rt.judge import check_candidates
     from pahi_rt.prior import choose_strength
 
+    if scorer is not None and candidates is None:
+        raise typer.BadParameter("--scorer chooses among candidates: add --candidates")
+    kept = check_candidates(count, candidates, keep)
     chosen = choose_graph(bundle, steps, runtime, threads, prior, precision, MANY)
     settings = Settings(
         bundle_sha256=chosen.bundle.sha256,
@@ -125,7 +136,7 @@ def run(
         precision=chosen.graph.precision,
         seed=seed,
         seed_rule=SEED_RULE,
-        count=count,
+        count=kept,
         batch_size=batch_size,
         output_format=output_format,
         encode_format=encode_format,
@@ -135,11 +146,13 @@ def run(
         id_col=id_col,
         seed_col=seed_col,
         save_additional_columns=tuple(filter(None, (save_additional_columns or "").split(","))),
+        candidates=candidates,
+        scorer=None if candidates is None else chosen.bundle.choose_scorer(scorer),
     )
     store = open_store(output)
     files, job = open_input(prompts, settings, bundle, runtime, threads, store)
     make_crew = partial(open_crew, job, distributor, ray_address, processes_count)
-    progress = BulkProgress(count, as_json=as_json)
+    progress = BulkProgress(kept, as_json=as_json)
     try:
         outcome = Run(files, store, job, incremental_mode, retry_failed).finish(make_crew, progress)
     except KeyboardInterrupt:

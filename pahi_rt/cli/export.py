@@ -23,6 +23,13 @@ def export(
             metavar="RUN|FILE", help="A prior of `pahi-rt train` to put into the bundle; at most one of each kind."
         ),
     ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        NameOption(
+            metavar="FOLDER|SPEC",
+            help="A scorer for --candidates: a folder of `pahi-rt export-scorer`, or a kind.",
+        ),
+    ] = None,
     decoder: Annotated[
         str | None,
         NameOption(metavar="MODEL", help="An autoencoder to use in place of the model's own."),
@@ -69,6 +76,7 @@ def export(
         steps=parse_steps(steps),
         precisions=tuple(precision.split(",")),
         priors=prior or (),
+        scorers=scorer or (),
         decoder=decoder,
         variant=variant,
         loras=loras or (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ from pahi_rt.terminal import command
 if TYPE_CHECKING:
     from pahi_rt.choice import Chosen
     from pahi_rt.drawing import Drawing
-    from pahi_rt.pipeline import Pipeline
+    from pahi_rt.pipeline import Pipeline, Result
     from pahi_rt.vocabulary import Vocabulary
 
 _LONGEST_ECHO = 60
@@ -51,6 +51,13 @@ def generate(
         str | None,
         typer.Option(help="Precision: fp32, w16, w8, int8 or fp16 (default: the bundle's first)."),
     ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many of each prompt, and keep the best (see --keep).")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="How many of the candidates to keep (default: 1).")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="The bundle's scorer that chooses among candidates (default: its first).")
+    ] = None,
     runtime: Annotated[str, typer.Option(help="What runs the model; `pahi-rt doctor` lists them all.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
     output: Annotated[
@@ -77,9 +84,11 @@ def generate(
     from pahi_rt.output import check_amount
     from pahi_rt.vocabulary import Vocabulary
 
-    given = (seed, count, steps, prior, prior_strength, precision)
+    given = (seed, count, steps, prior, prior_strength, precision, candidates, keep, scorer)
     if like and (prompts or file or any(value is not None for value in given)):
-        raise typer.BadParameter("--like brings its own prompts, seed, steps, count, prior and precision")
+        raise typer.BadParameter("--like brings its own prompts, seed, steps, count, prior, precision and choice")
+    if scorer is not None and candidates is None:
+        raise typer.BadParameter("--scorer chooses among candidates: add --candidates")
     is_piped = output == STANDARD_OUTPUT
     if is_piped and as_json:
         raise typer.BadParameter("--json and -o - both want standard output: leave one of them out")
@@ -88,18 +97,17 @@ def generate(
         vocabulary = Vocabulary.load(chosen.bundle)
     else:
         texts = read_prompts(prompts, file)
-        expected = len(texts) * max(1, count or 1)
+        expected = len(texts) * max(1, candidates or count or 1)
         chosen = choose_graph(bundle, steps, runtime, threads, prior, precision, expected)
         vocabulary = Vocabulary.load(chosen.bundle)
         known = texts if literal else in_known_words(texts, vocabulary, chosen.bundle.manifest.name)
         drawing = new_drawing(known, chosen, seed, count, prior_strength)
+        drawing = with_choice(drawing, chosen, count, candidates, keep, scorer)
     is_grid = grid or (like is not None and drawing.pictures > 1)
     check_amount(drawing, chosen.bundle.manifest.image if is_grid else None)
     place = open_place(output, 1 if is_grid else drawing.pictures, force)
-    pipeline, load_ms = load_pipeline(chosen)
-    results = pipeline.stream(
-        drawing.prompts, seed=drawing.seed, count=drawing.count, prior_strength=drawing.prior_strength
-    )
+    pipeline, load_ms = load_pipeline(chosen, drawing.choice.scorer if drawing.choice else None)
+    results = draw(pipeline, drawing)
     _name_unknown_words(drawing, vocabulary)
     tell = None if as_json else messages.say if is_piped else messages.result
     first, pictures, taken_ms = None, [], []
@@ -223,13 +231,53 @@ def open_place(output: str | None, files: int, force: bool) -> Place:
     return Destination(None if output is None else expand(output), force=force)
 
 
-def load_pipeline(chosen: Chosen) -> tuple[Pipeline, float]:
+def with_choice(
+    drawing: Drawing,
+    chosen: Chosen,
+    count: int | None,
+    candidates: int | None,
+    keep: int | None,
+    scorer: str | None,
+) -> Drawing:
+    """The drawing with what was asked for of candidates. Raises RequestError, BundleError."""
+    from pahi_rt.drawing import Choice
+    from pahi_rt.judge import check_candidates
+
+    kept = check_candidates(1 if count is None else count, candidates, keep)
+    if candidates is None:
+        return drawing
+    name = chosen.bundle.choose_scorer(scorer)
+    return replace(drawing, count=kept, choice=Choice(name, candidates, drawing.seed))
+
+
+def draw(pipeline: Pipeline, drawing: Drawing) -> Iterator[Result]:
+    """Draw the pictures. Those that were chosen before are drawn by their seeds. Raises as `Pipeline.stream` does."""
+    choice, strength = drawing.choice, drawing.prior_strength
+    if choice is None:
+        return pipeline.stream(drawing.prompts, seed=drawing.seed, count=drawing.count, prior_strength=strength)
+    if not choice.seeds:
+        return pipeline.stream(
+            drawing.prompts,
+            seed=drawing.seed,
+            prior_strength=strength,
+            candidates=choice.candidates,
+            keep=drawing.count,
+        )
+    kept = zip(choice.seeds, choice.scores, strict=True)
+    again = (
+        (pipeline.stream([drawing.prompts[index // drawing.count]], seed=seed, prior_strength=strength), score)
+        for index, (seed, score) in enumerate(kept)
+    )
+    return (replace(result, score=score) for results, score in again for result in results)
+
+
+def load_pipeline(chosen: Chosen, scorer: str | None = None) -> tuple[Pipeline, float]:
     """Load what was chosen. Returns the milliseconds that it took too, with imports. Raises as `Pipeline.open` does."""
     started = time.perf_counter()
     from pahi_rt.pipeline import Pipeline
 
     with ends_at_once():
-        pipeline = Pipeline.open(chosen)
+        pipeline = Pipeline.open(chosen, scorer=scorer)
     return pipeline, (time.perf_counter() - started) * 1000.0
 
 
@@ -261,10 +309,16 @@ def describe(pipeline: Pipeline, drawing: Drawing, load_ms: float, pictures: lis
         "steps": drawing.steps,
         "prior": drawing.prior,
         "prior_strength": drawing.prior_strength,
+        **_describe_choice(drawing),
         "runtime": pipeline.runtime.describe(),
         "load_ms": load_ms,
         "pictures": pictures,
     }
+
+
+def _describe_choice(drawing: Drawing) -> dict[str, Any]:
+    choice = drawing.choice
+    return {} if choice is None else {"scorer": choice.scorer, "candidates": choice.candidates, "keep": drawing.count}
 
 
 def in_known_words(prompts: Sequence[str], vocabulary: Vocabulary | None, bundle: str) -> list[str]:

@@ -56,6 +56,10 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     sections: dict[str, Sequence[Sequence[str]]] = {
         "parts": part_rows(manifest),
         "graphs": graph_rows(manifest),
+        "scorers": [
+            (name, scorer.file, scorer.unit, scorer.precision, scorer.component.licence)
+            for name, scorer in (manifest.scorers or {}).items()
+        ],
         "plans": [
             (
                 plan.file,

@@ -65,7 +65,9 @@ class Written:
         seeds = sorted({result.seed for result in self.results})
         listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
         size = f"{self.image.width}x{self.image.height}, {messages.megabytes(self.size)}"
-        return f"{self.path}  {size}, {total_ms:.0f} ms, {listed}"
+        scores = [f"{result.score:.3g}" for result in self.results if result.score is not None]
+        scored = f", score {' '.join(scores)}" if scores else ""
+        return f"{self.path}  {size}, {total_ms:.0f} ms, {listed}{scored}"
 
     def describe(self) -> list[dict[str, Any]]:
         """The pictures of the file, for JSON. Each has its share of the file's encode_ms."""
@@ -75,6 +77,7 @@ class Written:
                 "bytes": self.size,
                 "prompt": result.prompt,
                 "seed": result.seed,
+                **({} if result.score is None else {"score": result.score}),
                 "width": result.image.width,
                 "height": result.image.height,
                 "truncated": result.truncated,
@@ -92,6 +95,7 @@ def write_each(results: Iterable[Result], drawing: Drawing, place: Place) -> Ite
 
     for result in results:
         alone = replace(drawing, prompts=(result.prompt,), seed=result.seed, count=1)
+        alone = _with_choice(alone, [result])
         yield _write(result.image, [result], alone, place, slug(result.prompt))
 
 
@@ -102,7 +106,16 @@ def write_grid(results: Iterable[Result], drawing: Drawing, place: Place) -> Ite
 
     drawn = list(results)
     sheet = contact_sheet([result.image for result in drawn], drawing.count)
-    yield _write(sheet, drawn, drawing, place, slug(drawing.prompts[0]) + "-grid")
+    yield _write(sheet, drawn, _with_choice(drawing, drawn), place, slug(drawing.prompts[0]) + "-grid")
+
+
+def _with_choice(drawing: Drawing, results: Sequence[Result]) -> Drawing:
+    """The drawing with the seeds and scores of its pictures, if they were chosen."""
+    if drawing.choice is None:
+        return drawing
+    seeds = tuple(result.seed for result in results)
+    scores = tuple(result.score or 0.0 for result in results)
+    return replace(drawing, seed=seeds[0], choice=replace(drawing.choice, seeds=seeds, scores=scores))
 
 
 def _write(image: Image.Image, results: Sequence[Result], drawing: Drawing, place: Place, name: str) -> Written:

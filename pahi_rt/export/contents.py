@@ -36,7 +36,7 @@ class Extras:
 
     def __post_init__(self) -> None:
         for name, path in self.files.items():
-            if not is_safe_name(name) or name in OWN_FILES:
+            if not is_safe_name(name) or name in OWN_FILES or name.startswith("scorers/"):
                 raise PahiError(f"an extra file cannot be called {name!r} in a bundle", fix="choose another name")
             if not path.is_file():
                 raise PahiError(f"the extra file {path} does not exist", fix="check the path")

@@ -87,8 +87,13 @@ def draw_graph(path: Path, inputs: Inputs) -> Pictures:
 
 def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
     """The levels that the graph draws from all `inputs` at once."""
-    levels: NDArray[np.uint8] = _session(str(path), session_options()).run(None, inputs)[0]
+    levels: NDArray[np.uint8] = open_file_session(path).run(None, inputs)[0]
     return levels
+
+
+def open_file_session(path: Path) -> Any:
+    """A session of a graph in a file, with its weights beside it."""
+    return _session(str(path), session_options())
 
 
 def open_session(

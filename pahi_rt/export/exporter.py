@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pahi_rt.bundle import Bundle, open_bundle, write_manifest
+from pahi_rt.export.bundled_scorers import add_scorers, list_scorer_files
 from pahi_rt.export.calibration import FIRST_SEED, load_calibration
 from pahi_rt.export.contents import Extras, check_space, list_files, remove_others
 from pahi_rt.export.graph import PORTABLE_OPSET
@@ -37,6 +38,7 @@ def export_bundle(
     steps: Sequence[int] = (1, 2),
     precisions: Sequence[str] = ("fp32",),
     priors: Sequence[str | Path] = (),
+    scorers: Sequence[str | Path] = (),
     decoder: str | Path | None = None,
     variant: str | None = None,
     loras: Sequence[str | Path] = (),
@@ -54,7 +56,7 @@ def export_bundle(
 
     There is such a graph for each of `precisions` (see `pahi_rt.export.precision`), the first of which is the bundle's
     default, and for each of `priors`, checkpoints of `pahi-rt train`: an HI, a PAHI or both. Without priors there is
-    one that starts from the standard Gaussian.
+    one that starts from the standard Gaussian. `scorers` are folders of `export_scorer`, or specs as for `load_scorer`.
 
     `decoder`, a folder or hub id, replaces the model's own autoencoder. `variant`, such as "fp16", chooses among the
     weights that the model has, and `loras`, each FILE or FILE:SCALE, are fused into them. `size` is the pictures'
@@ -110,9 +112,10 @@ def export_bundle(
         # Only now: a runtime loads the weights again, and PyTorch's are freed.
         parity += check_graphs(folder, inputs, references, stages, journal)
 
+        judges = add_scorers(folder, scorers, (image.height, image.width), settings.precisions[0], spec.file, stages)
         with stages.run("write bundle"):
             extras.copy(folder)
-            files = list_files(graphs, extras)
+            files = sorted({*list_files(graphs, extras), *list_scorer_files(judges)})
             remove_others(folder, files)
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
@@ -130,6 +133,7 @@ def export_bundle(
                 tools=origin.tools,
                 card=card,
                 vocabulary=vocabulary,
+                scorers=judges,
             )
             write_manifest(folder, manifest)
             Bundle(folder, manifest).check_graphs()

@@ -16,6 +16,7 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import MAX_BATCH, OUTPUT, Fused
@@ -30,9 +31,18 @@ def export_graph(fused: Fused, opset: int = PORTABLE_OPSET) -> ir.Model:
 
     Raises PahiError for an opset out of 20..23, or if the time embedding is still computed in the graph.
     """
-    check_opset(opset)
-    model = _trace(fused, opset)
+    model = export_module(fused, fused.example_inputs(), OUTPUT, opset)
     check_time_is_folded(model)
+    return model
+
+
+def export_module(module: nn.Module, examples: dict[str, Tensor], output: str, opset: int = PORTABLE_OPSET) -> ir.Model:
+    """Export any module whose forward takes `examples`, each with the batch as its first axis, and gives one `output`.
+
+    Raises PahiError for an opset out of 20..23.
+    """
+    check_opset(opset)
+    model = _trace(module, examples, output, opset)
     fold_transposes(model.graph)
     _name_nodes(model.graph)
     # Stack traces of the machine that exported would be most of the file.
@@ -64,15 +74,14 @@ def check_time_is_folded(model: ir.Model) -> None:
         )
 
 
-def _trace(fused: Fused, opset: int) -> ir.Model:
-    examples = fused.example_inputs()
+def _trace(module: nn.Module, examples: dict[str, Tensor], output: str, opset: int) -> ir.Model:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with silence():
         program = torch.onnx.export(
-            fused.eval(),
+            module.eval(),
             kwargs=examples,
             input_names=list(examples),
-            output_names=[OUTPUT],
+            output_names=[output],
             opset_version=opset,
             dynamic_shapes={name: {0: batch} for name in examples},
             dynamo=True,

@@ -70,10 +70,16 @@ def write_graphs(
 
 
 def _describe_graph(model: ir.Model, variant: Variant, opset: int) -> Graph:
+    inputs, outputs, weights = describe_tensors(model)
+    return Graph(variant.file, variant.steps, variant.prior, variant.precision, inputs, outputs, opset, weights)
+
+
+def describe_tensors(model: ir.Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...]]:
+    """A graph's inputs and outputs, and the files of its weights, sorted."""
     inputs, outputs = (tuple(map(_tensor_spec, values)) for values in (model.graph.inputs, model.graph.outputs))
     stored = (value.const_value for value in model.graph.initializers.values())
     weights = sorted({str(tensor.location) for tensor in stored if isinstance(tensor, ir.ExternalTensor)})
-    return Graph(variant.file, variant.steps, variant.prior, variant.precision, inputs, outputs, opset, tuple(weights))
+    return inputs, outputs, tuple(weights)
 
 
 def _tensor_spec(value: ir.Value) -> TensorSpec:

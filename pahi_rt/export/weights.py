@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +22,17 @@ from pahi_rt.export.rounding import Pack, Packed
 
 PAGE = 4096
 """Bytes. Tensors start on a page, so that they can be mapped. Smaller ones stay in the graph's file."""
+
+
+class WeightsPlace(Protocol):
+    """A file beside the graph that holds tensors."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def add(self, array: NDArray[Any]) -> int:
+        """The offset at which the bytes of `array` lie from now on."""
+        ...
 
 
 class WeightsFile:
@@ -57,7 +68,7 @@ class WeightsFile:
         return self._offsets[key]
 
 
-def store_weights(model: ir.Model, weights: WeightsFile, pack: Pack = Packed, scope: str = "") -> None:
+def store_weights(model: ir.Model, weights: WeightsPlace, pack: Pack = Packed, scope: str = "") -> None:
     """Move every initializer of a page or more to `weights`, and merge equal ones.
 
     With `scope`, move only tensors read solely by the module of that name. Tensors already stored are left alone.

@@ -51,6 +51,29 @@ class PromptEmbedder(Protocol):
         """B prompts -> embeddings [B, E] to compare pictures with, on the pictures' device. They are cached."""
 
 
+@runtime_checkable
+class Portable(Protocol):
+    """A scorer that `pahi-rt export-scorer` can write as a graph, because it scores token ids as well as prompts."""
+
+    name: str
+    unit: str
+    scale: float
+    tokenizer: Any
+    """transformers' tokenizer of its prompts; None if it does not read prompts."""
+    max_tokens: int
+    """T: the tokens of a prompt, start and end token included."""
+    size: tuple[int, int] | None
+    """Height and width of the only pictures that it takes; None if it takes any."""
+    unported: tuple[str, ...]
+    """What `score` does to prompts before they are tokens, and a graph's tokenizer does not."""
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """As a Scorer's."""
+
+    def score_ids(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] and token ids int64 [B, T], padded -> scores [B]."""
+
+
 SCORERS: Mapping[str, Callable[[str | None], Scorer]] = {
     "pickscore": load_pickscore,
     "clipscore": load_clipscore,

@@ -36,6 +36,7 @@ class AestheticScorer(nn.Module):
     unit = "rating, 1 to 10"
     # The head was trained on ratings, not on preferences: one point of rating counts as one logit.
     scale = 1.0
+    tokenizer, max_tokens, size, unported = None, 0, None, ()
 
     def __init__(self, clip: Any, head: nn.Sequential) -> None:
         super().__init__()
@@ -48,6 +49,10 @@ class AestheticScorer(nn.Module):
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] -> ratings [B]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
+        return self.score_ids(images)
+
+    def score_ids(self, images: Tensor, input_ids: Tensor | None = None) -> Tensor:
+        """The same; there are no prompts to read."""
         ratings: Tensor = self.head(embed_images(self.clip, self.preprocess(images)))
         return ratings.float().squeeze(-1)
 

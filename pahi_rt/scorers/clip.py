@@ -48,6 +48,7 @@ class ClipScorer(nn.Module):
     """
 
     unit = "cosine"
+    size = None
 
     def __init__(
         self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess, clean: Callable[[str], str] = str
@@ -59,6 +60,8 @@ class ClipScorer(nn.Module):
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.clean = clean
+        self.max_tokens: int = model.config.text_config.max_position_embeddings
+        self.unported: tuple[str, ...] = () if clean is str else ("prompts are not repaired by ftfy",)
         self._embeddings: dict[str, Tensor] = {}
         self.scale = float(model.logit_scale.detach().float().exp())
         self.float().eval().requires_grad_(False)
@@ -68,6 +71,10 @@ class ClipScorer(nn.Module):
         check_inputs(images, prompts)
         pictures = embed_images(self.model, self.preprocess(images))
         return (pictures * self.embed_prompts(prompts)).sum(dim=-1)
+
+    def score_ids(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] and token ids int64 [B, T] -> cosines [B]."""
+        return (embed_images(self.model, self.preprocess(images)) * self._embed_ids(input_ids)).sum(dim=-1)
 
     @property
     def text_tower(self) -> nn.Module:
@@ -90,8 +97,10 @@ class ClipScorer(nn.Module):
         # One prompt at a time and in fp32, so that its bits depend on nothing else: a resumed run reads its prompts in
         # another order.
         with torch.autocast(self._device.type, enabled=False):
-            pooled = self.model.text_model(self.tokenize([prompt])).pooler_output
-            return F.normalize(self.model.text_projection(pooled), dim=-1)[0]
+            return self._embed_ids(self.tokenize([prompt]))[0]
+
+    def _embed_ids(self, input_ids: Tensor) -> Tensor:
+        return F.normalize(self.model.text_projection(self.model.text_model(input_ids).pooler_output), dim=-1)
 
     @property
     def _device(self) -> torch.device:
@@ -100,12 +109,11 @@ class ClipScorer(nn.Module):
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """B prompts -> token ids int64 [B, T], on the model's device."""
-        length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             [self.clean(prompt) for prompt in prompts],
             padding="max_length",
             truncation=True,
-            max_length=length,
+            max_length=self.max_tokens,
             return_tensors="pt",
         )
         input_ids: Tensor = tokens.input_ids.to(self._device)

@@ -69,6 +69,7 @@ class ImageRewardScorer(nn.Module):
     unit = "standardised reward"
     # The authors train r with softmax(r, r'), so one unit of the standardised reward is STD logits.
     scale = STD
+    max_tokens, size, unported = MAX_TOKENS, None, ()
 
     def __init__(self, vision: Any, text: Any, head: nn.Sequential, tokenizer: Any) -> None:
         super().__init__()
@@ -83,8 +84,14 @@ class ImageRewardScorer(nn.Module):
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] and B prompts -> rewards [B]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
+        return self._score(images, *self.tokenize(prompts))
+
+    def score_ids(self, images: Tensor, input_ids: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] and token ids int64 [B, 35] -> rewards [B]. Only padding has the pad id."""
+        return self._score(images, input_ids, (input_ids != self.tokenizer.pad_token_id).long())
+
+    def _score(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         patches = self.vision(self.preprocess(images)).last_hidden_state
-        input_ids, attention_mask = self.tokenize(prompts)
         states = self.text(input_ids, attention_mask=attention_mask, encoder_hidden_states=patches).last_hidden_state
         rewards: Tensor = self.head(states[:, 0].float())
         return (rewards.float().squeeze(-1) - MEAN) / STD

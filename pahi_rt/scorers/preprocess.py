@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,23 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Mean and standard deviation of the pictures that OpenAI's CLIP was trained on. open_clip, BLIP and their descendants
 use the same."""
 
-Fit = Callable[[Tensor, int], Tensor]
-"""Pictures of any size, and an edge in pixels -> square pictures with that edge."""
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a picture goes in a square, in pixels."""
+
+    height: int
+    """What it is resized to."""
+    width: int
+    top: int
+    """The square's row in which it begins; negative if so many of its own rows are cut off."""
+    left: int
+    is_clamped: bool
+    """Whether it is resized as bytes are: see `resize_as_bytes`."""
+
+
+Fit = Callable[[int, int, int], Layout]
+"""Height and width of a picture, and the edge of a square -> where it goes."""
 
 
 def check_inputs(images: Tensor, prompts: Sequence[str]) -> None:
@@ -60,31 +76,34 @@ def resize_as_bytes(images: Tensor, height: int, width: int) -> Tensor:
     return resize(rows, height, width).clamp(0, 1)
 
 
-def cover(images: Tensor, size: int, round_offset: Callable[[float], int] = math.floor) -> Tensor:
-    """Resize the shorter edge to `size`, and cut out the central square: [B, 3, size, size].
+def cover(height: int, width: int, size: int, round_offset: Callable[[float], int] = math.floor) -> Layout:
+    """Resize the shorter edge to `size`, and cut out the central square.
 
     If an odd number of columns is cut off, transformers cuts the extra one on the right (`math.floor`), and torchvision
     rounds half to even (`round`).
     """
-    height, width = images.shape[-2:]
     short = min(height, width)
     height, width = int(size * height / short), int(size * width / short)
     top, left = round_offset((height - size) / 2), round_offset((width - size) / 2)
-    return resize_as_bytes(images, height, width)[..., top : top + size, left : left + size]
+    return Layout(height, width, -top, -left, is_clamped=True)
 
 
-def contain(images: Tensor, size: int) -> Tensor:
-    """Resize the longer edge to `size`, and centre the picture on black: [B, 3, size, size], as in HPSv2."""
-    height, width = images.shape[-2:]
+def contain(height: int, width: int, size: int) -> Layout:
+    """Resize the longer edge to `size`, and centre the picture on black, as in HPSv2."""
     ratio = size / max(height, width)
     height, width = round(height * ratio), round(width * ratio)
-    below, right = size - height, size - width
-    bars = (right // 2, right - right // 2, below // 2, below - below // 2)
-    return F.pad(resize(images, height, width), bars)
+    return Layout(height, width, (size - height) // 2, (size - width) // 2, is_clamped=False)
+
+
+def arrange(images: Tensor, layout: Layout, size: int) -> Tensor:
+    """Pictures [B, 3, H, W] -> squares [B, 3, size, size]."""
+    resized = (resize_as_bytes if layout.is_clamped else resize)(images, layout.height, layout.width)
+    below, right = size - layout.top - layout.height, size - layout.left - layout.width
+    return F.pad(resized, (layout.left, right, layout.top, below))  # a negative number cuts
 
 
 class Preprocess(nn.Module):
-    """(fit(images, size) - mean) / std, channel by channel: [B, 3, H, W] in [0, 1] -> [B, 3, size, size]."""
+    """(square - mean) / std, channel by channel: [B, 3, H, W] in [0, 1] -> [B, 3, size, size]."""
 
     mean: Tensor
     std: Tensor
@@ -99,4 +118,5 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (self.fit(images, self.size) - self.mean) / self.std
+        height, width = images.shape[-2:]
+        return (arrange(images, self.fit(height, width, self.size), self.size) - self.mean) / self.std

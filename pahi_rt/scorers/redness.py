@@ -17,10 +17,15 @@ class Redness(nn.Module):
     unit = "mean R - (G+B)/2"
     # Not fitted to any preferences. With 10, a difference of 0.1 is as clear a preference as one of 0.01 in PickScore.
     scale = 10.0
+    tokenizer, max_tokens, size, unported = None, 0, None, ()
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] -> scores [B] in [-1, 1]. Raises ScorerError for other shapes."""
         check_inputs(images, prompts)
+        return self.score_ids(images)
+
+    def score_ids(self, images: Tensor, input_ids: Tensor | None = None) -> Tensor:
+        """The same; there are no prompts to read."""
         red, green, blue = images.float().mean(dim=(2, 3)).unbind(dim=1)
         return red - (green + blue) / 2
 

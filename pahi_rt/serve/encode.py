@@ -42,12 +42,14 @@ class Reply:
 
     def describe(self) -> dict[str, Any]:
         """The reply without its files, as JSON on our own routes."""
+        choice = self.order.choice
         return {
             "model": self.order.model.name,
             "sha256": self.order.model.sha256,
             "seed": self.order.seed,
             "steps": self.order.chosen.graph.steps,
             "prior": self.order.chosen.prior,
+            **({} if choice is None else {"scorer": choice.scorer, "candidates": choice.candidates}),
             "pictures": [self._describe(index) for index in range(len(self.files))],
             "unknown_words": self.unknown,
             "timing": {name: round(value, 3) for name, value in self.timing.items()},
@@ -66,6 +68,7 @@ class Reply:
             "prompt": self.order.prompts[shot.index],
             "truncated": self.order.truncated[shot.index],
             "seed": shot.seed,
+            **({} if shot.score is None else {"score": shot.score}),
             "prior_strength": shot.strength,
             "width": width,
             "height": height,

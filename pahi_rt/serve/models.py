@@ -84,6 +84,20 @@ class Model:
             precision=settings.precision,
         )
 
+    def choose_scorer(self, scorer: str | None = None) -> str:
+        """The scorer that chooses among candidates: by default the bundle's first.
+
+        Raises Problem for one that the model does not have.
+        """
+        known = list(self.bundle.scorers)
+        if not known:
+            fix = "leave candidates out, or export the model with --scorer"
+            raise bad_request(f"the model {self.name!r} has no scorer to choose pictures with", fix, "candidates")
+        if scorer is not None and scorer not in known:
+            fix = f"use {' or '.join(known)}, or leave it out"
+            raise bad_request(f"the model {self.name!r} has no scorer {scorer!r}", fix, "scorer")
+        return scorer or known[0]
+
     def describe(self) -> dict[str, Any]:
         """The model as an entry of OpenAI's list, with what a client of ours may want to know."""
         width, height = self.size
@@ -97,6 +111,7 @@ class Model:
             "steps": self.steps,
             "priors": self.priors,
             "default_prior": self.default_prior,
+            "scorers": list(self.bundle.scorers),
             "sha256": self.sha256,
             "vocabulary": self.vocabulary is not None,
         }

@@ -34,7 +34,7 @@ async def generations(request: Request) -> Response:
     """POST /v1/images/generations."""
     service = service_of(request)
     body = read_body(GenerationRequest, await read(request))
-    job = await service.accept(body.n or 1, partial(order_generation, body))
+    job = await service.accept(body.pictures, partial(order_generation, body))
     if body.stream:
         headers = job.order.headers
         return StreamingResponse(_events(service, job), headers=headers, media_type="text/event-stream")

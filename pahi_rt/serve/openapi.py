@@ -132,6 +132,7 @@ def _schemas() -> dict[str, Any]:
         bytes=_INTEGER,
         b64=_STRING,
     )
+    picture["properties"]["score"] = _NUMBER  # only of pictures that were chosen
     word = _object(word=_STRING, nearest={"type": "array", "items": _STRING})
     model = _object(
         id=_STRING,
@@ -143,6 +144,7 @@ def _schemas() -> dict[str, Any]:
         steps={"type": "array", "items": _INTEGER},
         priors={"type": "array", "items": _STRING},
         default_prior=_STRING,
+        scorers={"type": "array", "items": _STRING},
         sha256=_STRING,
         vocabulary=_BOOLEAN,
     )

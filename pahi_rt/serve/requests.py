@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pahi_rt import __version__
 from pahi_rt.choice import Chosen
-from pahi_rt.drawing import Drawing
+from pahi_rt.drawing import Choice, Drawing
 from pahi_rt.errors import RequestError
+from pahi_rt.judge import check_candidates
 from pahi_rt.manifest_file import MAX_STEPS
 from pahi_rt.noise import request_seeds
 from pahi_rt.prior import choose_strength
@@ -49,6 +50,10 @@ Seed = Annotated[
 ]
 Strength = Annotated[float, Meta(ge=0, le=1, description="How much of the prior to apply.")]
 Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="Pictures of each prompt: seed, seed + 1, ...")]
+Candidates = Annotated[
+    int, Meta(ge=1, le=MOST_PICTURES, description="Draw so many of each prompt, and answer with the best.")
+]
+Keep = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="How many of the candidates to answer with.")]
 Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS, description="Denoising steps; by default the fewest of the model's.")]
 Prior = Literal["pahi", "hi", "gaussian"]
 Format = Literal["png", "webp", "jpeg"]
@@ -68,11 +73,14 @@ class PicturesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     prior_strength: Strength | None = None
     format: Format = "png"
     quality: Quality | None = None
+    candidates: Candidates | None = None
+    keep: Keep | None = None
+    scorer: str | None = None
 
     @property
     def pictures(self) -> int:
-        """How many pictures it asks for; more than MOST_PICTURES are refused."""
-        return min(MOST_PICTURES, len(self.prompts or [self.prompt]) * self.count)
+        """How many pictures it has drawn; more than MOST_PICTURES are refused."""
+        return min(MOST_PICTURES, len(self.prompts or [self.prompt]) * (self.candidates or self.count))
 
 
 class LiveRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -106,6 +114,13 @@ class GenerationRequest(Struct, kw_only=True):
     steps: Steps | None = None
     prior: Prior | None = None
     prior_strength: Strength | None = None
+    candidates: Candidates | None = None
+    scorer: str | None = None
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures it has drawn."""
+        return self.candidates or self.n or 1
 
 
 class _Numbered(Struct):
@@ -123,6 +138,8 @@ class Shot:
     """Which of the order's prompts."""
     seed: int
     strength: float
+    score: float | None = None
+    """What the scorer gave it, if it was chosen."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,10 @@ class Order:
     format: Format
     quality: int | None
     tokenise_ms: float
+    choice: Choice | None = None
+    """How the best of the shots are chosen; None if all of them are answered."""
+    keep: int = 1
+    """How many of each prompt's candidates are answered."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -150,6 +171,7 @@ class Order:
 
     def drawing(self, shot: Shot) -> Drawing:
         """How one picture is drawn: what `pahi-rt generate` would write into its PNG."""
+        choice = self.choice and replace(self.choice, seeds=(shot.seed,), scores=(shot.score or 0.0,))
         return Drawing(
             prompts=(self.prompts[shot.index],),
             seed=shot.seed,
@@ -161,6 +183,7 @@ class Order:
             prior=self.chosen.prior,
             prior_strength=shot.strength,
             precision=self.chosen.graph.precision,
+            choice=choice,
         )
 
 
@@ -206,6 +229,9 @@ def order_pictures(request: PicturesRequest, models: Models) -> Order:
         strengths=[request.prior_strength],
         format=request.format,
         quality=request.quality,
+        candidates=request.candidates,
+        keep=request.keep,
+        scorer=request.scorer,
     )
 
 
@@ -239,12 +265,15 @@ def order_generation(request: GenerationRequest, models: Models) -> Order:
         model,
         [request.prompt],
         seed=request.seed,
-        count=request.n or 1,
+        count=(request.n or 1) if request.candidates is None else 1,
         steps=request.steps,
         prior=request.prior,
         strengths=[request.prior_strength],
         format=request.output_format or "png",
         quality=None if quality is None else max(1, quality),
+        candidates=request.candidates,
+        keep=None if request.candidates is None else request.n,
+        scorer=request.scorer,
     )
 
 
@@ -259,15 +288,22 @@ def _order(
     strengths: Sequence[float | None],
     format: Format,
     quality: int | None,
+    candidates: int | None = None,
+    keep: int | None = None,
+    scorer: str | None = None,
 ) -> Order:
-    asked = len(prompts) * len(strengths) * count
+    if scorer is not None and candidates is None:
+        raise bad_request("a scorer chooses among candidates, and there are none", "add candidates", "candidates")
+    drawn = count if candidates is None else candidates
+    asked = len(prompts) * len(strengths) * drawn
     if asked > MOST_PICTURES:
         raise bad_request(f"{asked} pictures are too many for one request", f"ask for {MOST_PICTURES} or fewer")
     chosen = model.choose(steps, prior)
     started = time.perf_counter()
     try:
         weights = [choose_strength(chosen.prior, strength) for strength in strengths]
-        seeds = request_seeds(secrets.randbelow(2**32) if seed is None else seed, count)
+        kept = check_candidates(count, candidates, keep)
+        seeds = request_seeds(secrets.randbelow(2**32) if seed is None else seed, drawn)
         encoded = model.tokenizer.encode(list(prompts))
     except RequestError as error:
         raise refused(error) from error
@@ -282,4 +318,6 @@ def _order(
         format=format,
         quality=quality,
         tokenise_ms=1000 * (time.perf_counter() - started),
+        choice=None if candidates is None else Choice(model.choose_scorer(scorer), candidates, seeds.start),
+        keep=kept,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +11,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pahi_rt.errors import PahiError, RequestError
 from pahi_rt.pipeline import Pipeline
+from pahi_rt.serve.best import Judges
 from pahi_rt.serve.encode import Reply, encode
 from pahi_rt.serve.engine import Engine, Load
 from pahi_rt.serve.keys import Keys
 from pahi_rt.serve.metrics import Metrics
 from pahi_rt.serve.models import Models
-from pahi_rt.serve.problems import overdue
+from pahi_rt.serve.problems import cannot_draw, overdue, refused
 from pahi_rt.serve.queue import Drawn, Job
 from pahi_rt.serve.requests import Order
 from pahi_rt.serve.settings import Settings
 
+LOG = logging.getLogger("pahi_rt.serve")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _ENCODERS = 2
 """Threads that make files of pictures."""
@@ -38,6 +42,7 @@ class Service:
     engine: Engine
     metrics: Metrics
     keys: Keys
+    _judges: Judges = field(default_factory=Judges)
     live: int = 0
     """Open connections to /v1/live."""
     _encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"))
@@ -81,10 +86,19 @@ class Service:
 
     async def encode(self, job: Job, drawn: Drawn) -> Reply:
         """Make the files of a job that was drawn."""
-        reply = await asyncio.get_running_loop().run_in_executor(self._encoders, encode, job.order, drawn)
+        reply = await asyncio.get_running_loop().run_in_executor(self._encoders, self._encode, job.order, drawn)
         width, height = job.order.model.size
         self.metrics.served(job.order.model.name, len(reply.files), width * height, reply.timing)
         return reply
+
+    def _encode(self, order: Order, drawn: Drawn) -> Reply:
+        try:
+            return encode(*self._judges.choose(order, drawn))
+        except RequestError as error:  # the scorer has a tokenizer of its own
+            raise refused(error) from error
+        except PahiError as error:
+            LOG.warning("pictures cannot be scored: %s", error)
+            raise cannot_draw() from error
 
     def note_state(self) -> None:
         """Bring the gauges up to date."""

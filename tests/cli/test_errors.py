@@ -106,7 +106,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json cannot be read"),
     (truncate, "bytes instead of"),
     (flip, "has been changed"),
-    (change_manifest(format_version=4), "is of bundle format 4"),
+    (change_manifest(format_version=5), "is of bundle format 5"),
     (change_manifest(surprise=1), "unknown key 'surprise'"),
     (change_manifest(noise_recipe="mersenne-1"), "needs the noise recipe 'mersenne-1'"),
 ]

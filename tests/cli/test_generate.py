@@ -201,7 +201,7 @@ def test_like_stands_alone(run: Run, extra: list[str]) -> None:
     run("generate", "a cat", "-o", "cat.png")
     result = run("generate", "--like", "cat.png", *extra)
     assert result.exit_code == 2
-    assert "--like brings its own prompts, seed, steps, count, prior and precision" in result.stderr
+    assert "--like brings its own prompts, seed, steps, count, prior, precision and choice" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_manifest_says_what_is_in_the_bundle(bundle: Bundle) -> None:
     assert sorted(manifest.files) == sorted(graphs + others)
     assert sorted(os.listdir(bundle.path)) == sorted([*manifest.files, "pahi.json"])
     assert (manifest.name, manifest.vocabulary, manifest.priors) == ("tiny", "vocabulary.json", {})
-    assert manifest.format_version == 3
+    assert manifest.format_version == 4
     assert (manifest.image.height, manifest.image.width, manifest.image.latent_shape) == (64, 64, (4, 8, 8))
     assert (manifest.tokenizer.max_length, manifest.tokenizer.pad_id) == (24, 0)
     assert {"torch", "diffusers", "onnx", "onnxruntime", "python"} <= manifest.tools.keys()

@@ -16,7 +16,17 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from pahi_rt.errors import PahiError
-from pahi_rt.scorers.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, check_inputs, contain, cover, resize
+from pahi_rt.scorers.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Fit,
+    Preprocess,
+    arrange,
+    check_inputs,
+    contain,
+    cover,
+    resize,
+)
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 """Shipped by scikit-image: 512x512, 451x300, 600x400, 640x427, all in the public domain."""
@@ -79,7 +89,7 @@ def as_hpsv2_does(picture: Image.Image, size: int) -> Tensor:
 def test_equals_the_authors_path_on_photographs(
     photograph: Image.Image,
     size: int,
-    ours: Callable[[Tensor, int], Tensor],
+    ours: Fit,
     theirs: Callable[[Image.Image, int], Tensor],
     tolerance: float,
 ) -> None:
@@ -92,7 +102,10 @@ def test_equals_the_authors_path_on_photographs(
 
 def test_an_odd_margin_is_cut_as_each_library_cuts_it() -> None:
     images = torch.arange(7.0).expand(1, 3, 4, 7) / 7  # three columns too many
-    left = {offset: round(cover(images, 4, offset)[0, 0, 0, 0].item() * 7) for offset in (math.floor, round)}
+    left = {
+        offset: round(arrange(images, cover(4, 7, 4, offset), 4)[0, 0, 0, 0].item() * 7)
+        for offset in (math.floor, round)
+    }
     assert left == {math.floor: 1, round: 2}
 
 
