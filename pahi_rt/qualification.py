@@ -25,6 +25,8 @@ from pahi_rt.terminal import command
 FORMAT = 1
 MAX_REPORT = 16 << 20
 """Bytes of a report."""
+EQUAL_DB = 200.0
+"""The PSNR of equal pictures, and the ratio of equal tensors: JSON has no infinity."""
 PASS: Literal["pass"] = "pass"
 FAIL: Literal["fail"] = "fail"
 INCONCLUSIVE: Literal["inconclusive"] = "inconclusive"
@@ -57,6 +59,11 @@ class Pair(Record):
     seed: int
     psnr_db: float
     """200 for equal pictures."""
+
+    @property
+    def distance(self) -> str:
+        """How far it is, in words."""
+        return "equal" if self.psnr_db >= EQUAL_DB else f"{self.psnr_db:.1f} dB"
 
 
 @dataclass(frozen=True)

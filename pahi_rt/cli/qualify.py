@@ -119,19 +119,24 @@ def qualify(
 
 def conclude(bundle: str, rows: list[Row], pairs: int, output: Path | None) -> None:
     """Print the next command. Exits with 1 if a row fails, or if there is none."""
-    from pahi_rt.qualification import FAIL
+    from pahi_rt.qualification import FAIL, PASS
     from pahi_rt.qualify.verdicts import pairs_needed
 
-    needed = [pairs_needed(row.measures.values(), row.pairs) for row in rows]
+    fails = [row for row in rows if row.verdict == FAIL]
+    needed = [pairs_needed(row.measures.values(), row.pairs) for row in rows if row not in fails]
     more = max((number for number in needed if number), default=None)
-    if more is not None:
+    if fails:
+        passing = " and ".join(f"{row.precision} in {row.runtime}" for row in rows if row.verdict == PASS)
+        messages.note(f"what passes is {passing or 'nothing'}")
+        messages.next_command("inspect", bundle)
+    elif more is not None:
         messages.note(f"about {more} pairs would decide what is inconclusive")
         messages.next_command("qualify", bundle, "--pairs", str(more))
     elif output is None:
         messages.next_command("serve", bundle, "--qualified")
     else:
         messages.next_command("serve", bundle, "--qualified", "--report", str(output))
-    if not rows or any(row.verdict == FAIL for row in rows):
+    if fails or not rows:
         raise typer.Exit(1)
 
 
@@ -175,7 +180,7 @@ def row_lines(row: Row) -> list[str]:
         for name, measure in row.measures.items()
     ]
     missing = [f"  not measured: {name}: {why}" for name, why in row.missing.items()]
-    worst = ", ".join(f"{pair.prompt!r} seed {pair.seed} ({pair.psnr_db:.1f} dB)" for pair in row.worst[:2])
+    worst = ", ".join(f"{pair.prompt!r} seed {pair.seed} ({pair.distance})" for pair in row.worst[:2])
     return [title, f"  {sample}", *table(cells, indent="  "), *missing, f"  worst: {worst}", *layer_lines(row.layers)]
 
 

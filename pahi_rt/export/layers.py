@@ -30,7 +30,7 @@ from pahi_rt.export.marked import PLAIN, make_onnxruntime, quiet
 from pahi_rt.export.parity import EIGHT_BITS
 from pahi_rt.export.precision import ALL
 from pahi_rt.manifest import Graph
-from pahi_rt.qualification import Layers, Loss
+from pahi_rt.qualification import EQUAL_DB, Layers, Loss
 from pahi_rt.runtimes.providers import PROVIDERS, own_errors
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 
@@ -39,7 +39,7 @@ PORTION = 256 << 20
 UNKNOWN = PORTION // 8
 """Bytes that a tensor of unknown shape counts as."""
 SHOWN = 10
-PERFECT_DB, BROKEN_DB = 200.0, -200.0
+BROKEN_DB = -200.0
 SAME_ARITHMETIC_DB = 60.0
 """Least ratio of a tensor where both sides compute with the same weights in 32 bits. A thousandth of the values."""
 
@@ -169,7 +169,7 @@ def _numbers(drawn: Any) -> set[str]:
 
 
 def _finite(decibels: float) -> float:
-    return BROKEN_DB if math.isnan(decibels) else max(BROKEN_DB, min(PERFECT_DB, decibels))
+    return BROKEN_DB if math.isnan(decibels) else max(BROKEN_DB, min(EQUAL_DB, decibels))
 
 
 def _losses(nodes: Sequence[onnx.NodeProto], ratios: Mapping[str, float]) -> Iterator[Loss]:
@@ -186,7 +186,7 @@ def _losses(nodes: Sequence[onnx.NodeProto], ratios: Mapping[str, float]) -> Ite
 
 def _noise(decibels: float) -> float:
     """Power of the noise over the signal's; at most 1, as nothing is left then."""
-    return 0.0 if decibels >= PERFECT_DB else min(1.0, 10 ** (-decibels / 10))
+    return 0.0 if decibels >= EQUAL_DB else min(1.0, 10 ** (-decibels / 10))
 
 
 def _make_tensorrt(flavour: str, path: Path, names: Sequence[str], feeds: Inputs) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def make_onnxruntime(provider: str, optimised: bool, path: Path, names: Sequence
     return OnnxrtRunner(open_marked, name=f"{provider}{' optimised' * optimised}")
 
 
-def quiet() -> Any:
-    """A context in which Polygraphy logs nothing: what is wrong, it raises."""
-    return G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Polygraphy logs nothing inside: what is wrong, it raises. Means of 16-bit tensors, for its log, may overflow."""
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1), np.errstate(all="ignore"):
+        yield

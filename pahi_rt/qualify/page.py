@@ -52,6 +52,7 @@ figure { margin: 0; }
   .measures tr { display: grid; grid-template-columns: 7rem 1fr; padding: 8px 0; border-top: 1px solid var(--line); }
   .measures td { border: 0; padding: 1px 8px 1px 0; overflow-wrap: anywhere; }
   .measures .wide { grid-column: 2; }
+  .measures .name { font-weight: 600; }
 }
 """
 _HEAD = "<thead><tr><th>verdict</th><th>measure</th><th>value</th><th>95 % interval</th><th>margin</th></tr></thead>"
@@ -93,7 +94,7 @@ def render(bundle: str, examined: Sequence[Examined]) -> str:
 def _section(one: Examined) -> str:
     row = one.row
     title = f"{_badge(row.verdict)} {escape(row.graph)} in {escape(row.runtime)} {escape(row.version)}"
-    captions = [f"{pair.prompt}, seed {pair.seed}: {pair.psnr_db:.1f} dB" for pair in row.worst]
+    captions = [f"{pair.prompt}, seed {pair.seed}: {pair.distance}" for pair in row.worst]
     trios = map(_trio, captions, one.expected, one.drawn)
     missing = (f'<p class="soft">not measured: {escape(k)}: {escape(v)}</p>' for k, v in row.missing.items())
     return "\n".join(
@@ -115,7 +116,7 @@ def _measure(name: str, measure: Measure) -> str:
     limit = "" if measure.margin is None else f"{measure.direction} {measure.margin:.4g}: "
     verdict = _badge(measure.verdict) if measure.verdict else '<span class="soft">shown</span>'
     return (
-        f"<tr><td>{verdict}</td><td>{escape(name.replace('_', ' '))}</td>"
+        f'<tr><td>{verdict}</td><td class="name">{escape(name.replace("_", " "))}</td>'
         f'<td class="wide">{measure.value:.4g}</td><td class="wide">{interval}</td>'
         f'<td class="wide soft">{limit}{escape(measure.reason)}</td></tr>'
     )
