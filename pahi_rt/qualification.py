@@ -222,13 +222,31 @@ def objection(row: Row, bundle: Bundle, version: str | None, device: str | None 
 def require_pass(bundle: Bundle, graph: Graph, description: Description, reports: Sequence[Qualification]) -> None:
     """Raises RuntimeUnavailable unless a report says that a graph passes in the runtime that `description` is of."""
     runtime, version = str(description["runtime"]), str(description["version"])
-    rows = [row for report in reports for row in report.rows if (row.graph, row.runtime) == (graph.file, runtime)]
-    reasons = [_shortcoming(row, bundle, version, name_device(description)) for row in rows]
+    _require(bundle, graph, reports, runtime, version, name_device(description))
+
+
+def require_chance(bundle: Bundle, graph: Graph, runtime: str | None, reports: Sequence[Qualification]) -> None:
+    """The same before anything is loaded, whatever the version and the device; None for any runtime."""
+    _require(bundle, graph, reports, runtime, None, None)
+
+
+def _require(
+    bundle: Bundle,
+    graph: Graph,
+    reports: Sequence[Qualification],
+    runtime: str | None,
+    version: str | None,
+    device: str | None,
+) -> None:
+    rows = [row for report in reports for row in report.rows if row.graph == graph.file]
+    reasons = [_shortcoming(row, bundle, version, device) for row in rows if runtime in (None, row.runtime)]
     if None in reasons:
         return
     told = next((reason for reason in reasons if reason), "there is no report of it")
-    what = f"{graph.file} of bundle {bundle.manifest.name!r} is not qualified for {runtime} here: {told}"
-    raise RuntimeUnavailable(what, fix=suggest(bundle, runtime, graph.precision))
+    what = (
+        f"{graph.file} of bundle {bundle.manifest.name!r} is not qualified for {runtime or 'any runtime'} here: {told}"
+    )
+    raise RuntimeUnavailable(what, fix=suggest(bundle, runtime or "all", graph.precision))
 
 
 def suggest(bundle: Bundle, runtime: str, precision: str) -> str:
@@ -237,7 +255,7 @@ def suggest(bundle: Bundle, runtime: str, precision: str) -> str:
     return command("pahi-rt", "qualify", bundle.path, *options) + ", or use a runtime and a precision that pass"
 
 
-def _shortcoming(row: Row, bundle: Bundle, version: str, device: str) -> str | None:
+def _shortcoming(row: Row, bundle: Bundle, version: str | None, device: str | None) -> str | None:
     stale = objection(row, bundle, version, device)
     if stale is not None:
         return f"its report is stale: {stale}"

@@ -1,6 +1,6 @@
 """`pahi-rt serve --qualified`: nothing draws that a report of `pahi-rt qualify` does not let pass.
 
-What can be known before the service listens is checked then: that every graph which clients may ask for has a report.
+What can be known before the service listens is checked then: that every graph which clients may ask for has passed.
 Which runtime draws, `auto` decides when a graph is loaded, in each process; there the rest is checked.
 """
 
@@ -11,29 +11,19 @@ from pathlib import Path
 
 from pahi_rt.bundle import Bundle
 from pahi_rt.choice import AUTO, Chosen
-from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.manifest import Graph
 from pahi_rt.pipeline import Pipeline
-from pahi_rt.qualification import Qualification, find_report, read_report, require_pass, suggest
+from pahi_rt.qualification import Qualification, find_report, read_report, require_chance, require_pass
 from pahi_rt.serve.engine import Load
-from pahi_rt.serve.models import Model, Models
+from pahi_rt.serve.models import Models
 
 
 def check_reports(models: Models, files: Sequence[Path]) -> None:
-    """Raises RuntimeUnavailable for a model with a graph that no report is about, and ReportError."""
+    """Raises RuntimeUnavailable for a model with a graph that no report lets pass, and ReportError."""
     for model in models:
-        reports, precision = list_reports(model.bundle, files), model.bundle.choose_precision(model.settings.precision)
-        known = {(row.graph, row.runtime) for report in reports for row in report.rows}
-        for graph in offered(model.bundle, precision):
-            _check_known(model, graph, known)
-
-
-def _check_known(model: Model, graph: Graph, known: set[tuple[str, str]]) -> None:
-    runtime = model.settings.runtime
-    if not any(name == graph.file and runtime in (AUTO, drawn_with) for name, drawn_with in known):
-        what = f"{graph.file} of bundle {model.name!r} has no report of `pahi-rt qualify` for the runtime {runtime}"
-        asked = "all" if runtime == AUTO else runtime
-        raise RuntimeUnavailable(what, fix=suggest(model.bundle, asked, graph.precision))
+        reports, wanted = list_reports(model.bundle, files), model.settings.runtime
+        for graph in offered(model.bundle, model.bundle.choose_precision(model.settings.precision)):
+            require_chance(model.bundle, graph, None if wanted == AUTO else wanted, reports)
 
 
 def load_qualified(files: Sequence[Path]) -> Load:

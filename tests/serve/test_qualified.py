@@ -58,13 +58,16 @@ def test_without_a_report_it_does_not_start(bundle: Bundle) -> None:
     result = CliRunner().invoke(app, ["serve", str(bundle.path), "--qualified"])
     assert result.exit_code == 1
     error, fix = result.stderr.splitlines()
-    assert error.startswith("error: one-step.onnx of bundle 'contract' has no report of `pahi-rt qualify`")
+    assert error.startswith("error: one-step.onnx of bundle 'contract' is not qualified for any runtime here")
     assert fix.startswith(f"fix: pahi-rt qualify {bundle.path} --runtimes all --precisions fp32")
 
 
 def test_every_graph_that_is_offered_needs_its_row(bundle: Bundle, rows: list[Row]) -> None:
     opened = list_report(bundle, make_report(bundle, rows[0]))
-    with pytest.raises(RuntimeUnavailable, match="two-step.onnx of bundle 'contract' has no report"):
+    with pytest.raises(
+        RuntimeUnavailable,
+        match="two-step.onnx of bundle 'contract' is not qualified for any runtime here",
+    ):
         open_models(settings(opened))
 
 
@@ -84,15 +87,22 @@ def test_what_does_not_pass_is_not_loaded(bundle: Bundle, rows: list[Row], chang
         load_qualified([])(choose(opened, runtime="onnxruntime"))
 
 
+@pytest.mark.parametrize("runtime", ["auto", "onnxruntime"])
+def test_a_failure_is_refused_before_it_listens(bundle: Bundle, rows: list[Row], runtime: str) -> None:
+    opened = list_report(bundle, make_report(bundle, rows[0], replace(rows[1], verdict="fail")))
+    with pytest.raises(RuntimeUnavailable, match="two-step.onnx .* its report says fail"):
+        open_models(settings(opened, runtime=runtime))
+
+
 def test_a_runtime_without_a_row_is_refused_before_it_listens(bundle: Bundle, rows: list[Row]) -> None:
     opened = list_report(bundle, make_report(bundle, *rows))
-    with pytest.raises(RuntimeUnavailable, match="for the runtime openvino"):
+    with pytest.raises(RuntimeUnavailable, match="not qualified for openvino here"):
         open_models(settings(opened, runtime="openvino"))
 
 
 def test_reports_of_other_bundles_do_not_count(bundle: Bundle, rows: list[Row], tmp_path: Path) -> None:
     report = replace(make_report(bundle, *rows), bundle="other")
-    with pytest.raises(RuntimeUnavailable, match="has no report"):
+    with pytest.raises(RuntimeUnavailable, match="there is no report of it"):
         open_models(settings(bundle, write(tmp_path / "r.json", report)))
     with pytest.raises(ReportError, match="cannot be read"):
         open_models(settings(bundle, tmp_path / "none.json"))
