@@ -39,6 +39,20 @@ def cpu_identity() -> str:
     return "\n".join([platform.machine(), *told])
 
 
+def is_core_taken(threads: int | None) -> bool:
+    """Whether other work leaves fewer cores than `threads`, or than one for each core if None; False if unknown."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return runnable_tasks() - 1 + min(threads or cores, cores) > cores
+
+
+def runnable_tasks() -> int:
+    """Threads that run or could run now, on all cores, this one included; 1 if the system does not tell."""
+    try:
+        return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0])
+    except (OSError, ValueError, IndexError):
+        return 1
+
+
 def module_version(name: str) -> str | None:
     """The `__version__` of a module; None if it cannot be imported, or has none.
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.machine import check_threads, cpu_features, cpu_name, module_version
+from pahi_rt.machine import check_threads, cpu_features, cpu_name, is_core_taken, module_version
 
 
 def test_the_model_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +48,19 @@ def test_a_number_of_threads_that_makes_no_sense(threads: int, monkeypatch: pyte
     with pytest.raises(RuntimeUnavailable, match=f"cannot run on {threads} threads") as caught:
         check_threads(threads)
     assert "--threads 1 to 64" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("tasks", "threads", "taken"), [(1, None, False), (2, None, True), (2, 1, False), (3, 1, True), (1, 16, False)]
+)
+def test_a_core_is_taken_where_other_work_leaves_too_few(
+    monkeypatch: pytest.MonkeyPatch, tasks: int, threads: int | None, taken: bool
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: f"14.43 15.01 16.75 {tasks}/185 26966\n")
+    assert is_core_taken(threads) is taken
+
+
+def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "nothing")
+    assert is_core_taken(None) is False

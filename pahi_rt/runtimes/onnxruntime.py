@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from pahi_rt.bundle import Bundle, OpenGraph
 from pahi_rt.cache import cache_folder, lend_cache, make_private
 from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
-from pahi_rt.machine import check_threads
-from pahi_rt.runtimes.base import Feeds, GraphRuntime
+from pahi_rt.machine import check_threads, is_core_taken
+from pahi_rt.runtimes.base import Description, Feeds, GraphRuntime
 from pahi_rt.runtimes.optimised import find_shelf
 from pahi_rt.runtimes.providers import CPU, PROVIDERS, Provider, own_errors, reason
 from pahi_rt.unrounded import expose_unrounded
@@ -34,6 +35,8 @@ _WHOLE = ("session.disable_cpu_ep_fallback", "1")
 # Otherwise the threads of one session keep the cores busy after its picture, and the next session's picture takes up to
 # twice as long.
 _SLEEP_AFTERWARDS = ("session.force_spinning_stop", "1")
+# A thread that waits for another one keeps its core busy, which is faster unless that other one waits for the core.
+_SLEEP_AT_ONCE = ("session.intra_op.allow_spinning", "0")
 # Otherwise it would take some bytes for its own format, whatever else they are.
 _ONNX_ONLY = ("session.load_model_format", "ONNX")
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -46,6 +49,7 @@ class OnnxRuntime(GraphRuntime):
     """
 
     def __init__(self, chosen: Chosen) -> None:
+        self._is_core_taken = is_core_taken(chosen.threads)  # asked before threads of our own are at work
         with chosen.bundle.opened(chosen.graph) as opened:
             self.session = self.open(opened, chosen)
         super().__init__(
@@ -58,9 +62,14 @@ class OnnxRuntime(GraphRuntime):
         """Load the graph. Raises RuntimeUnavailable or BundleError."""
         provider = PROVIDERS[chosen.runtime]
         if provider is CPU:
-            return _open_on_cpu(graph, chosen)
+            return _open_on_cpu(graph, chosen, sleeps=self._is_core_taken)
         options = session_options(chosen.threads, provider)
         return open_session(graph, options, provider, _plan_folder(chosen, provider))
+
+    def describe(self) -> Description:
+        """Also `waiting`, if a core was taken by other work when the graph was loaded."""
+        asleep: Description = {"waiting": "asleep, since other work takes a core"} if self._is_core_taken else {}
+        return {**super().describe(), **asleep}
 
     def draw(self, feeds: Feeds) -> object:
         """Run the session. Raises RuntimeUnavailable."""
@@ -102,13 +111,18 @@ def require_onnxruntime() -> Any:
         raise RuntimeUnavailable(f"ONNX Runtime cannot be loaded: {error}", fix=fix) from error
 
 
-def session_options(threads: int | None = None, provider: Provider | None = None) -> Any:
-    """The options of every session here. Raises RuntimeUnavailable for no threads, or too many."""
+def session_options(threads: int | None = None, provider: Provider | None = None, *, sleeps: bool = False) -> Any:
+    """The options of every session here; with `sleeps`, threads that wait for each other leave their cores to others.
+
+    Raises RuntimeUnavailable for no threads, or too many.
+    """
     options = require_onnxruntime().SessionOptions()
     # What it would log on standard error is what it raises.
     options.log_severity_level = _NOTHING_BUT_FATAL
     options.add_session_config_entry(*_SLEEP_AFTERWARDS)
     options.add_session_config_entry(*_ONNX_ONLY)
+    if sleeps:
+        options.add_session_config_entry(*_SLEEP_AT_ONCE)
     if provider is not None and provider.is_tensorrt:
         options.add_session_config_entry(*_WHOLE)
     if threads is not None:
@@ -136,20 +150,21 @@ def _version(module: str) -> str:
     return "None"
 
 
-def _open_on_cpu(graph: OpenGraph, chosen: Chosen) -> Any:
+def _open_on_cpu(graph: OpenGraph, chosen: Chosen, *, sleeps: bool) -> Any:
     """A session of the graph as it was optimised at an earlier start; else of `graph`, kept optimised for the next."""
+    make_options = partial(session_options, chosen.threads, sleeps=sleeps)
     shelf = find_shelf(chosen, require_onnxruntime())
     if shelf is not None:
         with contextlib.suppress(PahiError, OSError), shelf.opened() as kept:
-            options = session_options(chosen.threads)
+            options = make_options()
             options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
             return open_session(kept, options, CPU)
-        options, session = session_options(chosen.threads), None
+        options, session = make_options(), None
         with contextlib.suppress(PahiError, OSError), shelf.filling(options):
             session = open_session(graph, options, CPU)
         if session is not None:
             return session
-    return open_session(graph, session_options(chosen.threads), CPU)
+    return open_session(graph, make_options(), CPU)
 
 
 def open_session(graph: OpenGraph, options: Any, provider: Provider, folder: Path = Path()) -> Any:

@@ -26,9 +26,10 @@ Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 TO_UINT8 = field(5, field(1, "to") + field(3, UINT8) + field(20, 2))
 
 
-def test_describe(contract: Path) -> None:
+def test_describe(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
+    monkeypatch.setattr("pahi_rt.machine.runnable_tasks", lambda: 1)
     assert runtimes.load(open_bundle(contract), name="onnxruntime", threads=2).describe() == {
         "runtime": "onnxruntime",
         "version": onnxruntime.__version__,
@@ -49,6 +50,21 @@ def test_threads_sleep_between_pictures(contract: Path) -> None:
     runtime: Any = runtimes.load(open_bundle(contract), name="onnxruntime")
     options = runtime.session.get_session_options()
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
+@pytest.mark.parametrize(("others", "threads", "sleeps"), [(0, None, False), (1, None, True), (0, 1, False)])
+def test_threads_sleep_where_a_core_is_taken(
+    contract: Path, monkeypatch: pytest.MonkeyPatch, others: int, threads: int | None, sleeps: bool
+) -> None:
+    monkeypatch.setattr("pahi_rt.machine.runnable_tasks", lambda: 1 + others)
+    runtime: Any = runtimes.load(open_bundle(contract), name="onnxruntime", threads=threads)
+    options = runtime.session.get_session_options()
+    if sleeps:
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    else:
+        with pytest.raises(RuntimeError, match="allow_spinning"):
+            options.get_session_config_entry("session.intra_op.allow_spinning")
+    assert ("waiting" in runtime.describe()) == sleeps
 
 
 def test_onnxruntime_is_not_installed(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
