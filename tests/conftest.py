@@ -21,6 +21,42 @@ NEED_TORCH = [
 NEED_ARROW = ["bulk", "cli/test_bulk.py"]
 collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec("pyarrow") else NEED_ARROW)]
 
+# `make test` leaves these out, and `make test-more` has them: they export or train models, or start programs.
+FULL = [
+    "bulk/test_local.py",
+    "bulk/test_on_ray.py",
+    "bulk/test_s3.py",
+    "cli/test_interrupts.py",
+    "cli/test_qualify.py",
+    "cli/test_train.py",
+    "deploy",
+    "emoji_model",
+    "evaluate/test_entries.py",
+    "examples",
+    "export/test_export_bundle.py",
+    "export/test_lora_export.py",
+    "export/test_plans.py",
+    "export/test_reference.py",
+    "models/test_agreement.py",
+    "qualify",
+    "serve/test_command.py",
+    "serve/test_conformance.py",
+    "train/test_kills.py",
+    "train/test_memory.py",
+    "train/test_pretraining.py",
+    "train/test_processes.py",
+    "train/test_training.py",
+]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    full = {tests / name for name in FULL}
+    for item in items:
+        if full & {item.path, *item.path.parents}:
+            item.add_marker(pytest.mark.full)
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

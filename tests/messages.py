@@ -1,4 +1,5 @@
-"""python -m tests.messages: write what users read of errors and help into tests/data, where a change of it is seen.
+"""python -m tests.messages: write what users read of errors and help into tests/data, where a change of it is seen, and
+the reference of the command line into docs/.
 
 Errors are taken from the source: each call that makes one of our errors, by its class or as `self.error`, with its
 `fix`. A name stands for the texts that the same function gives it.
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from pahi_rt import errors
 from pahi_rt.cli import app
 from tests.cli.verbs import list_verbs
+from tools.commands import list_commands
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
@@ -74,8 +76,12 @@ def list_help() -> str:
     return "\n\n\n".join(screens) + "\n"
 
 
-GOLDEN = {"errors.txt": list_errors, "help.txt": list_help}
+GOLDEN = {
+    DATA / "errors.txt": list_errors,
+    DATA / "help.txt": list_help,
+    ROOT / "docs" / "commands.md": list_commands,
+}
 
 if __name__ == "__main__":
-    for name, make in GOLDEN.items():
-        (DATA / name).write_text(make(), encoding="utf-8")
+    for path, make in GOLDEN.items():
+        path.write_text(make(), encoding="utf-8")

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "emoji_model" / "README.md", *(ROOT / "docs").glob("*.md")]
 BUNDLE = ROOT / "docs" / "bundle.md"
 CONTRACT = ROOT / "tests" / "data" / "contract"
+FIRST = [ROOT / "README.md", ROOT / "docs" / "start.md", ROOT / "docs" / "emoji.md"]
+"""What is read first, and so typed."""
 RUN = ("generate", "bundles", "inspect", "doctor")
 
 
@@ -62,17 +64,19 @@ def test_every_command_can_be_typed(words: list[str]) -> None:
     parse(words)
 
 
-def test_the_commands_of_the_readme_draw(here: Path) -> None:
+@pytest.mark.parametrize("page", FIRST, ids=lambda page: page.name)
+def test_the_first_commands_draw(page: Path, here: Path) -> None:
     """In their order: one repeats a picture that another has drawn."""
-    run = [words for words in commands(ROOT / "README.md") if words[0] in RUN and "--bundle" not in words]
-    assert len(run) >= 6
+    run = [words for words in commands(page) if words[0] in RUN and "--bundle" not in words]
+    assert run
     for words in run:
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, (words, result.output)
 
 
-def test_the_python_of_the_readme_runs(here: Path) -> None:
-    found = blocks(ROOT / "README.md", "python")
+@pytest.mark.parametrize("page", FIRST[:2], ids=lambda page: page.name)
+def test_the_first_programs_run(page: Path, here: Path) -> None:
+    found = blocks(page, "python")
     assert found
     for block in found:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, page.name, "exec"), {})

@@ -24,8 +24,11 @@ from tests.cli.verbs import parse
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
+RAW = "https://raw.githubusercontent.com/pahi-rt/pahi-rt/main/"
+"""How the README's pictures begin: it is also read where packages are listed."""
 PREVIEW = "pahi_rt/assets/emoji/preview.png"
 """Part of the bundle, which the program that made the model draws."""
+EPYC = "amd-epyc-2-cores"
 Json = dict[str, Any]
 Quote = Callable[[Json], list[str]]
 """A report -> what a document says of it, word for word."""
@@ -78,6 +81,42 @@ def expected_effect(report: Json) -> list[str]:
         f"brought {least:.2f} to {most:.2f} standard deviations, and {independent:.0f} wins of 10 against other noise"
         f" and {same:.0f} against the same"
     ]
+
+
+def speed(report: Json) -> list[str]:
+    picture, start = report["one_step_ms"]["median"], report["cold_start_ms"]["median"] / 1000
+    return [
+        f"draws in {picture:.1f} ms on two CPU cores, and `pahi-rt generate` takes {start:.2f} s from start to exit"
+    ]
+
+
+def peers(report: Json) -> list[str]:
+    (row,) = (row for row in report["rows"] if row["name"] == "pahi-rt int8 openvino")
+    return [f"takes {row['time_over_reference']['median']:.2f} of the time of diffusers there, in 8 bits on OpenVINO"]
+
+
+def cost(report: Json) -> list[str]:
+    (row,) = (row for row in report["runtimes"][0]["rows"] if row["row"] == "PAHI, 1 step")
+    return [f"The embedded PAHI adds {100 * (row['time_over_one_step']['median'] - 1):.1f} % to the time of a picture"]
+
+
+def evidence(report: Json) -> list[str]:
+    row = rows(report)["PAHI"]
+    trained, other = wins(row, "independent_win_rate")
+    return [
+        f"wins {trained:.1f} % of comparisons with the Gaussian under the scorer that trained it, {other:.1f} % under",
+        f"diversity ({row['diversity_ratio']['value']:.2f} of the Gaussian's here)",
+    ]
+
+
+def rounding(report: Json) -> list[str]:
+    (row,) = (r for r in report["rows"] if (r["precision"], r["runtime"]) == ("w16", "onnxruntime"))
+    return [f"Weights in 16 bits, as shipped, are {row['psnr_db']:.1f} dB from those in 32"]
+
+
+def overload(report: Json) -> list[str]:
+    assert report["offered_per_s"] / report["capacity_per_s"] == 4 and report["lost"] == 0
+    return [f"drew {report['drawn']:,} pictures, refused {report['refused']:,} requests with 429, and lost none"]
 
 
 def frontier(report: Json) -> list[str]:
@@ -138,8 +177,14 @@ def tenths(share: float) -> str:
 
 
 QUOTES: list[tuple[str, str, Quote]] = [
-    ("README.md", "emoji-generator", generator),
-    ("README.md", "emoji-priors", priors),
+    ("README.md", f"{EPYC}/emoji-latency", speed),
+    ("README.md", f"{EPYC}/sd-turbo-peers", peers),
+    ("README.md", f"{EPYC}/emoji-table2", cost),
+    ("README.md", "emoji-priors", evidence),
+    ("README.md", f"{EPYC}/emoji-precisions", rounding),
+    ("README.md", "serve-load", overload),
+    ("docs/emoji.md", "emoji-generator", generator),
+    ("docs/emoji.md", "emoji-priors", priors),
     ("docs/training.md", "emoji-priors", expected_effect),
     ("docs/experiments.md", "emoji-frontier", frontier),
     ("docs/experiments.md", "emoji-ceiling", ceiling),
@@ -170,11 +215,15 @@ def test_a_report_that_a_document_names_in_its_sentences_is_quoted_above(documen
 
 def test_every_picture_is_drawn_from_a_report_or_tested_here() -> None:
     pictures = set((ROOT / "docs").rglob("*.png"))
+    recordings = set((ROOT / "docs").rglob("*.svg"))  # by tools/record.py, of what differs from run to run
     assert {path.name for path in pictures} == {"pairs.png", "redness.png"}
     for document in find_documents(ROOT):
         text = document.read_text(encoding="utf-8")
-        shown = {(document.parent / link).resolve() for link in re.findall(r"^!\[.*\]\((\S+)\)$", text, re.MULTILINE)}
-        assert shown <= pictures | {ROOT / PREVIEW} | {plot.resolve() for plot, _ in find_plots(text, ROOT)}
+        links = re.findall(r"^!\[.*\]\((\S+)\)$", text, re.MULTILINE)
+        shown = {(document.parent / link.replace(RAW, f"{ROOT}/")).resolve() for link in links}
+        assert shown <= pictures | recordings | {ROOT / PREVIEW} | {
+            plot.resolve() for plot, _ in find_plots(text, ROOT)
+        }
 
 
 def test_the_pairs_are_what_the_embedded_bundle_draws(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Programs of the checkout that make documentation; not part of the package."""
