@@ -14,8 +14,8 @@ from pahi_rt.cli import bench
 from tests.cli.conftest import Run
 
 RESULTS = Path(bench.__file__).parents[1] / "bench" / "results"
-VERBS = ["latency", "bulk", "stages", "scaling", "shards", "serve", "playground", "table2"]
-VERBS += ["peers", "precisions", "cuda", "pairs", "frontier", "documents"]
+VERBS = ["latency", "bulk", "stages", "scaling", "shards", "serve", "playground"]
+VERBS += ["best", "table2", "peers", "precisions", "cuda", "pairs", "frontier", "documents"]
 
 
 @pytest.fixture
