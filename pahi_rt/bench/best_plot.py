@@ -10,6 +10,7 @@ from pahi_rt.bench.cells import hardware
 from pahi_rt.bench.reports.best import BestReport, BestRow
 from pahi_rt.manifest import GAUSSIAN
 
+TICKS = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
 
 
@@ -46,6 +47,10 @@ def _panel(report: BestReport, judge: str, panel: Any) -> None:
     panel.plot([], [], "^", color="0.5", label="with the prior")
     panel.set_xscale("log")
     panel.margins(0.15)
+    low, high = panel.get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    panel.minorticks_off()
+    panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     panel.set_title(f"judged by {judge}", fontsize=10)
     panel.set_xlabel("ms a picture, median")
     panel.set_ylabel("effect size (sd between seeds), 95 % interval")
