@@ -1,19 +1,19 @@
 """pahi-rt bench cuda: latency of one-step generation on an NVIDIA GPU, one way to run it after the other.
 
-Method. All ways ("contenders") run one model with random weights at batch 1. Inside the timed region: the copy of
-token ids and noise from (pinned) host memory, text encoder, UNet, decoder, rounding to bytes, the copy of the picture
-into host memory, and waiting for it. Outside: tokenising, drawing noise, encoding a PNG. Every picture has another
-prompt and noise than the one before, and nothing is kept from prompt to prompt. Each contender takes turns with its
-reference, picture by picture, so that their ratios compare the same moments. Medians are given with the 10th and 90th
-percentile. PSNR compares with eager fp32 without TF32, from the same inputs. FLOPs are counted for convolutions and
-matrix products; shares compare with the rate of one large matrix product in the same run. A contender that fails is
+Method. All ways ("contenders") run one model with random weights, at batch 1 and some at 4 and 16. Inside the timed
+region: the copy of token ids and noise from (pinned) host memory, text encoder, UNet, decoder, rounding to bytes, the
+copy of the picture into host memory, and waiting for it. Outside: tokenising, drawing noise, encoding a PNG. Every
+picture has another prompt and noise than the one before, and nothing is kept from prompt to prompt. Each contender
+takes turns with its reference, picture by picture, so that their ratios compare the same moments. Medians are given
+with the 10th and 90th percentile. PSNR compares with eager fp32 without TF32, from the same inputs. FLOPs are counted
+for convolutions and matrix products; shares compare with the rate of one large matrix product in the same run. Each
+contender has a process of its own, which makes its reference too, and a time limit. One that fails, crashes or hangs is
 listed with its reason, and the others go on; the report is rewritten after each. With --device cpu --model tiny it
 shows that it works, and its times mean nothing.
 """
 
 from __future__ import annotations
 
-import gc
 import math
 import tempfile
 import time
@@ -21,14 +21,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from pahi_rt import PahiError
 from pahi_rt.bench import machine
-from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders
+from pahi_rt.bench.apart import run_apart
+from pahi_rt.bench.cuda_contenders import EAGER, RANDOM, Built, Contender, Setup, contenders, run_eager
 from pahi_rt.bench.limits import measure_device_limits
 from pahi_rt.bench.reports.cuda import (
     Comparison,
@@ -46,11 +46,9 @@ from pahi_rt.bench.timing import Race, race, spread
 from pahi_rt.pictures import rounded_psnr
 from pahi_rt.terminal import command
 
-LONGEST_REASON = 2000
-"""Characters."""
 TIMED = "host to host: ids and noise in, text encoder, UNet, decoder, bytes out; a fresh prompt for every picture"
 
-T = TypeVar("T")
+PRELOAD = "pahi_rt.bench.cuda"
 Save = Callable[[CudaReport], None]
 OnRow = Callable[[float, "CudaRow | CudaFailure"], None]
 """Called after each contender with the seconds since the start and its row."""
@@ -70,6 +68,8 @@ class CudaSettings:
     """Pairs of pictures for each contender."""
     budget_s: float = math.inf
     """Time after which no contender is begun."""
+    limit_s: float = 600.0
+    """Time that one contender may take."""
     autotune: bool = False
     """Try torch.compile's max-autotune too."""
     output: Path | None = None
@@ -85,7 +85,7 @@ def run(settings: CudaSettings, on_row: OnRow = lambda seconds, row: None) -> Cu
         setup = Setup(settings.device, settings.model, work, settings.bundle, settings.precision)
         rows = contenders(setup, autotune=settings.autotune)
         save = partial(write, path=settings.output)
-        return measure(setup, rows, settings.pictures, settings.budget_s, save, on_row)
+        return measure(setup, rows, settings.pictures, settings.budget_s, save, on_row, settings.limit_s)
 
 
 def check(device: str, model: str, output: Path | None) -> None:
@@ -105,22 +105,23 @@ def measure(
     budget_s: float,
     save: Save,
     on_row: OnRow = lambda seconds, row: None,
+    limit_s: float = 600.0,
 ) -> CudaReport:
     """The whole report; `save` gets it after every contender. The budget starts with this call."""
     started = time.perf_counter()
-    settle()
+    known = run_apart(machine.describe_gpu, (), limit_s, PRELOAD)
     report = CudaReport(
         command=machine.command(),
-        machine=machine.describe_gpu(),
+        machine=machine.describe_gpu() if isinstance(known, Failure) else known,
         timed=TIMED,
         device=setup.device.type,
         model=setup.model,
         batch=1,
-        limits=attempt(lambda: measure_device_limits(setup.device)),
+        limits=run_apart(_measure_limits, (setup.device,), limit_s, PRELOAD),
         contenders=(),
     )
     save(report)
-    trials = Trials(setup, rows, pictures, report.limits)
+    trials = Trials(setup, rows, pictures, report.limits, limit_s)
     for row in rows:
         done = trials.run(row, budget_s, time.perf_counter() - started)
         total_s = round(time.perf_counter() - started, 1)
@@ -130,29 +131,31 @@ def measure(
     return report
 
 
-def attempt(work: Callable[[], T]) -> T | Failure:
-    """What `work` returns, or why it failed: the one place where failures become part of the report."""
-    try:
-        return work()
-    except Exception as error:  # compilers, drivers and runtimes raise classes of their own
-        return Failure("failed", f"{type(error).__name__}: {error}"[:LONGEST_REASON])
-
-
 def settle() -> None:
     """Tune convolutions, and switch TF32 off: fp32 is the reference. One contender switches it on for itself."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
 
 
-class Trials:
-    """Runs contenders, and keeps those that later ones are timed against."""
+def _measure_limits(device: torch.device) -> DeviceLimits:
+    settle()
+    return measure_device_limits(device)
 
-    def __init__(self, setup: Setup, rows: Sequence[Contender], pictures: int, limits: DeviceLimits | Failure) -> None:
-        self.setup, self.pictures, self.limits = setup, pictures, limits
-        self._wanted = {row.against for row in rows}
-        self._kept: dict[str, Built] = {}
-        self._expected: list[Tensor] = []
-        """The pictures that eager fp32 draws."""
+
+class Trials:
+    """Runs contenders, each in a process of its own, and knows which ones later ones can be timed against."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        rows: Sequence[Contender],
+        pictures: int,
+        limits: DeviceLimits | Failure,
+        limit_s: float,
+    ) -> None:
+        self.setup, self.pictures, self.limits, self.limit_s = setup, pictures, limits, limit_s
+        self._rows = {row.name: row for row in rows}
+        self._measured: set[str] = set()
 
     def run(self, row: Contender, budget_s: float, spent_s: float) -> CudaRow | CudaFailure:
         """Measure a contender, or tell why it was not measured."""
@@ -161,52 +164,62 @@ class Trials:
         if spent_s >= budget_s:
             reason = f"the budget of {budget_s:g} s was used up after {spent_s:.1f} s"
             return CudaFailure(row.name, Failure("skipped", reason))
-        done = attempt(lambda: self._measure(row))
-        # Frees the memory of a contender that failed.
-        gc.collect()
-        if self.setup.device.type == "cuda":
-            attempt(_free)
-        return CudaFailure(row.name, done) if isinstance(done, Failure) else done
-
-    def _measure(self, row: Contender) -> CudaRow:
-        inputs = self.setup.inputs  # loads the model, which is not part of the time to build
-        begun = time.perf_counter()
-        built = row.build(self.setup)
-        build_s = time.perf_counter() - begun
-        reference = next((name for name in (row.against, EAGER) if name in self._kept), None)
-        own = partial(draw, built, inputs)
-        other = partial(draw, self._kept[reference], inputs) if reference else own
-        taken = race(own, other, self.pictures)
-        ms, differs = spread(taken.own, 3), self._check_pictures(row, built)
-        gflop = round(built.gflop(), 3)
-        done = CudaRow(
-            name=row.name,
-            build_s=round(build_s, 1),
-            ms=ms,
-            comparison=compare(taken, reference) if reference else None,
-            # Compared with another contender than the same without a prior, the ratio would not be its overhead.
-            overhead=measure_overhead(taken) if row.is_prior and reference == row.against else None,
-            difference=differs,
-            gflop=gflop,
-            precision=built.precision,
-            share=share_of(self.limits, gflop, ms.median) if isinstance(self.limits, DeviceLimits) else None,
-        )
-        if row.name in self._wanted:
-            self._kept[row.name] = built
-        return done
-
-    def _check_pictures(self, row: Contender, built: Built) -> Difference:
-        drawn = [built.draw(*pair).clone() for pair in self.setup.inputs]
-        if row.name == EAGER:
-            self._expected = drawn
-        if not self._expected or not built.is_same_picture:
-            return Difference(None, None)
-        return difference(self._expected, drawn)
+        reference = next((self._rows[name] for name in (row.against, EAGER) if name in self._measured), None)
+        trial = Trial(self.setup.for_batch(row.batch), row, reference, self.pictures, self.limits)
+        done = run_apart(measure_row, (trial,), self.limit_s, PRELOAD)
+        if isinstance(done, Failure):
+            return CudaFailure(row.name, done)
+        self._measured.add(row.name)
+        measured: CudaRow = done
+        return measured
 
 
-def _free() -> None:
-    torch.cuda.synchronize()
-    torch.cuda.empty_cache()
+@dataclass(frozen=True)
+class Trial:
+    """One contender, and what it takes turns with."""
+
+    setup: Setup
+    row: Contender
+    reference: Contender | None
+    """None for the first that could be measured: it is timed alone."""
+    pictures: int
+    limits: DeviceLimits | Failure
+
+
+def measure_row(trial: Trial) -> CudaRow:
+    """Time a contender and compare its pictures with eager fp32's. Raises whatever it raises."""
+    settle()
+    setup, row, inputs = trial.setup, trial.row, trial.setup.inputs  # loads the model: not part of the time to build
+    begun = time.perf_counter()
+    built = row.build(setup)
+    build_s = time.perf_counter() - begun
+    differs = check_pictures(setup, row, built)
+    other = trial.reference.build(setup) if trial.reference else built
+    own = partial(draw, built, inputs)
+    taken = race(own, own if other is built else partial(draw, other, inputs), trial.pictures)
+    ms, gflop, reference = spread(taken.own, 3), round(built.gflop(), 3), trial.reference
+    return CudaRow(
+        name=row.name,
+        build_s=round(build_s, 1),
+        ms=ms,
+        comparison=compare(taken, reference.name) if reference else None,
+        # Compared with another contender than the same without a prior, the ratio would not be its overhead.
+        overhead=measure_overhead(taken) if row.is_prior and reference and reference.name == row.against else None,
+        difference=differs,
+        batch=row.batch if row.batch > 1 else None,
+        gflop=gflop,
+        precision=built.precision,
+        share=share_of(trial.limits, gflop, ms.median) if isinstance(trial.limits, DeviceLimits) else None,
+    )
+
+
+def check_pictures(setup: Setup, row: Contender, built: Built) -> Difference:
+    """How a contender's pictures differ from eager fp32's, where they should be the same."""
+    if not built.is_same_picture:
+        return Difference(None, None)
+    eager = built if row.name == EAGER else run_eager(setup)
+    expected, drawn = ([way.draw(*pair).clone() for pair in setup.inputs] for way in (eager, built))
+    return difference(expected, drawn)
 
 
 def draw(built: Built, inputs: Sequence[tuple[Tensor, Tensor]], number: int) -> None:

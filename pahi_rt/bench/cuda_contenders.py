@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pahi_rt.bench.parts import DECODER, TEXT_ENCODER, UNET
 from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.work import count_flops, count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError
-from pahi_rt.export.fused import Fused, FusedGenerator, FusedPrior
+from pahi_rt.export.fused import Fused, FusedGenerator, FusedPrior, to_levels
 from pahi_rt.export.precision import halve
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.models.generators import Generator, load_generator
+from pahi_rt.models.latents import decode_latents
 from pahi_rt.models.priors import PAHI
 from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.runtimes import TABLE, load
@@ -29,11 +31,13 @@ RANDOM = ("sd-turbo", "tiny")
 EAGER, GRAPH = "eager fp32", "CUDA graph fp16"
 """The numerical reference, and the contender that the others are timed against on a GPU."""
 
+BATCHES = (4, 16)
+"""Pictures at once of the rows after those that draw one."""
 BUNDLES = {entry.title: entry.name for entry in TABLE if entry.device == "nvidia" and entry.rank}
 """Rows that draw through a bundle -> their runtimes."""
 
 Draw = Callable[[Tensor, Tensor], Tensor]
-"""Token ids int64 [1, T] and noise float32 [1, C, h, w] on the host -> picture uint8 [1, H, W, 3] on the host."""
+"""Token ids int64 [B, T] and noise float32 [B, C, h, w] on the host -> pictures uint8 [B, H, W, 3] on the host."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,32 @@ class Contender:
     """Whether `against` is the same without a prior, so that their ratio gives the prior's overhead."""
     why_not: str | None = None
     """Why it is not tried in this run."""
+    batch: int = 1
+    """Pictures at once."""
 
 
 class Setup:
     """One model with random or given weights on one device, loaded when it is first needed."""
 
     def __init__(
-        self, device: str, model: str, work: Path, bundle: Path | None = None, precision: str | None = None
+        self,
+        device: str,
+        model: str,
+        work: Path,
+        bundle: Path | None = None,
+        precision: str | None = None,
+        batch: int = 1,
     ) -> None:
         """`model` is a diffusers folder, or one of `RANDOM`, which is written into `work` unless it is there.
 
         `precision` chooses the bundle's graph; the bundle's first precision if None.
         """
         self.device, self.model, self.work = torch.device(device), model, work
-        self.bundle, self.precision = bundle, precision
+        self.bundle, self.precision, self.batch = bundle, precision, batch
+
+    def for_batch(self, batch: int) -> Setup:
+        """The same for so many pictures at once, with nothing loaded yet."""
+        return Setup(str(self.device), self.model, self.work, self.bundle, self.precision, batch)
 
     @cached_property
     def generator(self) -> Generator:
@@ -89,11 +105,12 @@ class Setup:
 
     @cached_property
     def inputs(self) -> list[tuple[Tensor, Tensor]]:
-        """Token ids and noise of each prompt, batch 1, on the host; pinned if the device is a GPU."""
+        """Token ids and noise of a batch from each prompt on, on the host; pinned if the device is a GPU."""
         ids = self.generator.tokenize(PROMPTS).cpu()
         random = torch.Generator().manual_seed(0)
         noise = torch.randn(len(PROMPTS), *self.generator.latent_shape, generator=random)
-        return [(self._pin(ids[i : i + 1]), self._pin(noise[i : i + 1])) for i in range(len(PROMPTS))]
+        rows = [[(i + j) % len(PROMPTS) for j in range(self.batch)] for i in range(len(PROMPTS))]
+        return [(self._pin(ids[row]), self._pin(noise[row])) for row in rows]
 
     def fuse(self, steps: int = 1, *, is_half: bool = False, has_prior: bool = False) -> Fused:
         """A fused module; in fp16 with a copy of the weights, because halving overwrites them.
@@ -113,10 +130,10 @@ class Setup:
             halve(fused)
         return fused.eval().requires_grad_(False)
 
-    def on_device(self, fused: Fused, inputs: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
+    def on_device(self, fused: torch.nn.Module, inputs: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
         """All arguments of `fused` on the device: `inputs`, or those of the first prompt, and strength 1."""
         ready = [value.to(self.device, non_blocking=True) for value in inputs or self.inputs[0]]
-        return [*ready, torch.ones(1, device=self.device)] if isinstance(fused, FusedPrior) else ready
+        return [*ready, torch.ones(self.batch, device=self.device)] if isinstance(fused, FusedPrior) else ready
 
     def to_host(self, picture: Tensor) -> Tensor:
         """The picture in host memory, once the device has finished it."""
@@ -139,12 +156,16 @@ def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:
     two = f"{base}, two steps"
     no_tuning = None if autotune else "not asked for: add --autotune"
     no_bundle = None if setup.bundle else "there is no bundle to run: add --bundle"
-    return [
+    one_at_a_time = [
         Contender(EAGER, run_eager),
         Contender(GRAPH, partial(run_graph, is_half=True), why_not=no_gpu),
         Contender(f"{base}, PAHI", partial(run_graph, is_half=on_cuda, has_prior=True), base, is_prior=True),
         Contender(two, partial(run_graph, is_half=on_cuda, steps=2), base),
         Contender(f"{two}, PAHI", partial(run_graph, is_half=on_cuda, steps=2, has_prior=True), two, is_prior=True),
+        *(
+            Contender(f"{base}, {part} alone", partial(run_component, part, is_half=on_cuda), base)
+            for part in (TEXT_ENCODER, UNET, DECODER)
+        ),
         Contender("eager TF32", partial(run_eager, tf32=True), base, why_not=no_gpu),
         Contender("eager fp16", partial(run_eager, is_half=True), base),
         Contender("eager fp16 channels-last", partial(run_eager, is_half=True, is_channels_last=True), base),
@@ -161,6 +182,23 @@ def contenders(setup: Setup, *, autotune: bool = False) -> list[Contender]:
             "torch.compile max-autotune", partial(run_compiled, "max-autotune"), base, why_not=no_gpu or no_tuning
         ),
     ]
+    several = {base, f"{GRAPH} channels-last", *BUNDLES, "torch.compile reduce-overhead"}
+    return one_at_a_time + [
+        replace(
+            row,
+            name=in_batches(row.name, batch),
+            against=EAGER if row.name == base else in_batches(base, batch),
+            batch=batch,
+        )
+        for batch in BATCHES
+        for row in one_at_a_time
+        if row.name in several
+    ]
+
+
+def in_batches(name: str, batch: int) -> str:
+    """The name of a contender that draws several pictures at once."""
+    return f"{name}, batch {batch}"
 
 
 def run_eager(setup: Setup, *, is_half: bool = False, is_channels_last: bool = False, tf32: bool = False) -> Built:
@@ -177,6 +215,35 @@ def run_graph(
     fused = _arrange(setup.fuse(steps, is_half=is_half, has_prior=has_prior), is_channels_last)
     draw = _capture(setup, fused) if setup.device.type == "cuda" else _call(setup, fused, fused)
     return Built(draw, partial(_count, setup, fused), is_same_picture=steps == 1 and not has_prior)
+
+
+def run_component(part: str, setup: Setup, *, is_half: bool) -> Built:
+    """Run one component alone as `run_graph` does: the UNet with the first prompt, the decoder from noise."""
+    fused = setup.fuse(is_half=is_half)
+    module = Component(fused, part, setup.on_device(fused)[0]).eval()
+    draw = _capture(setup, module) if setup.device.type == "cuda" else _call(setup, module, module)
+    return Built(draw, partial(_count, setup, module), is_same_picture=False)
+
+
+class Component(torch.nn.Module):
+    """A component of a fused module, with its inputs: token ids and noise."""
+
+    def __init__(self, fused: Fused, part: str, input_ids: Tensor) -> None:
+        super().__init__()
+        self.fused, self.part = fused, part
+        with torch.no_grad():
+            self.conditioning = fused.encode_prompt(input_ids)
+
+    def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
+        """The component's result."""
+        fused, conditioning = self.fused, self.conditioning
+        if self.part == TEXT_ENCODER:
+            return fused.encode_prompt(input_ids).embeddings
+        if self.part == DECODER:
+            return to_levels(decode_latents(fused.decoder, noise, fused.latent_scale, fused.dtype))
+        read = noise.to(fused.dtype)
+        result: Tensor = fused.unets[0](read, 0, conditioning.embeddings, added_cond_kwargs=conditioning.added).sample
+        return result
 
 
 def run_compiled(mode: str, setup: Setup) -> Built:
@@ -217,18 +284,18 @@ def run_bundle(setup: Setup, *, runtime: str) -> Built:
         raise PahiError(what, fix="give --bundle an export of a model of the same architecture")
     loaded = load(bundle, steps=1, name=runtime, prior=GAUSSIAN, precision=setup.precision)
     graph = bundle.graph(1, GAUSSIAN, setup.precision)
-    strength = torch.zeros(1).numpy()
+    strength = torch.zeros(setup.batch).numpy()
 
     def draw(ids: Tensor, noise: Tensor) -> Tensor:
         return torch.from_numpy(loaded.run(ids.numpy(), noise.numpy(), strength))
 
     def count() -> float:
-        return sum(part.gflop for part in count_work(bundle.file(graph.file)).values())
+        return setup.batch * sum(part.gflop for part in count_work(bundle.file(graph.file)).values())
 
     return Built(draw, count, is_same_picture=False, precision=graph.precision)
 
 
-def _count(setup: Setup, fused: Fused) -> float:
+def _count(setup: Setup, fused: Fused | Component) -> float:
     return count_flops(fused, setup.on_device(fused)) / 1e9
 
 
@@ -238,7 +305,7 @@ def _arrange(fused: Fused, is_channels_last: bool) -> Fused:
     return fused
 
 
-def _call(setup: Setup, fused: Fused, run: Callable[..., Tensor]) -> Draw:
+def _call(setup: Setup, fused: Fused | Component, run: Callable[..., Tensor]) -> Draw:
     """`run` takes the arguments of `fused`."""
 
     @torch.no_grad()
@@ -264,7 +331,7 @@ def _with_tf32(draw: Draw) -> Draw:
 
 
 @torch.no_grad()
-def _capture(setup: Setup, fused: Fused) -> Draw:
+def _capture(setup: Setup, fused: Fused | Component) -> Draw:
     buffers = setup.on_device(fused)
     # The first calls allocate and tune, which a capture forbids; they must run on another stream than the default.
     side = torch.cuda.Stream()

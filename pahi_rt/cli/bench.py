@@ -263,6 +263,7 @@ def cuda(
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pairs of pictures timed per contender.")] = 60,
     budget: Annotated[float, typer.Option(help="Seconds after which no contender is begun.")] = math.inf,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds that one contender may take.")] = 600.0,
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Also time torch.compile's max-autotune, which takes minutes.")
     ] = False,
@@ -277,7 +278,7 @@ def cuda(
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.cuda import CudaSettings, run
-    settings = CudaSettings(device, model, work, bundle, precision, pictures, budget, autotune, output)
+    settings = CudaSettings(device, model, work, bundle, precision, pictures, budget, limit, autotune, output)
     report = run(settings, lambda seconds, row: messages.say(f"{seconds:7.1f} s  {row.name}: {text.summary(row)}"))
     _finish(report, text.cuda(report), None, as_json)  # the file was written after every contender
 

@@ -1,6 +1,9 @@
 """The benchmark of GPUs, on the CPU with a tiny model: what is in its report, and that no failure ends it."""
 
 import json
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner, Result
 
 from pahi_rt import PahiError
-from pahi_rt.bench import cuda, machine
+from pahi_rt.bench import cuda, machine, markdown, text
 from pahi_rt.bench.cuda_contenders import (
     BUNDLES,
     EAGER,
@@ -19,6 +22,7 @@ from pahi_rt.bench.cuda_contenders import (
     Contender,
     Setup,
     contenders,
+    in_batches,
     run_bundle,
     run_eager,
 )
@@ -31,8 +35,15 @@ from pahi_rt.manifest import GAUSSIAN
 
 MEASURED = [EAGER, f"{EAGER}, PAHI", f"{EAGER}, two steps", f"{EAGER}, two steps, PAHI"]
 MEASURED += ["eager fp16", "eager fp16 channels-last"]
+COMPONENTS = [f"{EAGER}, {part} alone" for part in ("text encoder", "unet", "decoder")]
+BATCHED = [in_batches(EAGER, batch) for batch in (4, 16)]
 NEED_A_GPU = [GRAPH, "eager TF32", f"{GRAPH} channels-last", *BUNDLES]
 NEED_A_GPU += ["torch.compile reduce-overhead", "AOTInductor", "torch.compile max-autotune"]
+NEED_A_GPU += [
+    in_batches(name, batch)
+    for batch in (4, 16)
+    for name in (f"{GRAPH} channels-last", *BUNDLES, "torch.compile reduce-overhead")
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +72,54 @@ def fail(setup: Setup) -> Built:
     raise RuntimeError("no kernel image is available")
 
 
+def crash(setup: Setup) -> Built:
+    os.write(2, b"libcuda: out of order\n")
+    os.abort()
+
+
+def hang(setup: Setup) -> Built:
+    time.sleep(1000)
+    raise AssertionError
+
+
 def test_every_contender_is_measured_or_has_its_reason(report: dict[str, Any]) -> None:
     rows = by_name(report)
-    assert {name for name, row in rows.items() if row["status"] == "measured"} == set(MEASURED)
+    assert {name for name, row in rows.items() if row["status"] == "measured"} == {*MEASURED, *COMPONENTS, *BATCHED}
     reasons = {name: row["reason"] for name, row in rows.items() if row["status"] == "skipped"}
     assert reasons == dict.fromkeys(NEED_A_GPU, "needs an NVIDIA GPU; this run is on the CPU")
     for name in MEASURED:
         assert rows[name]["ms"]["n"] == 2
         assert 0 < rows[name]["ms"]["p10"] <= rows[name]["ms"]["median"] <= rows[name]["ms"]["p90"]
         assert rows[name]["share_of_compute_limit_percent"] > 0
+
+
+def test_components_add_up(report: dict[str, Any]) -> None:
+    rows = by_name(report)
+    total = sum(rows[name]["gflop"] for name in COMPONENTS)
+    assert total == pytest.approx(rows[EAGER]["gflop"], abs=0.003)
+    assert all(rows[name]["psnr_db"] is None for name in COMPONENTS)
+
+
+def test_several_pictures_at_once(report: dict[str, Any]) -> None:
+    rows = by_name(report)
+    for name, batch in zip(BATCHED, (4, 16), strict=True):
+        assert rows[name]["batch"] == batch and "batch" not in rows[EAGER]
+        assert rows[name]["gflop"] == pytest.approx(batch * rows[EAGER]["gflop"], abs=0.001 * batch)
+        assert rows[name]["largest_difference_levels"] == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [(crash, "its process ended by SIGABRT: libcuda: out of order"), (hang, "it took more than 3 s")],
+)
+def test_a_crash_or_a_hang_is_a_row(setup: Setup, build: Callable[[Setup], Built], words: str) -> None:
+    rows = [Contender("broken", build, EAGER), Contender("after it", fail)]
+    report = cuda.measure(setup, rows, 1, 600, lambda report: None, limit_s=3 if build is hang else 100)
+    broken, after = report.to_dict()["contenders"]
+    assert broken == {"name": "broken", "status": "failed", "reason": words}
+    assert after["reason"] == "RuntimeError: no kernel image is available" or build is hang
+    assert all(row["name"] in "\n".join(text.cuda(report)) for row in (broken, after))
+    assert "broken" in markdown.cuda(report)
 
 
 def test_pictures_are_compared_where_they_should_be_the_same(report: dict[str, Any]) -> None:

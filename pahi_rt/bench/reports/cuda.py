@@ -82,6 +82,8 @@ class CudaRow(Record):
     overhead: Overhead | None = field(default=None, metadata=INLINE)
     """None for contenders that are not another one with a prior."""
     difference: Difference = field(metadata=INLINE)
+    batch: int | None = field(default=None, metadata=IF_ANY)
+    """Pictures at once, and in `ms`; None for one."""
     gflop: float
     """10^9 operations of convolutions and matrix products; a multiply-add is two."""
     precision: str | None = field(default=None, metadata=IF_ANY)
