@@ -6,10 +6,12 @@ from pahi_rt.bench.reports.best import BestReport
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaFailure, CudaReport, CudaRow, DeviceLimits, Failure
 from pahi_rt.bench.reports.latency import LatencyReport
+from pahi_rt.bench.reports.operators import OperatorsReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
 from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
 from pahi_rt.bench.reports.scaling import Range, ScalingReport
+from pahi_rt.bench.reports.sensitivity import Choice, SensitivityReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.shards import ShardsRow
 from pahi_rt.bench.reports.stages import StagesReport
@@ -140,6 +142,44 @@ def _peer(row: PeerRow) -> str:
 
 def precisions(report: PrecisionsReport) -> list[str]:
     return ["  ".join(f"{name} {value}" for name, value in row.to_dict().items()) for row in report.rows]
+
+
+def operators(report: OperatorsReport) -> list[str]:
+    head = ("kind", "nodes", "small", "GFLOP", "MB", "kernels", "ms")
+    kinds = {**report.kinds, "all": report.total}
+    rows = [
+        (name, kind.nodes, kind.small, f"{kind.gflop:.2f}", f"{kind.megabytes:.1f}", kind.kernels, f"{kind.ms:.2f}")
+        for name, kind in kinds.items()
+    ]
+    return [f"{report.bundle}, {report.precision}, steps: {report.steps}", *table([head, *rows])]
+
+
+def sensitivity(report: SensitivityReport) -> list[str]:
+    choices = {"all": report.all_layers, "as exported": report.as_exported, "by the rule": report.by_rule}
+    head = ("layers in 8 bits", "GFLOP", "PSNR dB", "worst", "expected")
+    layers = [
+        (layer.name, f"{layer.gflop:.3f}", _db(layer.psnr_db), _mark(layer.is_exported), _mark(layer.is_by_rule))
+        for layer in report.layers
+    ]
+    return [
+        f"{report.bundle}, {report.pictures} pictures",
+        *table([head, *((name, *_choice(choice)) for name, choice in choices.items())]),
+        "",
+        *table([("layer", "GFLOP", "PSNR dB alone", "exported", "by the rule"), *layers]),
+    ]
+
+
+def _choice(choice: Choice) -> tuple[str, ...]:
+    decibels = map(_db, (choice.psnr_db, choice.worst_psnr_db, choice.expected_psnr_db))
+    return f"{choice.gflop_in_8_bits:.2f}", *decibels
+
+
+def _db(value: float | None) -> str:
+    return "equal" if value is None else f"{value:.1f}"
+
+
+def _mark(is_in_8_bits: bool) -> str:
+    return "8 bits" if is_in_8_bits else "-"
 
 
 def cuda(report: CudaReport) -> list[str]:

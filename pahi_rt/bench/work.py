@@ -19,7 +19,7 @@ from pahi_rt.bench.parts import COMPONENTS, find_stages
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_HEAVY = ("Conv", "MatMul", "Gemm")
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 _WIDENING = ("Cast", "Mul", "DequantizeLinear", "Transpose")
 FLOAT_BYTES = 4
 
@@ -43,9 +43,9 @@ class Work:
 def count_work(path: Path, batch: int = 1) -> dict[str, Work]:
     """Component of the graph in a file -> its work for a batch."""
     totals: dict[str, list[tuple[float, float, float]]] = {}
-    for node, stage in find_stages(_with_shapes(path, batch)).items():
-        if node.op_type in _HEAVY:
-            totals.setdefault(COMPONENTS[stage], []).append(_count_node(node))
+    for node, stage in find_stages(infer_shapes(path, batch)).items():
+        if node.op_type in PRODUCTS:
+            totals.setdefault(COMPONENTS[stage], []).append(count_node(node))
     return {name: _add_up(totals[name]) for name in COMPONENTS if name in totals}
 
 
@@ -62,8 +62,8 @@ def count_flops(module: nn.Module, arguments: list[Tensor]) -> int:
     return int(counter.get_total_flops())
 
 
-def _with_shapes(path: Path, batch: int) -> ir.Model:
-    """The graph with every shape inferred for one size of the batch."""
+def infer_shapes(path: Path, batch: int) -> ir.Model:
+    """The graph in a file, without its weights, with every shape inferred for one size of the batch."""
     model = onnx.load(path, load_external_data=False)
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
@@ -76,10 +76,10 @@ def _add_up(rows: list[tuple[float, float, float]]) -> Work:
     return Work(operations / 1e9, weights / 1e6, activations / 1e6)
 
 
-def _count_node(node: ir.Node) -> tuple[float, float, float]:
-    """Operations, bytes of weights, bytes of activations."""
+def count_node(node: ir.Node) -> tuple[float, float, float]:
+    """Operations, bytes of weights, bytes of activations of a convolution or a matrix product."""
     result, read = node.outputs[0], [value for value in node.inputs[:2] if value is not None]
-    stored = [_stored(value) for value in read]
+    stored = [find_stored(value) for value in read]
     activations = [result, *(value for value, tensor in zip(read, stored, strict=True) if tensor is None)]
     weights = sum(tensor.nbytes for tensor in stored if tensor is not None)
     return (
@@ -96,7 +96,7 @@ def _terms(node: ir.Node) -> int:
     return _dims(node.inputs[0])[-1]  # the exporter transposes the right side alone
 
 
-def _stored(value: ir.Value) -> ir.TensorProtocol | None:
+def find_stored(value: ir.Value) -> ir.TensorProtocol | None:
     """The stored tensor that `value` is converted or transposed from; None if it is not a constant."""
     while value.const_value is None:
         producer = value.producer()

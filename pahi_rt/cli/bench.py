@@ -246,6 +246,47 @@ def precisions(
 
 
 @app.command()
+def operators(
+    bundle: BundleName,
+    precision: Annotated[str | None, typer.Option(help="Precision to count (default: the bundle's first).")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps of the graph.")] = 1,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures that are profiled.")] = 20,
+    force: Force = False,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Count a graph's nodes by kind, and time ONNX Runtime's kernels for them on the CPU; the last line is JSON."""
+    with needs("export,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.operators import measure
+    report = measure(bundle, precision, steps, pictures, force)
+    _finish(report, text.operators(report), output, as_json)
+
+
+@app.command()
+def sensitivity(
+    bundle: BundleName,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="PROMPTS", help="As for `export --calibration`: half calibrate, half are drawn."),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures drawn with each layer, at most.")] = 16,
+    target: Annotated[float, typer.Option(metavar="DB", help="PSNR that the rule aims at.")] = 30.0,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what each layer costs in quality when it alone computes in 8 bits; the last line is JSON."""
+    with needs("train,export,bench"):
+        from pahi_rt.bench import text
+        from pahi_rt.bench.sensitivity import Settings, measure
+    settings = Settings(prompts, pictures, target)
+    report = measure(bundle, settings, lambda name, error: messages.note(f"{name}: {error:.3g}"))
+    _finish(report, text.sensitivity(report), output, as_json)
+
+
+@app.command()
 def cuda(
     device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu only shows that it works.")] = "cuda",
     model: Annotated[

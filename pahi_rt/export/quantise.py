@@ -10,7 +10,7 @@ the graph draws the calibration's prompts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,16 @@ def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> i
     proto = onnx.load(path, load_external_data=False)
     nodes = choose_nodes(proto.graph)
     ranges = measure_ranges(proto, nodes, calibration, scratch)
-    _load_weights(proto.graph, nodes, scratch)
+    load_weights(proto.graph, {name for node in nodes for name in node.input}, scratch)
+    return _read(rewrite(proto, nodes, ranges), scratch)
+
+
+def rewrite(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], ranges: TensorsData) -> onnx.ModelProto:
+    """Put the conversions to 8 bits and back around `nodes`, in place; `model` must hold their weights."""
     # Without it, the quantizer would write the model with all its weights, and read it again, to infer known shapes.
-    helper.set_model_props(proto, {"onnx.infer": "onnxruntime.quant"})
+    helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
     quantizer = QDQQuantizer(
-        proto,
+        model,
         per_channel=True,
         # Weights of 7 bits: CPUs without VNNI add two products in 16 bits, and larger ones would not fit.
         reduce_range=True,
@@ -58,20 +63,19 @@ def quantise(model: ir.Model, calibration: Iterable[Inputs], scratch: Path) -> i
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()  # it appends nodes after those that read them
-    return _read(quantizer.model.model, scratch)
+    rewritten: onnx.ModelProto = quantizer.model.model
+    return rewritten
 
 
 def choose_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes to quantise. Products of activations alone, as in attention, are not among them."""
+    """The nodes to quantise."""
+    return [node for node in list_nodes(graph) if node.name.startswith(PARTS) and not SENSITIVE.search(node.name)]
+
+
+def list_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that can be quantised. Products of activations alone, as in attention, are not among them."""
     weights = {tensor.name for tensor in graph.initializer}
-    return [
-        node
-        for node in graph.node
-        if node.op_type in QUANTISED
-        and node.input[1] in weights
-        and node.name.startswith(PARTS)
-        and not SENSITIVE.search(node.name)
-    ]
+    return [node for node in graph.node if node.op_type in QUANTISED and node.input[1] in weights]
 
 
 def measure_ranges(
@@ -100,9 +104,8 @@ def _with_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPr
     return copy
 
 
-def _load_weights(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], folder: Path) -> None:
-    """Load the weights that `nodes` read, and no others, which are gigabytes in an SD-Turbo."""
-    needed = {name for node in nodes for name in node.input}
+def load_weights(graph: onnx.GraphProto, needed: Collection[str], folder: Path) -> None:
+    """Load the weights of these names, and no others, which are gigabytes in an SD-Turbo."""
     for tensor in graph.initializer:
         if tensor.name in needed and external_data_helper.uses_external_data(tensor):
             external_data_helper.load_external_data_for_tensor(tensor, str(folder))

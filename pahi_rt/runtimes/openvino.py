@@ -14,6 +14,7 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.machine import check_threads
 from pahi_rt.runtimes.base import Feeds, GraphRuntime
+from pahi_rt.runtimes.mapped import release_pages
 
 INSTALL = "pip install 'pahi-rt[openvino]'"
 _ARITHMETIC = {"fp16": "f16"}
@@ -34,6 +35,9 @@ class OpenVinoRuntime(GraphRuntime):
         arithmetic = "bf16" if is_bfloat16 else _ARITHMETIC.get(chosen.graph.precision, "f32")
         with chosen.bundle.opened(chosen.graph) as opened:
             self.compiled = compile_graph(opened.path, device, arithmetic, chosen.threads)
+        self._weights = [chosen.bundle.path / name for name in chosen.graph.weights]
+        self._drawn: set[int] = set()
+        release_pages(self._weights)
         self._requests = threading.local()
         version = str(require_openvino().get_version()).split("-")[0]
         super().__init__(chosen, version=version, device=device)
@@ -46,6 +50,9 @@ class OpenVinoRuntime(GraphRuntime):
         except RuntimeError as error:
             what = f"OpenVINO cannot draw a batch of {len(feeds['noise'])}: {_reason(error)}"
             raise RuntimeUnavailable(what, fix="draw fewer at once, free memory, or export the bundle again") from error
+        if len(feeds["noise"]) not in self._drawn:  # it lays some weights out when it sees a size of a batch first
+            self._drawn.add(len(feeds["noise"]))
+            release_pages(self._weights)
         # A copy: the next picture overwrites the request's own output.
         return np.array(request.get_output_tensor().data)
 
