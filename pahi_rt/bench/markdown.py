@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pahi_rt.bench import bulk_tables
+from pahi_rt.bench import bulk_tables, layer_tables
 from pahi_rt.bench.cells import hardware, table
 from pahi_rt.bench.reports.best import BestReport, BestScore
 from pahi_rt.bench.reports.bulk import BulkReport
@@ -18,7 +18,7 @@ from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import Fidelity, PrecisionsReport
 from pahi_rt.bench.reports.report import Ratio, Spread
 from pahi_rt.bench.reports.scaling import ScalingReport
-from pahi_rt.bench.reports.sensitivity import Choice, SensitivityReport
+from pahi_rt.bench.reports.sensitivity import SensitivityReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.stages import StagesReport
@@ -31,8 +31,6 @@ from pahi_rt.record import Record
 
 Json = dict[str, Any]
 K = TypeVar("K", bound=Record)
-MOST_SENSITIVE = 20
-"""Layers that the table of sensitivities lists."""
 
 
 def cold_start(report: LatencyReport) -> str:
@@ -147,53 +145,6 @@ def precisions(report: PrecisionsReport) -> str:
 
 def _fidelity(fidelity: Fidelity) -> str:
     return "equal" if fidelity.psnr_db is None else f"{fidelity.psnr_db:.1f} / {fidelity.worst_psnr_db:.1f}"
-
-
-def operators(report: OperatorsReport) -> str:
-    """What a graph's nodes are, compute and move, and what ONNX Runtime's kernels take for them."""
-    head = ("", "nodes", "small on a GPU", "GFLOP", "MB read and written", "kernels", "ms", "of all")
-    total = report.total
-    rows = [
-        (name, kind.nodes, kind.small, f"{kind.gflop:.2f}", f"{kind.megabytes:.1f}", kind.kernels, f"{kind.ms:.2f}")
-        + (f"{100 * kind.ms / total.ms:.0f} %",)
-        for name, kind in {**report.kinds, "all": total}.items()
-        if kind.nodes or kind.kernels
-    ]
-    return table(head, rows) + "\n\n" + hardware(report)
-
-
-def sensitivity(report: SensitivityReport) -> str:
-    """What choices of layers in 8 bits cost, and the layers that cost most for the operations that they do."""
-    return _choices(report) + "\n\n" + _layers(report) + "\n\n" + hardware(report)
-
-
-def _choices(report: SensitivityReport) -> str:
-    choices = {
-        "every layer": report.all_layers,
-        "those that an export chooses": report.as_exported,
-        f"those that the rule chooses, for {report.target_db:g} dB": report.by_rule,
-    }
-    head = ("layers in 8 bits", "GFLOP in 8 bits", "PSNR dB, all / worst picture", "by adding up errors")
-    return table(head, [(name, *_choice(choice)) for name, choice in choices.items()])
-
-
-def _choice(choice: Choice) -> tuple[str, ...]:
-    all_pictures, worst, expected = map(_db, (choice.psnr_db, choice.worst_psnr_db, choice.expected_psnr_db))
-    return f"{choice.gflop_in_8_bits:.2f}", f"{all_pictures} / {worst}", expected
-
-
-def _layers(report: SensitivityReport) -> str:
-    head = ("most sensitive layers", "GFLOP", "PSNR dB with it alone in 8 bits", "exported in", "by the rule in")
-    rows = [
-        (f"`{layer.name.rpartition('/')[0]}`", f"{layer.gflop:.3f}", _db(layer.psnr_db))
-        + tuple(f"{8 if is_in else 32} bits" for is_in in (layer.is_exported, layer.is_by_rule))
-        for layer in report.layers[:MOST_SENSITIVE]
-    ]
-    return table(head, rows)
-
-
-def _db(value: float | None) -> str:
-    return "equal" if value is None else f"{value:.1f}"
 
 
 def cuda(report: CudaReport) -> str:
@@ -328,7 +279,7 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "cuda": _of(CudaReport, cuda),
     "generator": _of(GeneratorReport, generator),
     "load": _of(ServeReport, load),
-    "operators": _of(OperatorsReport, operators),
+    "operators": _of(OperatorsReport, layer_tables.operators),
     "peers": _of(PeersReport, peers),
     "playground": _of(PlaygroundReport, playground),
     "precisions": _of(PrecisionsReport, precisions),
@@ -339,7 +290,7 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "scaling-storage": _of(ScalingReport, bulk_tables.storage),
     "shards": _of(ShardsReport, bulk_tables.shards),
     "stages": _of(StagesReport, bulk_tables.stages),
-    "sensitivity": _of(SensitivityReport, sensitivity),
+    "sensitivity": _of(SensitivityReport, layer_tables.sensitivity),
     "table1": _of(Evaluation, table1),
     "table2": _of(Table2Report, table2),
 }

@@ -116,6 +116,8 @@ def count_one(node: ir.Node, stage: int) -> Operator:
     kind = find_kind(node.op_type, is_weighted)
     if kind in (ELEMENTWISE, LAYOUT) and not any(_is_float(value) for value in node.outputs):
         kind = SHAPE
+    if kind == PRODUCT and _is_quantised(node.inputs[1]):
+        kind = EIGHT_BITS
     operations = count_node(node)[0] if node.op_type in PRODUCTS else 0
     return Operator(kind, stage, operations / 1e9, sum(map(_size, values)) / 1e6)
 
@@ -124,6 +126,11 @@ def find_kind(operator: str, is_weighted: bool) -> str:
     """The kind of an operator; a product of two activations belongs to attention."""
     kind = SHAPE if operator == "Shape" else _KIND_OF.get(operator, ELEMENTWISE)
     return ATTENTION if kind == PRODUCT and not is_weighted else kind
+
+
+def _is_quantised(weight: ir.Value | None) -> bool:
+    producer = None if weight is None else weight.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _is_float(value: ir.Value) -> bool:
@@ -154,7 +161,8 @@ def profile(path: Path, feeds: Sequence[Feeds]) -> dict[str, list[float]]:
 def _group(events: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Medians by kind. A kernel has the same node_index in each picture; the first picture warms up."""
     taken: defaultdict[str, list[float]] = defaultdict(list)
-    kinds, seen = {}, Counter[str]()
+    kinds: dict[str, str] = {}
+    seen = Counter[str]()
     for event in events:
         arguments = event["args"]
         node = arguments["node_index"]

@@ -64,7 +64,7 @@ def measure(source: str, settings: Settings, on_layer: OnLayer = lambda name, er
     drawn = _make_inputs(bundle, graph, prompts[:half][: settings.pictures])
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(bundle.file(graph.file), calibration, drawn, Path(scratch))
-        errors = {}
+        errors: dict[str, float] = {}
         for name in bench.gflop:
             errors[name] = float(bench.draw([name]).mean())
             on_layer(name, errors[name])

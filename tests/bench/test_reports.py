@@ -11,9 +11,11 @@ import pytest
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow, Share
 from pahi_rt.bench.reports.latency import LatencyReport
+from pahi_rt.bench.reports.operators import OperatorsReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
 from pahi_rt.bench.reports.report import Machine, Report, Spread
+from pahi_rt.bench.reports.sensitivity import SensitivityReport
 from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Unavailable
 from pahi_rt.errors import PahiError, ReportError
@@ -24,8 +26,10 @@ KINDS: dict[str, type[Report]] = {
     "bulk": BulkReport,
     "cuda": CudaReport,
     "latency": LatencyReport,
+    "operators": OperatorsReport,
     "peers": PeersReport,
     "precisions": PrecisionsReport,
+    "sensitivity": SensitivityReport,
     "stages": StagesReport,
     "table2": Table2Report,
 }

@@ -26,7 +26,9 @@ def graph(tmp_path: Path) -> Path:
     """Three convolutions, the second of which has weights in 16 bits, as an export writes them."""
     random = np.random.default_rng(0)
     noise = ir.val("noise", ir.DataType.FLOAT, ["batch", 4, 8, 8])
-    value, nodes, weights = noise, [], []
+    value = noise
+    nodes: list[ir.Node] = []
+    weights: list[ir.Value] = []
     for number, name in enumerate(LAYERS):
         kernel = random.normal(0, 0.3, (4, 4, 3, 3)).astype(np.float16 if number == 1 else np.float32)
         weight = ir.Value(name=f"kernel.{number}", const_value=ir.tensor(kernel, name=f"kernel.{number}"))

@@ -77,5 +77,5 @@ def test_openvino_keeps_its_own_copy_of_the_weights_alone() -> None:
     (path,) = (bundle.path / name for name in bundle.graph(1).weights if name.startswith("weights"))
     pipeline = Pipeline.load("emoji", runtime="openvino", threads=1)
     first = pipeline("a red apple", seed=1)
-    assert list(find_mappings([path])) and resident(path) < path.stat().st_size / 10
+    assert resident(path) < path.stat().st_size / 10
     np.testing.assert_array_equal(first, pipeline("a red apple", seed=1))
