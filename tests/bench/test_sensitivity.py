@@ -39,7 +39,8 @@ def graph(tmp_path: Path) -> Path:
             weight.name = "kernel.1.float32"
         nodes.append(ir.node("Conv", [value, weight], {"pads": [1, 1, 1, 1]}, name=name))
         value = nodes[-1].outputs[0]
-        value.name = f"result.{number}"
+        # Without a type the quantizer would leave it as it is.
+        value.name, value.type = f"result.{number}", ir.TensorType(ir.DataType.FLOAT)
     nodes.append(ir.node("Round", [value], name="Round"))
     image = nodes[-1].outputs[0]
     image.name, image.type, image.shape = "image", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", 4, 8, 8])
