@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pahi_rt.bench import sensitivity
 from pahi_rt.bench.sensitivity import Bench, Settings, follow_rule
+from pahi_rt.bench.switches import unpack_weights
 from pahi_rt.cli import app
 from pahi_rt.errors import PahiError
 from pahi_rt.export.inputs import Inputs
@@ -82,7 +83,7 @@ def test_only_layers_in_8_bits_change_pictures(bench: Bench) -> None:
 def test_switches_draw_what_an_export_draws(bench: Bench, graph: Path, rows: list[Inputs], tmp_path: Path) -> None:
     plain = ir.load(graph)
     expected = draw(plain, rows)
-    sensitivity.unpack_weights(plain)
+    unpack_weights(plain)
     (tmp_path / "export").mkdir()
     error = (draw(quantise(plain, rows, tmp_path / "export"), rows) - expected) ** 2
     # What was drawn is rounded here, and not there.
