@@ -15,7 +15,7 @@ from tests.cli.conftest import Run
 
 RESULTS = Path(bench.__file__).parents[1] / "bench" / "results"
 VERBS = ["latency", "bulk", "stages", "scaling", "shards", "serve", "playground"]
-VERBS += ["best", "table2", "peers", "precisions", "cuda", "pairs", "frontier", "documents"]
+VERBS += ["best", "table2", "peers", "precisions", "operators", "sensitivity", "cuda", "pairs", "frontier", "documents"]
 
 
 @pytest.fixture
