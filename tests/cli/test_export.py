@@ -48,6 +48,7 @@ def test_defaults(run: Run, request_made: dict[str, Any], contract: Path) -> Non
         "opset": 20,
         "calibration": None,
         "min_psnr": None,
+        "scorers": (),
         "overwrite": False,
     }
 
