@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pahi_rt.bench.reports.best import BestReport
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow, Share
 from pahi_rt.bench.reports.latency import LatencyReport
@@ -23,6 +24,7 @@ from pahi_rt.errors import PahiError, ReportError
 RESULTS = Path(__file__).parents[2] / "pahi_rt" / "bench" / "results"
 SPREAD = {"median": 1.0, "p10": 1.0, "p90": 1.0, "n": 1}
 KINDS: dict[str, type[Report]] = {
+    "best": BestReport,
     "bulk": BulkReport,
     "cuda": CudaReport,
     "latency": LatencyReport,
