@@ -111,6 +111,14 @@ class Bundle:
             if (graph.prior, graph.precision) == (kind, wanted)
         }
 
+    def graph_files(self, graph: Graph) -> dict[str, str]:
+        """The files that a graph's pictures depend on, its own first -> sha256."""
+        return {name: self.manifest.files[name].sha256 for name in (graph.file, *graph.weights)}
+
+    def weights_size(self, graph: Graph) -> int:
+        """Bytes of the files that hold a graph's weights."""
+        return sum(self.manifest.files[name].size for name in graph.weights)
+
     @property
     def scorers(self) -> dict[str, ScorerSpec]:
         """Name -> the preference scorers that the bundle has, the default first."""

@@ -28,7 +28,7 @@ class Choice:
     """Pictures that were drawn of each prompt, from the seeds first_seed, first_seed + 1, ..."""
     first_seed: int
     seeds: tuple[int, ...] = ()
-    """Those of the pictures that were kept, prompt by prompt, the best first. Empty before they are drawn."""
+    """Seeds of the pictures that were kept, prompt by prompt, the best first. Empty before they are drawn."""
     scores: tuple[float, ...] = ()
 
     def to_text(self) -> dict[str, str]:

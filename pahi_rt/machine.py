@@ -39,9 +39,14 @@ def cpu_identity() -> str:
     return "\n".join([platform.machine(), *told])
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on, which runtimes count the same way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_core_taken(threads: int | None) -> bool:
     """Whether other work leaves fewer cores than `threads`, or than one for each core if None; False if unknown."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return runnable_tasks() - 1 + min(threads or cores, cores) > cores
 
 

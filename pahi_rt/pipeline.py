@@ -40,7 +40,7 @@ class Result:
     """This picture's share of its batch: noise, graph and conversion to an image. Of a picture that was chosen: its
     share of the time for all candidates and their scores."""
     score: float | None = None
-    """Of a picture that was chosen: what the judge gave it, in the judge's unit."""
+    """What the judge gave a picture that was chosen, in the judge's unit; None for any other."""
 
 
 class Pipeline:

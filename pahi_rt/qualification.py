@@ -111,7 +111,7 @@ class Row(Record):
     prior: str
     runtime: str
     version: str
-    """Of the runtime."""
+    """The runtime's."""
     device: str
     """With the instructions that decide how a CPU computes, or the GPU's compute capability."""
     reference: str
@@ -186,11 +186,6 @@ def format_report(report: Qualification) -> str:
     return json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def graph_files(bundle: Bundle, graph: Graph) -> dict[str, str]:
-    """The files that a graph's pictures depend on -> sha256."""
-    return {name: bundle.manifest.files[name].sha256 for name in (graph.file, *graph.weights)}
-
-
 def name_device(description: Description) -> str:
     """The device that a runtime describes, with the instructions that decide how a CPU computes."""
     device = str(description["device"])
@@ -210,7 +205,7 @@ def objection(row: Row, bundle: Bundle, version: str | None, device: str | None 
     A version or device of None is not asked about.
     """
     graph = next((graph for graph in bundle.manifest.graphs if graph.file == row.graph), None)
-    if graph is None or graph_files(bundle, graph) != row.files:
+    if graph is None or bundle.graph_files(graph) != row.files:
         return "it is about another hash of the graph or its weights"
     if version is not None and row.version != version:
         return f"it is about {row.runtime} {row.version}, and {version} is installed"

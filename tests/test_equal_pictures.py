@@ -89,30 +89,11 @@ def bulk(tmp_path: Path) -> Draw:
     from pahi_rt.bulk.artist import Artist, Task
     from pahi_rt.bulk.earlier import Earlier
     from pahi_rt.bulk.rows import Row
-    from pahi_rt.bulk.seeds import SEED_RULE
-    from pahi_rt.bulk.settings import Settings
     from pahi_rt.bulk.store import LocalStore
+    from tests.bulk.conftest import plain_settings
 
     pipeline = Pipeline.load(EMOJI, threads=1)
-    settings = Settings(
-        bundle_sha256=pipeline.bundle.sha256,
-        steps=1,
-        prior=pipeline.prior,
-        prior_strength=0.0,
-        precision="w16",
-        seed=0,
-        seed_rule=SEED_RULE,
-        count=1,
-        batch_size=1,
-        output_format="webdataset",
-        encode_format="png",
-        encode_quality=None,
-        number_sample_per_shard=len(SHOTS),
-        caption_col=None,
-        id_col=None,
-        seed_col=None,
-        save_additional_columns=(),
-    )
+    settings = plain_settings(pipeline.bundle, prior=pipeline.prior, number_sample_per_shard=len(SHOTS))
 
     def draw(strength: float) -> list[NDArray[Any]]:
         store, chosen = LocalStore(tmp_path / str(strength)), replace(settings, prior_strength=strength)

@@ -20,7 +20,6 @@ from pahi_rt.qualification import (
     Row,
     find_report,
     format_report,
-    graph_files,
     name_device,
     objection,
     parse_report,
@@ -37,7 +36,7 @@ def make_row(bundle: Bundle, number: int = 0, **changes: Any) -> Row:
     graph = bundle.manifest.graphs[number]
     row = Row(
         graph=graph.file,
-        files=graph_files(bundle, graph),
+        files=bundle.graph_files(graph),
         precision=graph.precision,
         steps=graph.steps,
         prior=graph.prior,

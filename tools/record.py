@@ -23,7 +23,7 @@ from rich.text import Text
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDTH, HEIGHT = 92, 200
-"""Of the terminal; lines that stay empty are cut off."""
+"""The terminal's columns and lines; lines that stay empty are cut off."""
 QUICK = ("optimisation.max_steps=20", "optimisation.evaluate_every=10", "prompts.validation=32", "prompts.test=8")
 """Settings of the training that is recorded, so that it ends within minutes."""
 SHORTENED = [word for setting in QUICK for word in ("--set", setting)]

@@ -26,7 +26,6 @@ from pahi_rt.judge import Judge
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.pipeline import Pipeline
 from pahi_rt.scorers.statistics import bootstrap_interval, standardised
-from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import load_recipe
 
 SEEDS = 8
@@ -104,8 +103,7 @@ def measure(
 
 def held_out(recipe: str, most: int) -> tuple[list[str], torch.Tensor]:
     """At most so many of a recipe's test prompts, and for each the number of its meaning. Raises PahiError."""
-    settings = load_recipe(recipe).prompts
-    split = load_split(settings.source, settings.validation, settings.test, settings.seed)
+    split = load_recipe(recipe).prompts.load()
     prompts = list(split.test[:most])
     return prompts, number(split.meanings.get(prompt, prompt) for prompt in prompts)
 

@@ -8,7 +8,6 @@ and ends with the last shard: encoding, writing and the wait for the slowest pro
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.timing import spread
 from pahi_rt.errors import PahiError
+from pahi_rt.machine import usable_cores
 
 _SHARDS = 12
 """Shards that one process draws in a run."""
@@ -28,7 +28,7 @@ _SHARDS = 12
 def measure(bundle: str, pictures: int, processes: int | None, rounds: int, force: bool = False) -> BulkReport:
     """The whole report; `pictures` for each process in a run. Raises PahiError for a busy machine, unless `force`."""
     busy, environment = machine.check_idle(force), machine.describe()
-    several = processes or len(os.sched_getaffinity(0))
+    several = processes or usable_cores()
     if pictures < _SHARDS:
         raise PahiError(f"{pictures} pictures are too few to time", fix=f"use --pictures {_SHARDS} or more")
     turns = [(time_run(bundle, 1, pictures), time_run(bundle, several, pictures)) for _ in range(rounds)]

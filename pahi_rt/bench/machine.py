@@ -70,11 +70,6 @@ def _openvino() -> str | None:
     return version and version.split("-")[0]
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on, which runtimes count the same way."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_idle(is_forced: bool) -> bool:
     """Whether the machine is busy. Raises PahiError if it is, unless `is_forced`."""
     busy = is_busy()

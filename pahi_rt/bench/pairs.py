@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from pahi_rt import PahiError, Pipeline
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.output import Destination
-from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import load_recipe
 
 PROMPTS, SEEDS = 8, 4
@@ -35,8 +34,7 @@ def write_sheet(bundle: str, recipe: str, output: Path) -> Path:
 
 def held_out_prompts(recipe: str) -> tuple[str, ...]:
     """The first prompts of a recipe's test part. Raises PahiError for a recipe that cannot be read."""
-    settings = load_recipe(recipe).prompts
-    return load_split(settings.source, settings.validation, settings.test, settings.seed).test[:PROMPTS]
+    return load_recipe(recipe).prompts.load().test[:PROMPTS]
 
 
 def draw(bundle: str, prompts: Sequence[str]) -> Image.Image:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pahi_rt import Pipeline
 from pahi_rt.scorers import Scorer, load_scorer
-from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import built_in, load_recipe
 
 
@@ -36,8 +35,7 @@ class Judges:
 def load_jury(recipe: str, count: int) -> tuple[list[str], dict[str, Scorer]]:
     """A recipe's test prompts, at most `count`, and the scorers that it evaluates with, by label."""
     settings = load_recipe(recipe)
-    part = settings.prompts
-    prompts = list(load_split(part.source, part.validation, part.test, part.seed).test[:count])
+    prompts = list(settings.prompts.load().test[:count])
     return prompts, {label: load_scorer(label) for label in settings.scorers.evaluation}
 
 

@@ -31,13 +31,12 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.calibration import FIRST_SEED, load_calibration
 from pahi_rt.export.drawing import open_session
 from pahi_rt.export.inputs import Inputs, fixed_inputs, split_rows
+from pahi_rt.export.precision import ALL
 from pahi_rt.export.quantise import choose_nodes, list_nodes, measure_ranges
 from pahi_rt.manifest import GAUSSIAN, STRENGTH, Graph
 from pahi_rt.pictures import rounded_psnr
 from pahi_rt.pipeline import load_tokenizer
 
-IN_32_BITS = ("fp32", "w16", "w8")
-"""Precisions that compute in 32 bits, the best first."""
 OnLayer = Callable[[str, float], None]
 """Called after each layer with its name and its error."""
 
@@ -152,8 +151,8 @@ class Bench:
 
 def _choose_graph(bundle: Bundle) -> Graph:
     """The graph that computes in 32 bits. Raises PahiError if there is none."""
-    for precision in IN_32_BITS:
-        if precision in bundle.precisions:
+    for precision, arithmetic in ALL.items():  # the most precise first
+        if arithmetic.is_32_bit and precision in bundle.precisions:
             return bundle.graph(1, next(iter(bundle.priors), GAUSSIAN), precision)
     fix = "export one that has: --precision fp32"
     raise PahiError(f"the bundle {bundle.manifest.name!r} has no graph that computes in 32 bits", fix=fix)

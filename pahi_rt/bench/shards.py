@@ -156,7 +156,7 @@ class _Crew:
         self.driver_s += seconds
 
     def _draw_speed(self) -> float:
-        """Of median 1."""
+        """A factor; its median is 1."""
         speed = float(np.exp(self._random.normal(0.0, self._cluster.speed_sigma)))
         is_slow = self._random.random() < self._cluster.stragglers_percent / 100
         return speed / self._cluster.straggler_slowness if is_slow else speed

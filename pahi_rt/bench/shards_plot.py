@@ -58,7 +58,7 @@ def _stack(panel: Any, rows: Sequence[ShardsRow]) -> None:
 
 
 def _finished(rows: Sequence[ShardsRow]) -> list[ShardsRow]:
-    """Those of which at least one run came to its end."""
+    """The rows with at least one run that came to its end."""
     return [row for row in rows if row.ended < row.runs]
 
 

@@ -119,7 +119,7 @@ def _time_writing(samples: Sequence[Sample]) -> Spread:
 
 
 def _time_driver() -> Spread:
-    """Of a row: it is read, hashed when its shard is whole already, and pickled for its worker when it is not."""
+    """Time what the driver does for a row: read it, hash it, and pickle it for its worker."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.txt"
         path.write_text("\n".join(f"{PROMPTS[n % len(PROMPTS)]}, number {n}" for n in range(_ROWS)), encoding="utf-8")

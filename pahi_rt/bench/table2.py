@@ -31,6 +31,7 @@ from pahi_rt.bench.timing import UNTIMED, Draw, race, ratio, spread, take_turns
 from pahi_rt.bench.work import Work, count_work
 from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.errors import PahiError
+from pahi_rt.machine import usable_cores
 from pahi_rt.manifest import GAUSSIAN
 
 SLOW_S = 0.5
@@ -79,7 +80,7 @@ def measure(source: str | Path, settings: Settings, on_row: OnRow = lambda name,
     busy, environment = machine.check_idle(settings.is_forced), machine.describe()
     bundle = open_bundle(source)
     precision = bundle.choose_precision(settings.precision)
-    limits = measure_limits(machine.usable_cores())
+    limits = measure_limits(usable_cores())
     with tempfile.TemporaryDirectory() as scratch:
         judges = Judges(bundle.manifest.name, settings.scored)
         bench = Bench(copy_with_plain(bundle, Path(scratch), precision), settings, limits, judges)

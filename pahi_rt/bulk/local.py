@@ -17,6 +17,7 @@ from pathlib import Path
 from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.crew import Drawn, Event, Finished, Job, Lost, Ready, open_artist
 from pahi_rt.errors import PahiError
+from pahi_rt.machine import usable_cores
 from pahi_rt.runtimes.table import find
 
 _REPORT = 0.2
@@ -187,7 +188,7 @@ def _as_many_as_fit(worker: _Worker, ready: Ready, threads: int) -> int:
     """The number of workers like this one that this machine has cores and free memory for."""
     if find(str(ready.description["runtime"])).device != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) // threads
+    cores = usable_cores() // threads
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     more = int(free * _SHARE / _memory_of(worker.process.pid))
     return max(1, min(cores, 1 + more))

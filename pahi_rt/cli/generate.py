@@ -116,7 +116,8 @@ def generate(
         first = first or written.path
         pictures += written.describe() if as_json else []
         taken_ms += [result.run_ms for result in written.results]
-    _remember(pipeline, chosen, [load_ms, *taken_ms])
+    if drawing.choice is None:  # otherwise a picture's time has other candidates and scores in it
+        _remember(pipeline, chosen, [load_ms, *taken_ms])
     if as_json:
         messages.document(describe(pipeline, drawing, load_ms, pictures))
     _suggest(drawing, None if is_piped else first, bundle)

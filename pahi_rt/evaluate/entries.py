@@ -16,7 +16,7 @@ from pahi_rt.models.priors import Prior, load_prior
 from pahi_rt.scorers import Scorer, load_scorer
 from pahi_rt.terminal import command
 from pahi_rt.train.frozen import Timed, load_models
-from pahi_rt.train.prompts import Split, load_split
+from pahi_rt.train.prompts import Split
 from pahi_rt.train.recipe import Recipe, built_in, differing, load_recipe
 from pahi_rt.train.run import Run, open_run
 
@@ -167,9 +167,8 @@ def enter_bundle(bundle: Bundle, recipe_name: str | None, stage: Timed, scorers:
 
 def load_test(recipe: Recipe, stage: Timed) -> Split:
     """Load the prompts, split as the recipe says."""
-    settings = recipe.prompts
     with stage("load prompts"):
-        return load_split(settings.source, settings.validation, settings.test, settings.seed)
+        return recipe.prompts.load()
 
 
 def held_out_groups(split: Split) -> Groups:

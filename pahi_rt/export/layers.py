@@ -69,7 +69,7 @@ def tolerance_db(plain: str, precision: str) -> float:
 
     A picture's PSNR and this ratio differ by how bright it is, some 6 dB.
     """
-    same = plain == precision and not ALL[precision].is_quantised and not ALL[precision].is_halved
+    same = plain == precision and ALL[precision].is_32_bit
     return SAME_ARITHMETIC_DB if same else ALL[precision].near.psnr_db or EIGHT_BITS.psnr_db
 
 

@@ -39,6 +39,11 @@ class Precision:
     """Disk space that it takes while it is written."""
 
     @property
+    def is_32_bit(self) -> bool:
+        """Whether it computes in 32 bits, however the weights are stored."""
+        return not self.is_halved and not self.is_quantised
+
+    @property
     def is_only_rounded(self) -> bool:
         """Whether rounding the weights is the only change, so that PyTorch can reproduce it exactly."""
         return self.round is not None and not self.is_quantised

@@ -57,9 +57,9 @@ def validate_plan(bundle: Bundle, plan: Plan, graph: Graph, built: Path) -> Pari
 
 def allowed(precision: str) -> Tolerance:
     """How far a plan may be from its own graph in ONNX Runtime."""
-    is_32_bit = not ALL[precision].is_halved and not ALL[precision].is_quantised
-    share = SAME_ARITHMETIC.levels_within_one if is_32_bit else 0.0
-    return Tolerance(psnr_db=0.0 if is_32_bit else ALL[precision].near.psnr_db, levels_within_one=share)
+    if ALL[precision].is_32_bit:
+        return Tolerance(psnr_db=0.0, levels_within_one=SAME_ARITHMETIC.levels_within_one)
+    return Tolerance(psnr_db=ALL[precision].near.psnr_db, levels_within_one=0.0)
 
 
 def open_plan(bundle: Bundle, plan: Plan, graph: Graph, built: Path) -> Runtime:

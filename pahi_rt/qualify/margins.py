@@ -26,8 +26,6 @@ OTHER_PICTURES = 0.05
 SCORE = -0.1
 """Change of a mean score, in standard deviations between the reference's pictures."""
 ONE_LEVEL_DB = psnr(1 / 255**2)
-IN_32_BITS = ("fp32", "w16", "w8")
-"""Precisions whose arithmetic is the same in every runtime, to one level."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Standard:
 
         `keeps_levels` is whether the runtime promises what others draw, to one level.
         """
-        if keeps_levels and precision == reference and precision in IN_32_BITS:
+        if keeps_levels and precision == reference and ALL[precision].is_32_bit:
             return cls(True, Margin(ONE_LEVEL_DB, "every value one level away, which is all that runtimes may differ"))
         near = ALL[precision].near if keeps_levels else EIGHT_BITS
         limit = near.psnr_db or EIGHT_BITS.psnr_db
@@ -64,7 +62,7 @@ class Standard:
 
     @property
     def levels(self) -> Margin:
-        """Of the share of values within one level."""
+        """How many values may be more than one level away."""
         if self.is_exact:
             return Margin(SAME_ARITHMETIC.levels_within_one, "what export asks of the same arithmetic")
         return Margin(None, "not judged: fewer bits move values by more than a level, and it need not be seen")

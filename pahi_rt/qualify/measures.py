@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -61,17 +61,37 @@ class Jury:
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """What a standard's yardstick does to the reference's pictures."""
+
+    ssim: float
+    distance: float
+    """Mean distance of the features."""
+
+
+@dataclass
 class Expected:
     """The reference's pictures, measured once for all rows that are compared with them."""
 
     pictures: Pictures
     features: Tensor
     scores: Mapping[str, Tensor]
+    _yardsticks: dict[bool, Yardstick] = field(default_factory=dict)
+    """Whether a standard is exact -> its yardstick."""
 
     @classmethod
     def of(cls, pictures: Pictures, pairs: Pairs, jury: Jury) -> Expected:
         """Measure the reference's pictures."""
         return cls(pictures, jury.features(pictures), jury.scores(pictures, pairs.prompts))
+
+    def yardstick(self, standard: Standard, jury: Jury) -> Yardstick:
+        """The standard's yardstick, applied when a row first asks for it."""
+        if standard.is_exact not in self._yardsticks:
+            altered = standard.alter(self.pictures)
+            ssim = float(structural_similarities(altered, self.pictures).mean())
+            distance = float(_distances(jury.features(altered), self.features).mean())
+            self._yardsticks[standard.is_exact] = Yardstick(ssim, distance)
+        return self._yardsticks[standard.is_exact]
 
 
 def score_name(spec: str) -> str:
@@ -83,7 +103,7 @@ def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, stand
     """All measures of a row, by name; the unit is the name's end."""
     reference, clusters = expected.pictures, pairs.clusters
     errors = squared_errors(drawn, reference)
-    altered = standard.alter(reference)
+    yardstick = expected.yardstick(standard, jury)
     measures = {
         "levels_within_one_share": judge_mean(within_one_level(drawn, reference), clusters, standard.levels),
         "psnr_db": judge_mean(errors, clusters, standard.psnr, _psnr),
@@ -94,12 +114,12 @@ def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, stand
         "ssim": judge_mean(
             structural_similarities(drawn, reference),
             clusters,
-            standard.of_yardstick(float(structural_similarities(altered, reference).mean()), is_floor=True),
+            standard.of_yardstick(yardstick.ssim, is_floor=True),
         ),
         "perceptual_distance": judge_mean(
             _distances(jury.features(drawn), expected.features),
             clusters,
-            standard.of_yardstick(_distances(jury.features(altered), expected.features).mean(), is_floor=False),
+            standard.of_yardstick(yardstick.distance, is_floor=False),
         ),
         "blank_pictures": judge_count(_count_blank(drawn, reference), BLANK),
     }

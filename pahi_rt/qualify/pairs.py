@@ -16,7 +16,7 @@ from pahi_rt.manifest import GAUSSIAN, STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
 from pahi_rt.runtimes import Runtime
-from pahi_rt.train.prompts import load_prompts, load_split
+from pahi_rt.train.prompts import load_prompts
 from pahi_rt.train.recipe import built_in, load_recipe
 
 
@@ -65,8 +65,7 @@ def list_prompts(recipe: str | None, source: str | Path | None) -> list[str]:
     if source is not None:
         return load_prompts(source)
     if recipe is not None:
-        part = load_recipe(recipe).prompts
-        return list(load_split(part.source, part.validation, part.test, part.seed).test)
+        return list(load_recipe(recipe).prompts.load().test)
     return [*PROMPTS, *GENERAL]
 
 

@@ -15,7 +15,7 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.layers import compare_layers, find_side
 from pahi_rt.export.provenance import Source
 from pahi_rt.manifest import Graph
-from pahi_rt.qualification import Layers, Pair, Row, graph_files, name_device
+from pahi_rt.qualification import Layers, Pair, Row, name_device
 from pahi_rt.qualify.margins import Standard
 from pahi_rt.qualify.measures import Expected, Jury, Pictures, measure, picture_psnr
 from pahi_rt.qualify.pairs import Pairs, draw, find_recipe, list_prompts, make_pairs
@@ -142,7 +142,7 @@ def _examine_one(
     is_itself = not reference.is_pytorch and (entry.name, graph.precision) == (ONNX_RUNTIME, reference.precision)
     row = Row(
         graph=graph.file,
-        files=graph_files(bundle, graph),
+        files=bundle.graph_files(graph),
         precision=graph.precision,
         steps=graph.steps,
         prior=graph.prior,

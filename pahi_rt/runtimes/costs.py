@@ -74,7 +74,7 @@ PRIORS: dict[Kind, Prior] = {
 
 def estimate(chosen: Chosen, kind: Kind, cores: int | None = None) -> Cost:
     """What drawing with the chosen graph should cost; `cores` are this machine's if None."""
-    prior, size = PRIORS[kind], _weights_size(chosen)
+    prior, size = PRIORS[kind], chosen.bundle.weights_size(chosen.graph)
     processors = (chosen.threads or cores or os.cpu_count() or 1) if kind == "cpu" else 1
     picture_s = max(prior.least_s, flops(chosen) / (prior.flops_per_s * processors))
     return Cost(prior.load_s + size / READ_BYTES_PER_S, prior.first_s + picture_s, picture_s)
@@ -83,7 +83,7 @@ def estimate(chosen: Chosen, kind: Kind, cores: int | None = None) -> Cost:
 def flops(chosen: Chosen) -> float:
     """About how many floating-point operations a picture takes; a multiply-add counts as two."""
     _, height, width = chosen.bundle.manifest.image.latent_shape
-    weights = _weights_size(chosen) / _BYTES_OF_A_WEIGHT[chosen.graph.precision]
+    weights = chosen.bundle.weights_size(chosen.graph) / _BYTES_OF_A_WEIGHT[chosen.graph.precision]
     return 2 * weights * height * width * _SHARE_OF_POSITIONS * chosen.graph.steps
 
 
@@ -117,12 +117,6 @@ def _times(cost: Cost) -> tuple[float, float, float]:
 
 
 def _path(chosen: Chosen, runtime: str) -> Path:
-    files = chosen.bundle.manifest.files
-    contents = [files[name].sha256 for name in (chosen.graph.file, *chosen.graph.weights)]
+    contents = chosen.bundle.graph_files(chosen.graph).values()
     key = "\n".join([runtime, str(chosen.threads), *contents, platform.node(), cpu_identity()])
     return cache_folder("costs", f"{hashlib.sha256(key.encode()).hexdigest()}.json")
-
-
-def _weights_size(chosen: Chosen) -> int:
-    """Bytes."""
-    return sum(chosen.bundle.manifest.files[name].size for name in chosen.graph.weights)

@@ -136,8 +136,7 @@ def _plan_folder(chosen: Chosen, provider: Provider) -> Path:
 
     ONNX Runtime's own names for plans depend neither on weights nor on TensorRT's exact version.
     """
-    files = chosen.bundle.manifest.files
-    contents = [files[name].sha256 for name in (chosen.graph.file, *chosen.graph.weights)]
+    contents = chosen.bundle.graph_files(chosen.graph).values()
     versions = [_version(name) for name in ("onnxruntime", provider.module) if name]
     key = hashlib.sha256("\n".join([*contents, *versions]).encode()).hexdigest()
     return cache_folder(chosen.runtime, key)

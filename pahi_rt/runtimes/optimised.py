@@ -109,10 +109,9 @@ class Shelf:
 
 def find_shelf(chosen: Chosen, onnxruntime: Any) -> Shelf | None:
     """The place for what `onnxruntime` makes of the chosen graph on this processor; None for a large model."""
-    files = chosen.bundle.manifest.files
-    if sum(files[name].size for name in chosen.graph.weights) > MOST_WEIGHTS:
+    if chosen.bundle.weights_size(chosen.graph) > MOST_WEIGHTS:
         return None
-    contents = [files[name].sha256 for name in (chosen.graph.file, *chosen.graph.weights)]
+    contents = chosen.bundle.graph_files(chosen.graph).values()
     versions = [_LAYOUT, str(onnxruntime.__version__), str(onnxruntime.get_build_info()), cpu_identity()]
     key = hashlib.sha256("\n".join([*contents, *versions]).encode()).hexdigest()
     return Shelf(cache_folder("onnxruntime", key), chosen.graph)

@@ -25,6 +25,7 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from pahi_rt.errors import PahiError
+from pahi_rt.machine import usable_cores
 from pahi_rt.serve.logs import logging_to_stderr
 from pahi_rt.serve.metrics import FOLDER
 from pahi_rt.serve.server import open_models, serve
@@ -46,7 +47,7 @@ _OVERTIME = 2.0
 
 def supervise(settings: Settings, listener: socket.socket) -> None:
     """Run the workers until SIGTERM or SIGINT. Raises PahiError if they end as soon as they begin."""
-    share = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+    share = max(1, usable_cores() // settings.workers)
     with _shared_metrics() as folder:
         supervisor = Supervisor(replace(settings, threads=settings.threads or share), listener, folder)
         with _signals(supervisor):

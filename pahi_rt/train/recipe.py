@@ -21,6 +21,7 @@ from pahi_rt import plugins
 from pahi_rt.errors import RecipeError
 from pahi_rt.plugins import find_plugins, load_plugin
 from pahi_rt.schema import Range, read_value
+from pahi_rt.train.prompts import Split, load_split
 from pahi_rt.train.settings import TomlPlace, emit
 
 if sys.version_info >= (3, 11):
@@ -36,13 +37,17 @@ Positive = Annotated[float, Range(0, exclusive=True)]
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """The prompts and how they are split; `prompts.load_split` reads them."""
+    """The prompts and how they are split."""
 
     source: str
     """"pick-a-pic", a plugin's name, "hub:owner/name", or a file: txt, csv, tsv, jsonl or parquet."""
     validation: Count = 500
     test: Count = 500
     seed: Seed = 0
+
+    def load(self) -> Split:
+        """Load and split them. Raises PromptError as `load_split` does."""
+        return load_split(self.source, self.validation, self.test, self.seed)
 
 
 @dataclass(frozen=True)

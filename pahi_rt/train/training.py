@@ -24,7 +24,6 @@ from pahi_rt.train.memory import fitting
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import join_processes
-from pahi_rt.train.prompts import load_split
 from pahi_rt.train.recipe import Recipe, differing
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
 from pahi_rt.train.trainer import AUTOCAST, Trainer, check_gradient
@@ -57,10 +56,9 @@ def train(
     stage = partial(timed, watch)
     check_precision(settings.autocast, processes.device)
     with stage("load prompts"):
-        source = recipe.prompts
-        split = load_split(source.source, source.validation, source.test, source.seed)
+        split = recipe.prompts.load()
         if run.split and split.sha256 != run.split:
-            what = f"the prompts of {source.source} are not those that {run.path} began with"
+            what = f"the prompts of {recipe.prompts.source} are not those that {run.path} began with"
             raise RunError(what, fix="put them back as they were, or train in a new folder")
     loaded = load_models(
         recipe.generator,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.bench.devices import H100, H200, L4, RTX_4090
+from pahi_rt.bench.reports.cuda import CudaRow
 from pahi_rt.bench.reports.scaling import Device, ScalingReport
 from pahi_rt.bench.scaling import Sources, read_sources, reckon
 from pahi_rt.errors import ReportError
@@ -42,6 +43,14 @@ def test_an_unknown_card_lies_between_the_ratios_of_the_peaks(report: ScalingRep
     assert H100.fp16_tflops == H200.fp16_tflops
     ratio = find(report, "L4").draw_ms.best / find(report, "RTX 4090").draw_ms.best
     assert ratio == pytest.approx(RTX_4090.fp16_tflops / L4.fp16_tflops, rel=1e-3)
+
+
+def test_batches_and_components_are_no_times_of_a_picture(sources: Sources, report: ScalingReport) -> None:
+    row = next(row for row in sources.gpu.contenders if isinstance(row, CudaRow))
+    fast = replace(row, ms=replace(row.ms, median=0.001))
+    others = (replace(fast, name=f"{row.name}, batch 4", batch=4), replace(fast, name=f"{row.name}, unet alone"))
+    gpu = replace(sources.gpu, contenders=(*sources.gpu.contenders, *others))
+    assert reckon(replace(sources, gpu=gpu)).devices == report.devices
 
 
 def test_no_time_is_below_the_limit(report: ScalingReport) -> None:

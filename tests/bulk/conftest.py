@@ -21,6 +21,7 @@ from pahi_rt.bulk.shards import Done
 from pahi_rt.bulk.sources import Columns, File, additional_types, find_files
 from pahi_rt.bulk.stats import Stats
 from pahi_rt.bulk.store import open_store
+from pahi_rt.bundle import Bundle
 
 Bulk = Callable[..., Outcome]
 
@@ -73,14 +74,14 @@ class Silent:
     def tick(self) -> None: ...
 
 
-@pytest.fixture(scope="session")
-def settings(contract: Path) -> Settings:
-    return Settings(
-        bundle_sha256=open_bundle(contract).sha256,
+def plain_settings(bundle: Bundle, **changes: Any) -> Settings:
+    """PNG files in webdataset's shards of four rows, without a prior; `changes` replace settings."""
+    plain = Settings(
+        bundle_sha256=bundle.sha256,
         steps=1,
         prior="gaussian",
         prior_strength=0.0,
-        precision="fp32",
+        precision=bundle.choose_precision(),
         seed=0,
         seed_rule=SEED_RULE,
         count=1,
@@ -94,6 +95,12 @@ def settings(contract: Path) -> Settings:
         seed_col=None,
         save_additional_columns=(),
     )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="session")
+def settings(contract: Path) -> Settings:
+    return plain_settings(open_bundle(contract))
 
 
 @pytest.fixture(scope="session")

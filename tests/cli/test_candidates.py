@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from pahi_rt import Judge, Pipeline
+from pahi_rt import Judge, Pipeline, open_bundle
+from pahi_rt.choice import choose
 from pahi_rt.drawing import read_drawing
+from pahi_rt.runtimes.costs import recall
 from tests.cli.conftest import Run
 
 EMOJI = Path(__file__).parents[2] / "pahi_rt" / "assets" / "emoji"
@@ -42,6 +44,14 @@ def test_like_repeats_it_to_the_byte(run: Run, here: Path, words: list[str]) -> 
     assert Path("two.png").read_bytes() == Path("one.png").read_bytes()
     choice = read_drawing(Path("one.png")).choice
     assert choice is not None and choice.scorer == "emoji-b"
+
+
+def test_times_with_candidates_in_them_are_not_remembered(run: Run) -> None:
+    chosen = choose(open_bundle(EMOJI))
+    run("generate", "a red apple", *CHOOSE)
+    assert recall(chosen, "onnxruntime") is None
+    run("generate", "a red apple", "--bundle", str(EMOJI))
+    assert recall(chosen, "onnxruntime") is not None
 
 
 def test_the_document_has_scores(run: Run) -> None:

@@ -19,6 +19,7 @@ from pahi_rt.bench.peers.process import Peer, Process
 from pahi_rt.bench.reports.peers import PeerDescription, PeerFailure, PeerRow, PeersReport
 from pahi_rt.bench.timing import race, ratio, spread
 from pahi_rt.bundle import open_bundle
+from pahi_rt.machine import usable_cores
 from pahi_rt.runtimes import TABLE
 
 WARM_UP = 1
@@ -65,7 +66,7 @@ def measure(model: Path, bundle: str, only: Sequence[str] | None, pictures: int,
         machine=environment,
         busy=busy,
         reference=PeerDescription(first.name, **reference.described),
-        limits=measure_limits(machine.usable_cores()),
+        limits=measure_limits(usable_cores()),
         rows=tuple(rows),
     )
 

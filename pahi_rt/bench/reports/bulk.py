@@ -13,7 +13,7 @@ class BulkReport(Report):
 
     bundle: str
     processes: int
-    """Those of the runs with several, each on one core."""
+    """Processes in the runs with several, each on one core."""
     pictures_per_process: int
     """In each run."""
     one_process_per_s: Spread

@@ -14,9 +14,9 @@ class Kind(Record):
     """All nodes of one kind."""
 
     nodes: int
-    """Of the graph as it was exported."""
+    """Nodes of the graph as it was exported."""
     small: int
-    """Those that a GPU does in less time than it takes to start them."""
+    """Nodes that a GPU does in less time than it takes to start them."""
     gflop: float
     """10^9 operations of convolutions and matrix products for one picture; a multiply-add is two."""
     megabytes: float

@@ -51,7 +51,7 @@ class Device(Record):
     draw_ms: Range
     """The graph alone."""
     kind: str
-    """Of the time: measured, published or derived."""
+    """Where the time comes from: measured, published or derived."""
     how: str
     limit: Limit | None = field(default=None, metadata=IF_ANY)
     cores: int

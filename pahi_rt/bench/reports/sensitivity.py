@@ -38,7 +38,7 @@ class Choice(Record):
     psnr_db: float | None
     """Over all pictures, against all layers in 32 bits."""
     worst_psnr_db: float | None
-    """Of the worst picture."""
+    """PSNR of the worst picture."""
     expected_psnr_db: float | None
     """What the errors of its layers add up to, as if they were independent."""
 

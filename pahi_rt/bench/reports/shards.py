@@ -17,7 +17,7 @@ class Cluster(Record):
     hours: float = 6.0
     """How long the work takes if nothing goes wrong and all workers are busy to the end."""
     pictures_per_s: float = 10.0
-    """Of a worker of median speed."""
+    """Rate of a worker of median speed."""
     start_s: float = 60.0
     """From a worker's start until it is ready."""
     speed_sigma: float = 0.1
