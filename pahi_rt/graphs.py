@@ -86,8 +86,6 @@ _EXTERNAL = 1
 _PLACE = (b"location", b"offset", b"length")
 _DECIMAL = re.compile(rb"[0-9]{1,15}")
 _OWN_DOMAINS = (b"", b"ai.onnx")
-OPTIMISED_DOMAINS = (*_OWN_DOMAINS, b"com.microsoft", b"com.microsoft.nchwc")
-"""Domains of operators in graphs that ONNX Runtime has optimised for a CPU."""
 _BYTES_OF_A_VALUE = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Data type -> bytes of a value. Refused are text, complex numbers, and types of less than a byte."""
 _NUMPY_NAMES = {1: "float32", 2: "uint8", 7: "int64"}
@@ -95,20 +93,14 @@ _MOST_VALUES_PER_BYTE = 8
 """A rough bound for values that are not stored as raw bytes. Runtimes check the exact number."""
 
 
-def check_onnx(
-    content: bytes,
-    graph: OnnxFile,
-    sizes: Mapping[str, int],
-    where: str,
-    domains: Sequence[bytes] = _OWN_DOMAINS,
-) -> None:
+def check_onnx(content: bytes, graph: OnnxFile, sizes: Mapping[str, int], where: str) -> None:
     """Check that `content` is a graph as our exports write it. Raises BundleError, which names `where`.
 
     Its inputs and outputs must be those of `graph`. It may take values only from the files in `graph.weights`, within
-    the size in bytes that `sizes` gives for each file, and operators only from `domains`.
+    the size in bytes that `sizes` gives for each file.
     """
     try:
-        _Reader(content, graph, sizes, domains).check_model()
+        _Reader(content, graph, sizes).check_model()
     except Malformed as error:
         raise BundleError(f"{where} is not a graph that pahi-rt reads: {error}", fix=FIX) from error
 
@@ -116,8 +108,8 @@ def check_onnx(
 class _Reader:
     """Checks one graph against its manifest. Every method raises Malformed for anything that is not allowed."""
 
-    def __init__(self, content: bytes, graph: OnnxFile, sizes: Mapping[str, int], domains: Sequence[bytes]) -> None:
-        self._content, self._graph, self._domains = content, graph, domains
+    def __init__(self, content: bytes, graph: OnnxFile, sizes: Mapping[str, int]) -> None:
+        self._content, self._graph = content, graph
         self._wire = Wire(content, MAX_FIELDS)
         self._known_attributes: set[bytes] = set()
         folder = PurePosixPath(graph.file).parent
@@ -131,8 +123,7 @@ class _Reader:
         for found, start, end in self._wire.fields(0, len(self._content), _MODEL):
             if found == _GRAPH_OF_MODEL:
                 graphs.append((start, end))
-            # ONNX Runtime names every domain that it has in the graphs that it writes. Without a node they do nothing.
-            elif found == _OPSET_OF_MODEL and self._domains == _OWN_DOMAINS:
+            elif found == _OPSET_OF_MODEL:
                 self._check_domain(self._texts(start, end, _OPSET).get(tag(1), b""))
         if not graphs:
             raise Malformed("it holds no graph")
@@ -171,7 +162,7 @@ class _Reader:
             self._known_attributes.add(content)
 
     def _check_domain(self, domain: bytes) -> None:
-        if domain not in self._domains:
+        if domain not in _OWN_DOMAINS:
             raise Malformed(f"it has operators of the domain {_text(domain)}")
 
     def _check_tensor(self, start: int, end: int, sizes: Mapping[bytes, int]) -> None:

@@ -23,6 +23,7 @@ collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec
 
 # `make test` leaves these out, and `make test-more` has them: they export or train models, or start programs.
 FULL = [
+    "bench/test_cuda_bench.py",
     "bulk/test_local.py",
     "bulk/test_on_ray.py",
     "bulk/test_s3.py",
@@ -34,9 +35,14 @@ FULL = [
     "evaluate/test_entries.py",
     "examples",
     "export/test_export_bundle.py",
+    "export/test_graph.py",
     "export/test_lora_export.py",
+    "export/test_parity.py",
     "export/test_plans.py",
     "export/test_reference.py",
+    "export/test_scorer.py",
+    "export/test_validation.py",
+    "export/test_weights.py",
     "models/test_agreement.py",
     "qualify",
     "serve/test_command.py",

@@ -31,7 +31,7 @@ _LONGEST_ECHO = 60
 
 
 def generate(
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.")] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.")] = None,
     count: Annotated[int | None, typer.Option("-n", "--count", help="Pictures of each prompt (default: 1).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture (default: random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (default: 1).")] = None,

@@ -23,7 +23,9 @@ _Seconds = partial(typer.Option, min=0, max=LONGEST_WAIT)
 def serve(
     bundles: Annotated[
         list[str] | None,
-        NameArgument(metavar="BUNDLE", help=f"Names, folders, .zips or hub ids; the first is the default ({DEFAULT})."),
+        NameArgument(
+            metavar="BUNDLE...", help=f"Names, folders, .zips or hub ids; the first is the default ({DEFAULT})."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,

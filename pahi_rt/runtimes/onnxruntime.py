@@ -154,8 +154,8 @@ def _open_on_cpu(graph: OpenGraph, chosen: Chosen, *, sleeps: bool) -> Any:
     make_options = partial(session_options, chosen.threads, sleeps=sleeps)
     shelf = find_shelf(chosen, require_onnxruntime())
     if shelf is not None:
-        with contextlib.suppress(PahiError, OSError), shelf.opened() as kept:
-            options = make_options()
+        with contextlib.suppress(PahiError, OSError):
+            options, kept = make_options(), shelf.open()
             options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
             return open_session(kept, options, CPU)
         options, session = make_options(), None

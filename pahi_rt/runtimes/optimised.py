@@ -3,7 +3,8 @@
 Optimising takes most of the time in which a small model is loaded. An optimised graph holds its weights cast and laid
 out for the processor. It draws the same bytes as the graph that it was made from, which is still checked at every
 start. An entry is used only if it was made from the same graph and weights, by the same ONNX Runtime, for the same
-processor; if its files are what was written; and if its folder is open to the user only. Anything else is made again.
+processor; if its folder is open to the user only; and if nobody has written to its files since. Anything else is made
+again. That nobody has written is seen in the files' status: to hash them took longer than to load them.
 """
 
 from __future__ import annotations
@@ -11,21 +12,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bundle import OpenGraph, file_record
+from pahi_rt.bundle import OpenGraph
 from pahi_rt.cache import cache_folder, is_private, make_private
 from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError
 from pahi_rt.files import write_whole
-from pahi_rt.graphs import OPTIMISED_DOMAINS, check_onnx
-from pahi_rt.listed import checking, open_listed, read_bounded
+from pahi_rt.listed import read_bounded
 from pahi_rt.machine import cpu_identity
-from pahi_rt.manifest import FileRecord, Graph
 from pahi_rt.manifest_file import write_json
 from pahi_rt.record import Record, parse_json
 from pahi_rt.scratch import scratch, sweep
@@ -35,7 +34,7 @@ MOST_WEIGHTS = 1 << 27
 MOST_ENTRIES = 8
 """Older ones are removed."""
 _GRAPH, _WEIGHTS, _RECORD = "graph.onnx", "weights.bin", "entry.json"
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Counts what changes the content of an entry and is not in its key otherwise."""
 _MOST_RECORD = 1 << 16
 _FIX = "nothing: it is made again"
@@ -46,7 +45,8 @@ class Entry(Record):
     """What an entry holds."""
 
     key: str
-    files: dict[str, FileRecord]
+    files: dict[str, str]
+    """Name -> status (`_statuses`) when the entry was made."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,16 @@ class Shelf:
     """The place of one optimised graph, filled or not."""
 
     folder: Path
-    graph: Graph
-    """The graph that it is made from."""
 
-    @contextmanager
-    def opened(self) -> Iterator[OpenGraph]:
-        """Open what is kept, for a session to load inside this context. Raises BundleError or OSError if it cannot.
-
-        The graph was checked before; its weights are checked until the end.
-        """
+    def open(self) -> OpenGraph:
+        """What is kept. Raises BundleError or OSError if nothing is, or nothing that can be used."""
         if not is_private(self.folder):
             raise BundleError(f"{self.folder} is open to others", fix=_FIX)
-        records = self._read_record()
-        path, weights = self.folder / _GRAPH, self.folder / _WEIGHTS
-        with open_listed(path, records[_GRAPH], _FIX) as file, open_listed(weights, records[_WEIGHTS], _FIX) as data:
-            content = file.read()
-            sizes = {_WEIGHTS: records[_WEIGHTS].size}
-            check_onnx(
-                content, replace(self.graph, file=_GRAPH, weights=(_WEIGHTS,)), sizes, str(path), OPTIMISED_DOMAINS
-            )
-            with checking([data]):
-                yield OpenGraph(path, content)
-            data.confirm()
+        record, path = self.folder / _RECORD, self.folder / _GRAPH
+        entry = Entry.from_dict(parse_json(read_bounded(record, _MOST_RECORD, _FIX), str(record)), str(record))
+        if entry != Entry(self.folder.name, _statuses(self.folder)):
+            raise BundleError(f"{record} is of other files", fix=_FIX)
+        return OpenGraph(path, path.read_bytes())
 
     @contextmanager
     def filling(self, options: Any) -> Iterator[None]:
@@ -93,18 +81,10 @@ class Shelf:
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
             options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
             yield
-            records = {name: file_record(made / name) for name in (_GRAPH, _WEIGHTS)}
-            write_whole(made / _RECORD, write_json(Entry(self.folder.name, records)))
+            write_whole(made / _RECORD, write_json(Entry(self.folder.name, _statuses(made))))
             with suppress(OSError):  # another process has made the same by now
                 os.rename(made, self.folder)
         _remove_old(self.folder.parent)
-
-    def _read_record(self) -> Mapping[str, FileRecord]:
-        path = self.folder / _RECORD
-        entry = Entry.from_dict(parse_json(read_bounded(path, _MOST_RECORD, _FIX), str(path)), str(path))
-        if entry.key != self.folder.name or sorted(entry.files) != [_GRAPH, _WEIGHTS]:
-            raise BundleError(f"{path} is of another entry", fix=_FIX)
-        return entry.files
 
 
 def find_shelf(chosen: Chosen, onnxruntime: Any) -> Shelf | None:
@@ -114,7 +94,13 @@ def find_shelf(chosen: Chosen, onnxruntime: Any) -> Shelf | None:
     contents = chosen.bundle.graph_files(chosen.graph).values()
     versions = [_LAYOUT, str(onnxruntime.__version__), str(onnxruntime.get_build_info()), cpu_identity()]
     key = hashlib.sha256("\n".join([*contents, *versions]).encode()).hexdigest()
-    return Shelf(cache_folder("onnxruntime", key), chosen.graph)
+    return Shelf(cache_folder("onnxruntime", key))
+
+
+def _statuses(folder: Path) -> dict[str, str]:
+    """Of the two files, what every write and every replacement changes. Raises OSError."""
+    found = {name: os.stat(folder / name) for name in (_GRAPH, _WEIGHTS)}
+    return {name: f"{s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in found.items()}
 
 
 def _remove_old(folder: Path) -> None:
