@@ -8,11 +8,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench import best_plot, frontier, load_plot, shards_plot
+from pahi_rt.bench import best_plot, cuda_plot, frontier, load_plot, shards_plot
 from pahi_rt.bench.cells import hardware
 from pahi_rt.bench.markdown import Json
 from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.best import BestReport
+from pahi_rt.bench.reports.cuda import CudaReport
 from pahi_rt.bench.reports.frontier import FrontierReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.serve import ServeReport
@@ -21,6 +22,7 @@ from pahi_rt.bench.reports.table2 import Table2Report
 from pahi_rt.cache import lend_cache
 from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
+from pahi_rt.record import Record
 
 REPORT = "Report"
 """The text in a PNG that says which report it was drawn from."""
@@ -28,29 +30,31 @@ COLOURS = {"onnxruntime": "tab:blue", "openvino": "tab:orange", "openvino-bf16":
 MARKERS = {1: "o", 2: "s"}
 
 
-def draw(data: Json, path: Path, digest: str) -> None:
-    """Write the plot of the JSON of a `table2`, `peers`, `serve`, `shards` or `evaluate` report, with its `digest`.
+APART: dict[str, tuple[type[Record], Callable[..., None]]] = {
+    "groups": (FrontierReport, frontier.draw),
+    "judges": (BestReport, best_plot.draw),
+    "moments": (ServeReport, load_plot.draw),
+    "cluster": (ShardsReport, shards_plot.draw),
+    "device": (CudaReport, cuda_plot.draw),
+}
+"""A key that the reports of one kind have -> that kind, and what draws it."""
 
-    Raises PahiError without matplotlib, and ReportError for another report.
+
+def draw(data: Json, path: Path, digest: str) -> None:
+    """Write the plot of a report's JSON, with its `digest`.
+
+    Raises PahiError without matplotlib, and ReportError for a report that has no plot.
     """
-    metadata = {REPORT: digest, "Software": None}
-    if "groups" in data:
-        frontier.draw(FrontierReport.from_dict(data), path, metadata)
-        return
     lend_cache()
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
-    if "judges" in data:
-        best_plot.draw(BestReport.from_dict(data), path, metadata)
-        return
-    if "moments" in data:
-        load_plot.draw(ServeReport.from_dict(data), path, metadata)
-        return
-    if "cluster" in data:
-        shards_plot.draw(ShardsReport.from_dict(data), path, metadata)
-        return
+    metadata = {REPORT: digest, "Software": None}
+    for key, (kind, draw_apart) in APART.items():
+        if key in data:
+            draw_apart(kind.from_dict(data), path, metadata)
+            return
     report = PeersReport.from_dict(data) if "reference" in data else Table2Report.from_dict(data)
     panels = list(_panels(report))
     rows, columns = -(-len(panels) // 2), min(2, len(panels))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import MAX_BATCH, OUTPUT, Fused
+from pahi_rt.export.shapes import fix_shapes
 
 PORTABLE_OPSET = 20
 """ONNX Runtime, OpenVINO and TensorRT all read it. 23 has Attention and GroupNormalization as single nodes."""
@@ -44,6 +45,7 @@ def export_module(module: nn.Module, examples: dict[str, Tensor], output: str, o
     check_opset(opset)
     model = _trace(module, examples, output, opset)
     fold_transposes(model.graph)
+    fix_shapes(model)
     _name_nodes(model.graph)
     # Stack traces of the machine that exported would be most of the file.
     ClearMetadataAndDocStringPass()(model)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from pahi_rt.bench.scores import score
+from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.evaluate.picture_metrics import RandomFeatures
 from pahi_rt.export.parity import PERFECT_DB
+from pahi_rt.judge import Judge
 from pahi_rt.pictures import psnr, squared_errors, structural_similarities, within_one_level
 from pahi_rt.qualification import Measure
 from pahi_rt.qualify.margins import BLANK, OTHER, OTHER_PICTURE_DB, SCORES, Margin, Standard
@@ -28,17 +32,26 @@ Pictures = NDArray[np.uint8]
 """[N, H, W, 3]"""
 
 
-class Jury:
-    """What measures pictures, loaded once: random features, and those scorers that are there."""
+Scoring = Callable[[Pictures, Sequence[str]], Tensor]
+"""Pictures and their prompts -> scores [N], in the scorer's own unit. Raises PahiError."""
 
-    def __init__(self, specs: Sequence[str]) -> None:
-        self.scorers: dict[str, Scorer] = {}
+
+class Jury:
+    """What measures pictures, loaded once: random features, the bundle's own scorers, and others that are there.
+
+    A scorer of the bundle stands in for one of the same name that needs PyTorch. Raises PahiError if it is damaged.
+    """
+
+    def __init__(self, specs: Sequence[str], bundle: Bundle) -> None:
+        self.scorers: dict[str, Scoring] = {
+            name: partial(_score_in_bundle, Judge.load(bundle, name)) for name in bundle.scorers
+        }
         self.missing: dict[str, str] = {}
         """Measure -> why it cannot be taken."""
         self._encode = RandomFeatures()
-        for spec in specs:
+        for spec in (spec for spec in specs if spec not in self.scorers):
             try:
-                self.scorers[spec] = load_scorer(spec)
+                self.scorers[spec] = partial(_score, load_scorer(spec))
             except PahiError as error:
                 self.missing[score_name(spec)] = error.what
 
@@ -51,9 +64,9 @@ class Jury:
     def scores(self, pictures: Pictures, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Scorer -> scores [N], in its own unit. A scorer that cannot read these pictures is left out from now on."""
         found: dict[str, Tensor] = {}
-        for spec, scorer in list(self.scorers.items()):
+        for spec, scoring in list(self.scorers.items()):
             try:
-                found[spec] = _score(scorer, pictures, prompts)
+                found[spec] = scoring(pictures, prompts)
             except PahiError as error:
                 self.missing[score_name(spec)] = error.what
                 del self.scorers[spec]
@@ -139,6 +152,10 @@ def picture_psnr(drawn: Pictures, expected: Pictures) -> list[float]:
 def _score(scorer: Scorer, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
     starts = range(0, len(pictures), _AT_ONCE)
     return torch.cat([score(scorer, pictures[at : at + _AT_ONCE], prompts[at : at + _AT_ONCE]) for at in starts])
+
+
+def _score_in_bundle(judge: Judge, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
+    return torch.tensor(judge.score([Image.fromarray(picture) for picture in pictures], prompts))
 
 
 def _psnr(means: Tensor) -> Tensor:

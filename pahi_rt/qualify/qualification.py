@@ -79,7 +79,7 @@ def examine(bundle: Bundle, request: Request, stage: Timed) -> Iterator[Examined
     recipe = find_recipe(bundle, request.recipe)
     with stage("load prompts and scorers"):
         pairs = make_pairs(bundle, list_prompts(recipe, request.prompts), request.pairs)
-        jury = Jury(list_scorers(recipe, request.scorers))
+        jury = Jury(list_scorers(recipe, request.scorers), bundle)
         reference = open_reference(bundle, pairs, request.source)
     for role in dict.fromkeys((graph.steps, graph.prior) for graph in graphs):
         of_role = [graph for graph in graphs if (graph.steps, graph.prior) == role]

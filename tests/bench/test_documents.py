@@ -88,7 +88,10 @@ def test_peers_are_sorted_and_what_failed_says_why() -> None:
     assert lines[-1] == "On AMD EPYC, 2 cores: `python -m pahi_rt.bench.peers MODEL BUNDLE`."
 
 
-@pytest.mark.parametrize("report", sorted((ROOT / "bench" / "results").glob("*/*-table2*.json")), ids=lambda p: p.stem)
+DRAWN = [path for kind in ("table2", "cuda") for path in sorted((ROOT / "bench" / "results").glob(f"*/*-{kind}*.json"))]
+
+
+@pytest.mark.parametrize("report", DRAWN, ids=lambda p: p.stem)
 def test_every_panel_can_be_drawn(report: Path, tmp_path: Path) -> None:
     plots.draw(json.loads(report.read_text()), tmp_path / "plot.png", "digest")
     with Image.open(tmp_path / "plot.png") as image:

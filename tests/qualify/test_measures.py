@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from pahi_rt.bundle import open_bundle
+from pahi_rt.judge import Judge
+from pahi_rt.qualify import measures
 from pahi_rt.qualify.margins import Standard
 from pahi_rt.qualify.measures import Expected, Jury, measure
 from pahi_rt.qualify.pairs import Pairs, make_pairs
@@ -15,8 +20,8 @@ COUNT = 80
 
 
 @pytest.fixture(scope="module")
-def jury() -> Jury:
-    return Jury(["redness", "no-such-scorer"])
+def jury(contract: Path) -> Jury:
+    return Jury(["redness", "no-such-scorer"], open_bundle(contract))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,22 @@ def test_equal_pictures_pass_everything(pictures: np.ndarray, pairs: Pairs, jury
     assert set(found.values()) == {"pass", None}
     assert "score_redness_change_sd" in found
     assert list(jury.missing) == ["score_no-such-scorer_change_sd"]
+
+
+def test_scorers_in_the_bundle_need_no_other_package(pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "load_scorer", lambda spec: pytest.fail(f"{spec} was loaded"))
+    jury = Jury(["emoji-b"], open_bundle("emoji"))
+    large, prompts = np.repeat(np.repeat(pictures[:2], 4, 1), 4, 2), ["a cat", "a dog"]
+    found = jury.scores(large, prompts)
+    assert list(found) == ["emoji-a", "emoji-b"]
+    images = [Image.fromarray(picture) for picture in large]
+    assert found["emoji-b"].tolist() == Judge.load("emoji", "emoji-b").score(images, prompts)
+
+
+def test_a_scorer_of_other_sizes_is_missing(pictures: np.ndarray) -> None:
+    jury = Jury([], open_bundle("emoji"))
+    assert jury.scores(pictures[:1], ["a cat"]) == {}
+    assert "128x128" in jury.missing["score_emoji-a_change_sd"]
 
 
 def test_a_shift_of_two_levels_is_seen(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
