@@ -265,9 +265,9 @@ def test_counts_are_bounded(contract: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_large_tensors_are_stepped_over(contract: Path) -> None:
     """Time does not grow with what is not read."""
     content = model([IDENTITY], [tensor("w", (1, 64 << 20), UINT8, bytes(64 << 20))])
-    started = time.perf_counter()
+    started = time.thread_time()
     check(contract, content)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def damage(content: bytes, chance: random.Random) -> bytes:
@@ -298,24 +298,24 @@ def test_damaged_graphs(contract: Path) -> None:
     for graph in bundle.manifest.graphs:
         content, refused = (contract / graph.file).read_bytes(), 0
         for _ in range(HOW_MANY):
-            started = time.perf_counter()
+            started = time.thread_time()
             try:
                 check_onnx(damage(content, chance), graph, sizes, graph.file)
             except BundleError:
                 refused += 1
-            assert time.perf_counter() - started < 1
+            assert time.thread_time() - started < 1
         assert HOW_MANY * 0.3 < refused < HOW_MANY
 
 
 def test_damaged_manifests(contract: Path) -> None:
     content, chance, refused = (contract / "pahi.json").read_bytes(), random.Random(0), 0
     for _ in range(HOW_MANY):
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             read_manifest(damage(content, chance), "pahi.json")
         except BundleError:
             refused += 1
-        assert time.perf_counter() - started < 1
+        assert time.thread_time() - started < 1
     assert HOW_MANY * 0.3 < refused <= HOW_MANY
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pahi_rt.bench.cells import hardware, table
 from pahi_rt.bench.reports.bulk import BulkReport
-from pahi_rt.bench.reports.scaling import Range, ScalingReport
+from pahi_rt.bench.reports.scaling import Range, ScalingReport, Work
 from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.stages import StagesReport
 
@@ -36,18 +36,21 @@ def stages(report: StagesReport) -> str:
 
 
 def works(report: ScalingReport) -> str:
-    """What each number of pictures takes."""
-    rates = {(device.name, device.model): device for device in report.devices}
-    rows = []
-    for work in report.works:
-        device = rates[work.device, work.model]
-        rows.append(
-            (f"{work.pictures:,}", work.model, work.device, device.kind)
-            + (_range(device.pictures_per_s), _range(work.hours), f"{_range(work.machines)} in {_days(work.days)}")
-            + (_range(work.dollars, "$"),)
-        )
-    head = ("pictures", "model", "machine", "graph's time", "pictures/s", "hours on one", "machines", "money")
+    """What each number of pictures takes on each machine."""
+    cells = {(work.device, work.model, work.pictures): _work(work) for work in report.works}
+    numbers = sorted({work.pictures for work in report.works})
+    rows = [
+        (f"{device.model}: {device.name}", f"{_range(device.pictures_per_s)}, {device.kind}")
+        + tuple(cells[device.name, device.model, number] for number in numbers)
+        for device in report.devices
+    ]
+    head = ("model and machine", "pictures/s", *(f"{number:,} pictures" for number in numbers))
     return table(head, rows) + f"\n\n`{report.command}`"
+
+
+def _work(work: Work) -> str:
+    machines = f"{_range(work.machines)} in {_days(work.days)}"
+    return f"{_range(work.hours)} h: {machines}, {_range(work.dollars, '$')}"
 
 
 def limits(report: ScalingReport) -> str:
