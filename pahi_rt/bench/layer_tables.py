@@ -12,11 +12,11 @@ MOST_SENSITIVE = 20
 
 def operators(report: OperatorsReport) -> str:
     """What a graph's nodes are, compute and move, and what ONNX Runtime's kernels take for them."""
-    head = ("", "nodes", "small on a GPU", "GFLOP", "MB read and written", "kernels", "ms", "of all")
+    head = ("", "nodes", "small on a GPU", "GFLOP", "MB moved", "kernels", "ms", "of all", "roofline ms")
     total = report.total
     rows = [
         (name, kind.nodes, kind.small, f"{kind.gflop:.2f}", f"{kind.megabytes:.1f}", kind.kernels, f"{kind.ms:.2f}")
-        + (f"{100 * kind.ms / total.ms:.0f} %",)
+        + (f"{100 * kind.ms / total.ms:.0f} %", f"{kind.roofline_ms:.2f}")
         for name, kind in {**report.kinds, "all": total}.items()
         if kind.nodes or kind.kernels
     ]

@@ -4,6 +4,9 @@ The graph is counted as it was exported: nodes, operations of convolutions and m
 read and write. A node is "small" if a GPU does its work in less time than it takes to start it. ONNX Runtime's profiler
 then says how many kernels are left when it has optimised the graph, and what they take on this machine's CPU: the sum
 over a picture's kernels, median over pictures. The profiler itself takes some microseconds for each kernel.
+
+Beside it stands the roofline: for each node the longer of its operations at the rate of one large product and its bytes
+at the rate of copies in memory. Values that are still in a cache can be faster, and a Reshape need not move its bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +25,13 @@ import onnx_ir as ir
 
 from pahi_rt.bench import machine
 from pahi_rt.bench.derived import Feeds, Inputs
+from pahi_rt.bench.limits import measure_limits
 from pahi_rt.bench.parts import find_stages
 from pahi_rt.bench.reports.operators import Kind, OperatorsReport
+from pahi_rt.bench.reports.report import Limits
 from pahi_rt.bench.work import PRODUCTS, count_node, find_stored, infer_shapes
 from pahi_rt.bundle import open_bundle
+from pahi_rt.machine import usable_cores
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
 
@@ -65,7 +71,15 @@ class Operator:
     @property
     def is_small(self) -> bool:
         """Whether a GPU does it in less time than it takes to start it."""
-        return 1e6 * max(self.gflop / 1e3 / GPU_TFLOP_PER_S, self.megabytes / 1e3 / GPU_GB_PER_S) < STARTING_US
+        return self._least_ms(1e3 * GPU_TFLOP_PER_S, GPU_GB_PER_S) * 1e3 < STARTING_US
+
+    def roofline_ms(self, limits: Limits) -> float:
+        """Milliseconds that it needs on a CPU at the least."""
+        rate = limits.int8_gop_per_s if self.kind == EIGHT_BITS else limits.fp32_gflop_per_s
+        return self._least_ms(rate, limits.copy_gb_per_s)
+
+    def _least_ms(self, gflop_per_s: float, gb_per_s: float) -> float:
+        return max(1e3 * self.gflop / gflop_per_s, self.megabytes / gb_per_s)
 
 
 def measure(source: str, precision: str | None, steps: int, pictures: int, force: bool = False) -> OperatorsReport:
@@ -78,6 +92,7 @@ def measure(source: str, precision: str | None, steps: int, pictures: int, force
     graph = bundle.graph(steps, next(iter(bundle.priors), GAUSSIAN), precision)
     path, inputs = bundle.file(graph.file), Inputs(bundle)
     feeds = [{spec.name: inputs(number)[spec.name] for spec in graph.inputs} for number in range(pictures)]
+    limits = measure_limits(usable_cores())
     counted, kernels = count(path), profile(path, feeds)
     return OperatorsReport(
         command=machine.command(),
@@ -86,11 +101,12 @@ def measure(source: str, precision: str | None, steps: int, pictures: int, force
         bundle=bundle.manifest.name,
         precision=graph.precision,
         steps=steps,
-        kinds={kind: _sum_up(kind, counted, kernels) for kind in KINDS},
+        limits=limits,
+        kinds={kind: _sum_up(kind, counted, kernels, limits) for kind in KINDS},
     )
 
 
-def _sum_up(kind: str, counted: Sequence[Operator], kernels: Mapping[str, Sequence[float]]) -> Kind:
+def _sum_up(kind: str, counted: Sequence[Operator], kernels: Mapping[str, Sequence[float]], limits: Limits) -> Kind:
     own = [operator for operator in counted if operator.kind == kind]
     taken = kernels.get(kind, ())
     return Kind(
@@ -98,6 +114,7 @@ def _sum_up(kind: str, counted: Sequence[Operator], kernels: Mapping[str, Sequen
         small=sum(operator.is_small for operator in own),
         gflop=round(math.fsum(operator.gflop for operator in own), 3),
         megabytes=round(math.fsum(operator.megabytes for operator in own), 2),
+        roofline_ms=round(math.fsum(operator.roofline_ms(limits) for operator in own), 3),
         kernels=len(taken),
         ms=round(math.fsum(taken), 3),
     )

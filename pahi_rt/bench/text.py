@@ -145,10 +145,11 @@ def precisions(report: PrecisionsReport) -> list[str]:
 
 
 def operators(report: OperatorsReport) -> list[str]:
-    head = ("kind", "nodes", "small", "GFLOP", "MB", "kernels", "ms")
+    head = ("kind", "nodes", "small", "GFLOP", "MB", "kernels", "ms", "roofline ms")
     kinds = {**report.kinds, "all": report.total}
     rows = [
-        (name, kind.nodes, kind.small, f"{kind.gflop:.2f}", f"{kind.megabytes:.1f}", kind.kernels, f"{kind.ms:.2f}")
+        (name, kind.nodes, kind.small, f"{kind.gflop:.2f}", f"{kind.megabytes:.1f}", kind.kernels)
+        + (f"{kind.ms:.2f}", f"{kind.roofline_ms:.2f}")
         for name, kind in kinds.items()
     ]
     return [f"{report.bundle}, {report.precision}, steps: {report.steps}", *table([head, *rows])]

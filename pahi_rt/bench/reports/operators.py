@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
-from pahi_rt.bench.reports.report import Report
+from pahi_rt.bench.reports.report import Limits, Report
 from pahi_rt.record import Record
 
 
@@ -21,6 +21,8 @@ class Kind(Record):
     """10^9 operations of convolutions and matrix products for one picture; a multiply-add is two."""
     megabytes: float
     """10^6 bytes that they read and write for one picture."""
+    roofline_ms: float
+    """What the nodes need on this CPU at the least, each for its operations or its bytes."""
     kernels: int
     """What ONNX Runtime runs on the CPU for one picture, after it has optimised the graph."""
     ms: float
@@ -34,6 +36,7 @@ class OperatorsReport(Report):
     bundle: str
     precision: str
     steps: int
+    limits: Limits
     kinds: Mapping[str, Kind]
 
     @property
