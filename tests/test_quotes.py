@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from pahi_rt.bench.documents import BLOCK, find_documents, find_plots
+from pahi_rt.bundle import open_bundle
 from pahi_rt.cli import app
+from pahi_rt.prior import choose_prior
 from pahi_rt.train.recipe import load_recipe
 from tests.cli.verbs import parse
 
@@ -104,7 +109,7 @@ def evidence(report: Json) -> list[str]:
     row = rows(report)["PAHI"]
     trained, other = wins(row, "independent_win_rate")
     return [
-        f"wins {trained:.1f} % of comparisons with the Gaussian under the scorer that trained it, {other:.1f} % under",
+        f"wins {trained:.1f} % of comparisons with the Gaussian under the scorer that trained it, and {other:.1f} % under",
         f"diversity ({row['diversity_ratio']['value']:.2f} of the Gaussian's here)",
     ]
 
@@ -236,6 +241,18 @@ def test_the_pairs_are_what_the_embedded_bundle_draws(tmp_path: Path) -> None:
     # Another processor may round to the next level, and another Pillow may draw letters a little differently.
     assert shown.shape == drawn.shape
     assert np.mean(abs(shown - drawn) > 1) < 0.005
+
+
+def test_the_playground_tells_the_size_of_the_model() -> None:
+    """What the page downloads of the bundle for its first picture, packed as a site packs it."""
+    bundle = open_bundle("emoji")
+    graph = bundle.graphs(choose_prior(bundle))[1]
+    files = [graph.file, *graph.weights, bundle.manifest.tokenizer.file, str(bundle.manifest.vocabulary)]
+    megabytes = sum(len(gzip.compress((bundle.path / name).read_bytes(), 6)) for name in files) / 1e6
+    initializers = onnx.load(bundle.path / graph.file, load_external_data=False).graph.initializer
+    parameters = sum(math.prod(tensor.dims) for tensor in initializers) / 1e6
+    expected = f"The model has {parameters:.0f} million parameters and takes {megabytes:.0f} MB;"
+    assert expected in read("docs/playground.md")
 
 
 def test_the_training_that_drew_redness_can_be_begun() -> None:
