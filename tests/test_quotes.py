@@ -109,7 +109,8 @@ def evidence(report: Json) -> list[str]:
     row = rows(report)["PAHI"]
     trained, other = wins(row, "independent_win_rate")
     return [
-        f"wins {trained:.1f} % of comparisons with the Gaussian under the scorer that trained it, and {other:.1f} % under",
+        f"wins {trained:.1f} % of comparisons with the Gaussian under the scorer that trained it,"
+        f" and {other:.1f} % under one that did not",
         f"diversity ({row['diversity_ratio']['value']:.2f} of the Gaussian's here)",
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pahi_rt.bench.cells import hardware, table
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.scaling import Range, ScalingReport, Work
-from pahi_rt.bench.reports.shards import ShardsReport
+from pahi_rt.bench.reports.shards import ShardsReport, ShardsRow
 from pahi_rt.bench.reports.stages import StagesReport
 
 
@@ -54,22 +54,31 @@ def _work(work: Work) -> str:
 
 
 def limits(report: ScalingReport) -> str:
-    """What holds each machine up."""
-    rows = []
+    """What holds each machine up: the times of a picture's parts, and the rates that follow from them."""
+    times, rates = [], []
     for device in report.devices:
         if device.host_ms is None:
             continue
-        limit, jpeg = device.limit, device.jpeg_per_s
+        name, limit, jpeg = f"{device.model}: {device.name}", device.limit, device.jpeg_per_s
         least = "" if limit is None else f"{limit.compute_ms:.1f} / {limit.weights_ms:.1f}"
-        rows.append(
-            (device.model, device.name, _range(device.draw_ms), least, f"{device.host_ms:.0f}")
-            + (f"{device.host_ms / device.cores:.1f} on {device.cores}", device.limits)
-            + (_range(device.serial_per_s), _range(device.pictures_per_s), "" if jpeg is None else _range(jpeg))
-            + (f"{device.kind}: {device.how}",)
+        times.append(
+            (name, _range(device.draw_ms), least, f"{device.host_ms:.0f}")
+            + (f"{device.host_ms / device.cores:.1f} on {device.cores}", f"{device.kind}: {device.how}")
         )
-    head = ("model", "machine", "graph, ms", "least: compute / weights", "all else, ms of a core", "on all cores")
-    return table(
-        (*head, "limit", "pictures/s in turn", "at once", "at once, JPEG", "where the graph's time is from"), rows
+        rates.append(
+            (name, device.limits, _range(device.serial_per_s), _range(device.pictures_per_s))
+            + ("" if jpeg is None else _range(jpeg),)
+        )
+    head = (
+        "",
+        "graph, ms",
+        "least: compute / weights",
+        "all else, ms of a core",
+        "on all cores",
+        "source of the graph's time",
+    )
+    return "\n\n".join(
+        [table(head, times), table(("", "limit", "pictures/s in turn", "at once", "at once, JPEG"), rates)]
     )
 
 
@@ -106,13 +115,21 @@ def shards(report: ShardsReport) -> str:
     """What the size of a shard costs."""
     rows = [
         (_lifetime(row.lifetime_h), f"{row.shard_s / 60:g} min", f"{row.shards:,}")
-        + ("" if row.ended == row.runs else f"{row.longer_percent:.1f} %",)
+        + (", ".join(filter(None, [_longer(row), _ended(row)])),)
         + tuple(f"{share:.1f} %" for share in (row.lost_percent, row.starting_percent, row.idle_percent))
-        + (f"{row.driver_percent:.0f} %", f"{row.ended} of {row.runs}")
+        + (f"{row.driver_percent:.0f} %",)
         for row in report.rows
     ]
     head = ("a worker lives", "a shard takes", "shards", "longer than ideal", "work lost", "replacing", "waiting")
-    return table((*head, "driver busy", "runs that ended early"), rows) + f"\n\n`{report.command}`"
+    return table((*head, "driver busy"), rows) + f"\n\n`{report.command}`"
+
+
+def _longer(row: ShardsRow) -> str:
+    return "" if row.ended == row.runs else f"{row.longer_percent:.1f} %"
+
+
+def _ended(row: ShardsRow) -> str:
+    return f"{row.ended} of {row.runs} ended early" if row.ended else ""
 
 
 def _lifetime(hours: float | None) -> str:

@@ -22,7 +22,7 @@ from pahi_rt.bench.reports.sensitivity import SensitivityReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.stages import StagesReport
-from pahi_rt.bench.reports.table2 import Table2Report, Table2Row
+from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row
 from pahi_rt.comparison import Comparison
 from pahi_rt.evaluate.report import Report as Evaluation
 from pahi_rt.evaluate.report import Row
@@ -48,35 +48,33 @@ def _times(ms: Spread, scale: float, form: str, unit: str) -> list[str]:
 
 
 def table2(report: Table2Report) -> str:
-    """The paper's Table 2: what each row costs beside one step, and what it scores."""
+    """The paper's Table 2: what each row costs beside one step, and what it scores. A table for each runtime."""
     scorers = report.scorers
-    head = (
-        "runtime",
-        "row",
-        "prompt",
-        "median ms",
-        "p90",
-        "p99",
-        "n",
-        "x one step (95 %)",
-        "RSS MiB",
-        "of limit",
-        *scorers,
-    )
-    rows = [_cells(runtime.runtime, row, scorers) for runtime in report.working for row in runtime.rows]
+    blocks = [block for runtime in report.working for block in _timed(runtime, scorers)]
     missing = [f"{runtime.runtime}: {runtime.reason}" for runtime in report.missing]
-    return "\n\n".join([table(head, rows), *missing, hardware(report)])
+    return "\n\n".join([*blocks, *missing, hardware(report)])
 
 
-def _cells(runtime: str, row: Table2Row, scorers: Sequence[str]) -> tuple[object, ...]:
+def _timed(runtime: RuntimeRows, scorers: Sequence[str]) -> tuple[str, str]:
+    tails = [name for name, least in _TAILS.items() if any(row.ms.n >= least for row in runtime.rows)]
+    head = ("", "median ms", *tails, "x one step (95 %)", "RSS MiB", "of limit", *scorers)
+    counts = sorted({row.ms.n for row in runtime.rows})
+    title = f"**{runtime.runtime}**, each row timed on {' or '.join(map(str, counts))} pictures:"
+    return title, table(head, [_cells(row, tails, scorers) for row in runtime.rows])
+
+
+_TAILS = {"p90": 10, "p99": 100}
+"""Percentile -> the least number of values that tell it: of fewer it would be the largest of them."""
+
+
+def _cells(row: Table2Row, tails: Sequence[str], scorers: Sequence[str]) -> tuple[object, ...]:
     ms, scores = row.ms, row.scores or {}
-    name = row.row.removesuffix(" cached")
+    name = row.row.removesuffix(" cached") + (f", {row.prompt}" if row.prompt != "fresh" else "")
     memory = "" if row.peak_rss_mib is None else f"{row.peak_rss_mib:.0f}"
-    # A percentile of fewer values would be the largest of them.
-    tails = [f"{value:.1f}" if ms.n >= least else "" for value, least in ((ms.p90, 10), (ms.p99, 100))]
-    cells = (f"{ms.median:.1f}", *tails, ms.n, _ratio(row.time_over_one_step), memory)
+    times = [f"{getattr(ms, tail):.1f}" if ms.n >= _TAILS[tail] else "" for tail in tails]
     share = f"{row.share_of_limit_percent:.0f} %"
-    return runtime, name, row.prompt, *cells, share, *(f"{scores[x]:.3f}" if x in scores else "" for x in scorers)
+    scored = (f"{scores[x]:.3f}" if x in scores else "" for x in scorers)
+    return name, f"{ms.median:.1f}", *times, _ratio(row.time_over_one_step), memory, share, *scored
 
 
 def _ratio(times: Ratio) -> str:
@@ -217,27 +215,35 @@ PAPER = {"PAHI": (94.0, 75.5), "HI": (64.7, 64.1)}
 
 
 def table1(report: Evaluation) -> str:
-    """The paper's Table 1 over all groups of prompts together, with what the paper leaves out and the paper's rows."""
+    """The paper's Table 1 over all groups of prompts together: wins and the paper's, then what the paper leaves out."""
     scorers = list(report.scorers)
-    columns = [f"{what}, {x}" for what in ("wins", "wins, same noise", "effect") for x in scorers]
-    head = ("", *columns, "diversity", "sharpness", "KL")
-    rows = [_evaluation(row, scorers) for row in report.groups[-1].rows if row.name != "Gaussian"]
+    rows = [row for row in report.groups[-1].rows if row.name != "Gaussian"]
     theirs = [
-        (f"paper's {kind}, SD-Turbo: PickScore, ImageReward", *(f"{rate} %" for rate in rates))
-        + ("",) * (len(head) - 3)
+        (f"paper's {kind}, SD-Turbo: PickScore, ImageReward", *(f"{rate} %" for rate in rates), *[""] * len(rates))
         for kind, rates in PAPER.items()
         if len(scorers) == len(rates)
     ]
-    return table(head, [*rows, *theirs])
+    wins = [f"{what}, {x}" for what in ("wins", "wins, same noise") for x in scorers]
+    rest = (*(f"effect, {x}" for x in scorers), "diversity", "sharpness", "KL")
+    return "\n\n".join(
+        [
+            table(("", *wins), [*(_rates(row, scorers) for row in rows), *theirs]),
+            table(("", *rest), [_evaluation(row, scorers) for row in rows]),
+        ]
+    )
+
+
+def _rates(row: Row, scorers: Sequence[str]) -> tuple[object, ...]:
+    scores = [row.scores[label] for label in scorers]
+    return row.name, *map(_wins, scores), *(f"{score.same_noise_win_rate_percent:.1f} %" for score in scores)
 
 
 def _evaluation(row: Row, scorers: Sequence[str]) -> tuple[object, ...]:
     scores = [row.scores[label] for label in scorers]
-    same = [f"{score.same_noise_win_rate_percent:.1f} %" for score in scores]
     effects = ["" if score.effect_size is None else f"{score.effect_size:.2f}" for score in scores]
     ratios = [f"{ratio.value:.2f}" if ratio else "" for ratio in (row.diversity_ratio, row.sharpness_ratio)]
     kl = "" if row.pictures_drawn > 1 or row.kl_nats is None else f"{row.kl_nats:.1f} nats"
-    return row.name, *map(_wins, scores), *same, *effects, *ratios, kl
+    return row.name, *effects, *ratios, kl
 
 
 def _wins(score: Comparison) -> str:
