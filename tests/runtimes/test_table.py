@@ -46,8 +46,22 @@ def test_where_they_run() -> None:
 
 
 def test_the_documents_table_is_this_one() -> None:
-    rows = [("runtime", "runs on", "install"), ("---", "---", "---")]
-    rows += [(f"`{entry.name}`", entry.hardware, f"`{entry.install}`") for entry in TABLE]
+    rows = [("runtime", "runs on"), ("---", "---"), *((f"`{entry.name}`", entry.hardware) for entry in TABLE)]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     document = (ROOT / "docs" / "runtimes.md").read_text(encoding="utf-8")
     assert f"\n\n{table}\n" in document, f"write this table into docs/runtimes.md:\n{table}"
+
+
+def test_the_document_installs_each() -> None:
+    """Each command stands under the names of its runtimes, on lines that fit a page."""
+    names: dict[str, list[str]] = {}
+    for entry in TABLE:
+        names.setdefault(entry.install, []).append(entry.name)
+    blocks = [f"# {', '.join(runtimes)}\n{_lines(install)}\n" for install, runtimes in names.items()]
+    shown = "\n".join(blocks)
+    document = (ROOT / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    assert f"\n```sh\n{shown}```\n" in document, f"write this block into docs/runtimes.md:\n{shown}"
+
+
+def _lines(install: str) -> str:
+    return install.replace(" && ", "\n").replace(" --extra-index-url", " \\\n    --extra-index-url")
