@@ -32,7 +32,7 @@ def _bench() -> None:
 
 @app.command()
 def latency(
-    bundle: Annotated[str, NameOption(help="Bundle to time.")] = DEFAULT,
+    bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Bundle to time.")] = DEFAULT,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures timed in a running process.")] = 100,
     starts: Annotated[int, typer.Option(min=1, help="Cold starts timed.")] = 10,
     force: Force = False,
@@ -50,7 +50,7 @@ def latency(
 
 @app.command()
 def bulk(
-    bundle: Annotated[str, NameOption(help="Bundle to time.")] = DEFAULT,
+    bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Bundle to time.")] = DEFAULT,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of each process in a run.")] = 600,
     processes: Annotated[
         int | None, typer.Option(min=2, help="Processes to compare with one (default: cores).")
@@ -92,7 +92,7 @@ def scaling(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Reckon what a million and a billion pictures take, from reports and published figures; the last line is JSON."""
+    """Compute what a million and a billion pictures take, from reports and published figures; the last line is JSON."""
     from pahi_rt.bench import text
     from pahi_rt.bench.scaling import read_sources, reckon
 
@@ -120,7 +120,7 @@ def shards(
 
 @app.command()
 def serve(
-    bundle: Annotated[str, NameOption(help="Bundle to serve.")] = DEFAULT,
+    bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Bundle to serve.")] = DEFAULT,
     seconds: Annotated[int, typer.Option(min=1, help="How long to ask for.")] = 180,
     overload: Annotated[float, typer.Option(min=0.01, help="How much to ask for, of what can be drawn.")] = 2.0,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that draw.")] = 1,
@@ -139,7 +139,7 @@ def serve(
 
 @app.command()
 def playground(
-    bundle: Annotated[str, NameOption(help="Bundle that draws.")] = DEFAULT,
+    bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Bundle that draws.")] = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1, help="How often the prompts are typed.")] = 3,
     packages: Annotated[
         Path | None, PathOption(metavar="FOLDER", help="Take npm's packages from here, not from the network.")
@@ -159,7 +159,7 @@ def playground(
 
 @app.command()
 def best(
-    bundle: Annotated[str, NameOption(help="Bundle with scorers.")] = DEFAULT,
+    bundle: Annotated[str, NameOption(metavar="BUNDLE", help="Bundle with scorers.")] = DEFAULT,
     recipe: Annotated[str, NameOption(metavar="RECIPE", help="Recipe whose test prompts are drawn.")] = "emoji",
     prompts: Annotated[int, typer.Option(min=2, help="Test prompts, at most.")] = 160,
     rounds: Annotated[int, typer.Option(min=2, help="Pictures timed per row.")] = 30,
@@ -290,7 +290,8 @@ def sensitivity(
 def cuda(
     device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu only shows that it works.")] = "cuda",
     model: Annotated[
-        str, NameOption(help="A diffusers folder, or sd-turbo or tiny: architectures with random weights.")
+        str,
+        NameOption(metavar="MODEL", help="A diffusers folder, or sd-turbo or tiny: architectures with random weights."),
     ] = "sd-turbo",
     work: Annotated[
         Path | None, PathOption(metavar="FOLDER", help="Keep random weights in this folder, or use those in it.")
@@ -303,7 +304,7 @@ def cuda(
         str | None, typer.Option(help="Precision of the bundle to time (default: the bundle's first).")
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pairs of pictures timed per contender.")] = 60,
-    budget: Annotated[float, typer.Option(help="Seconds after which no contender is begun.")] = math.inf,
+    budget: Annotated[float, typer.Option(help="Seconds after which no contender is started.")] = math.inf,
     limit: Annotated[float, typer.Option(min=1, help="Seconds that one contender may take.")] = 600.0,
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Also time torch.compile's max-autotune, which takes minutes.")

@@ -56,10 +56,10 @@ def export(
         ),
     ] = None,
     height: Annotated[
-        int | None, typer.Option(help="Height of the pictures in pixels (as the model was trained).")
+        int | None, typer.Option(help="Height of the pictures in pixels (default: as the model was trained).")
     ] = None,
     width: Annotated[
-        int | None, typer.Option(help="Width of the pictures in pixels (as the model was trained).")
+        int | None, typer.Option(help="Width of the pictures in pixels (default: as the model was trained).")
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set: 20 for every runtime, 23 for fewer nodes.")] = 20,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
