@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import pahi_rt
+from pahi_rt import errors
 from tests.messages import DATA
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,12 @@ def test_every_page_is_in_the_navigation_once() -> None:
     yaml = pytest.importorskip("yaml")
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert sorted(pages(config["nav"])) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_page_on_python_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    assert {name for name in pahi_rt.__all__ if not name.startswith("__")} - set(dir(errors)) == shown - {"errors"}
 
 
 def test_no_page_shows_what_another_host_has() -> None:
