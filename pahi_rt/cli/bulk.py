@@ -64,7 +64,7 @@ def run(
         int, typer.Option(min=0, max=2**64 - 1, help="Seed of the run, from which those of the rows are made.")
     ] = 0,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Draw so many of each row, and keep the best (see --keep).")
+        int | None, typer.Option(min=1, help="Draw this many of each row, and keep the best (see --keep).")
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="How many of the candidates to keep (default: 1).")] = None,
     scorer: Annotated[

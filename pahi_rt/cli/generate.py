@@ -34,7 +34,7 @@ def generate(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.")] = None,
     count: Annotated[int | None, typer.Option("-n", "--count", help="Pictures of each prompt (default: 1).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture (default: random).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 or 2 (default: 1).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps that the bundle has, 1 to 4 (default: 1).")] = None,
     bundle: Annotated[
         str | None,
         NameOption(metavar="BUNDLE", help=f"Name, folder, .zip or hub:owner/name@rev (default: {DEFAULT})."),
@@ -52,7 +52,7 @@ def generate(
         typer.Option(help="Precision: fp32, w16, w8, int8 or fp16 (default: the bundle's first)."),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Draw so many of each prompt, and keep the best (see --keep).")
+        int | None, typer.Option(min=1, help="Draw this many of each prompt, and keep the best (see --keep).")
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="How many of the candidates to keep (default: 1).")] = None,
     scorer: Annotated[
