@@ -29,9 +29,9 @@ test: $(VENV)/.test  ## the fast suite, some minutes (ARGS="-m slow" for the slo
 
 test-more: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp $(VENV)/.npm  ## what test leaves out: exports, trainings, OpenVINO, Triton, C, browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "full and not ($(APART))"
-	$(BIN)/python -m pytest -m "openvino and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "openvino and not slow"
 	$(BIN)/python -m pytest -m "triton and not slow"
-	$(BIN)/python -m pytest -m "cpp and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "cpp and not slow"
 	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-all: test test-more  ## both
