@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pahi_rt.bench.cells import hardware, table
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.scaling import Range, ScalingReport, Work
@@ -50,7 +52,7 @@ def works(report: ScalingReport) -> str:
 
 def _work(work: Work) -> str:
     machines = f"{_range(work.machines)} in {_days(work.days)}"
-    return f"{_range(work.hours)} h: {machines}, {_range(work.dollars, '$')}"
+    return f"{_range(work.hours)} h: {machines}, {_range(work.dollars, _money)}"
 
 
 def limits(report: ScalingReport) -> str:
@@ -141,12 +143,13 @@ def _days(days: int) -> str:
 
 
 def _money(value: float) -> str:
-    return f"${_number(value)}"
+    """Dollars in three digits, zeros at the end included."""
+    return f"${value:#.3g}" if value < 100 else f"${_number(value)}"
 
 
-def _range(value: Range, unit: str = "") -> str:
-    low, high = map(_number, sorted((value.best, value.worst)))
-    return f"{unit}{low}" if low == high else f"{unit}{low}-{high}"
+def _range(value: Range, write: Callable[[float], str] | None = None) -> str:
+    low, high = map(write or _number, sorted((value.best, value.worst)))
+    return low if low == high else f"{low}-{high.removeprefix('$')}"
 
 
 def _number(value: float) -> str:

@@ -51,7 +51,7 @@ Seed = Annotated[
 Strength = Annotated[float, Meta(ge=0, le=1, description="How much of the prior to apply.")]
 Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="Pictures of each prompt: seed, seed + 1, ...")]
 Candidates = Annotated[
-    int, Meta(ge=1, le=MOST_PICTURES, description="Draw so many of each prompt, and answer with the best.")
+    int, Meta(ge=1, le=MOST_PICTURES, description="Pictures to draw of each prompt; the best are answered.")
 ]
 Keep = Annotated[int, Meta(ge=1, le=MOST_PICTURES, description="How many of the candidates to answer with.")]
 Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS, description="Denoising steps; by default the fewest of the model's.")]
