@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pahi_rt.manifest import IDS, IMAGE
@@ -62,11 +63,9 @@ class FixedPreprocess(nn.Module):
 
 
 def resizing(before: int, after: int, start: int, size: int) -> Tensor:
-    """The matrix [size, before] that resizes an axis from `before` to `after` pixels, and puts it where it starts."""
+    """The matrix [size, before] that resizes an axis from `before` to `after` pixels and puts their first at `start`."""
     whole = resize(torch.eye(before)[None, None], after, before)[0, 0]
-    if start < 0:
-        return whole[-start : size - start]
-    return torch.cat([torch.zeros(start, before), whole, torch.zeros(size - start - after, before)])
+    return F.pad(whole, (0, 0, start, size - start - after))  # a negative number cuts
 
 
 def fix_size(module: nn.Module, height: int, width: int) -> nn.Module:

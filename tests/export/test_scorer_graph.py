@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,11 +32,11 @@ def test_matrices_are_pytorchs_filter(size: tuple[int, int], fit: Fit) -> None:
     assert (FixedPreprocess(preprocess, *size)(images) - expected).abs().max() < 2e-5
 
 
-def test_an_odd_margin_is_cut_where_the_scorer_cuts_it() -> None:
-    images = picture(4, 7)
-    for offset in (math.floor, round):
-        preprocess = Preprocess(4, partial(cover, round_offset=offset))
-        assert torch.allclose(FixedPreprocess(preprocess, 4, 7)(images), preprocess(images), atol=1e-5)
+@pytest.mark.parametrize("size", [(4, 7), (5, 4), (4, 5)])
+@pytest.mark.parametrize("offset", [math.floor, round])
+def test_an_odd_margin_is_cut_where_the_scorer_cuts_it(size: tuple[int, int], offset: Callable[[float], int]) -> None:
+    images, preprocess = picture(*size), Preprocess(4, partial(cover, round_offset=offset))
+    assert torch.allclose(FixedPreprocess(preprocess, *size)(images), preprocess(images), atol=1e-5)
 
 
 def onnx_resize(images: Tensor, edge: int, **attributes: Any) -> np.ndarray:
