@@ -12,8 +12,8 @@ import typer
 from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.lists import names_or_all, split_names, split_numbers
 from pahi_rt.cli.options import BundleName, Debug, Json, NameArgument, NameOption, PathOption, expand
-from pahi_rt.errors import PahiError
 from pahi_rt.files import explain
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def table2(
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.table2 import Settings, measure
-    sizes = _read_numbers(batches)
-    settings = Settings(_read_runtimes(runtimes), precision, pictures, sizes, scored, force)
+    sizes = split_numbers(batches, "--batches")
+    settings = Settings(_list_runtimes(runtimes), precision, pictures, sizes, scored, force)
     report = measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
     _finish(report, [*text.table2(report), ""], output, as_json)
 
@@ -241,7 +241,7 @@ def precisions(
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.precisions import measure
-    report = measure(bundle, recipe, runtimes.split(","), prompts, force)
+    report = measure(bundle, recipe, split_names(runtimes, "--runtimes"), prompts, force)
     _finish(report, text.precisions(report), output, as_json)
 
 
@@ -373,18 +373,11 @@ def documents(
         raise typer.Exit(1)
 
 
-def _read_runtimes(text: str) -> tuple[str, ...]:
+def _list_runtimes(text: str) -> tuple[str, ...]:
     """The runtimes that are named, or all of them."""
     from pahi_rt.runtimes import TABLE
 
-    return tuple(entry.name for entry in TABLE) if text == "all" else tuple(text.split(","))
-
-
-def _read_numbers(text: str) -> tuple[int, ...]:
-    numbers = text.split(",")
-    if not all(number.isascii() and number.isdigit() and int(number) for number in numbers):
-        raise PahiError(f"{text[:40]!r} are no sizes of a batch", fix="use --batches 1,2,4,8")
-    return tuple(map(int, numbers))
+    return names_or_all(text, "--runtimes") or tuple(entry.name for entry in TABLE)
 
 
 def _finish(report: Record, lines: Sequence[str], output: Path | None, as_json: bool) -> None:

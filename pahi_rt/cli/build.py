@@ -8,6 +8,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.lists import split_names
 from pahi_rt.cli.options import BundleName, Debug, Json
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ def build(
 def plan_settings(flavour: str, capabilities: str, batch: str) -> PlanSettings:
     """Read the options. Raises a usage error for a batch that is not three numbers."""
     with needs("export"):
-        from pahi_rt.export.tensorrt import PlanSettings
-    usual = PlanSettings(flavour)
-    gpus = tuple(capabilities.split(",")) if capabilities else usual.compute_capabilities
-    return PlanSettings(flavour, gpus if capabilities or flavour != "tensorrt" else (), parse_batch(batch))
+        from pahi_rt.export.tensorrt import AMPERE, PlanSettings
+    if capabilities:
+        gpus = split_names(capabilities, "--compute-capability")
+    else:
+        gpus = () if flavour == "tensorrt" else (AMPERE,)
+    return PlanSettings(flavour, gpus, parse_batch(batch))
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.lists import split_names, split_numbers
 from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption, PathOption
 from pahi_rt.manifest import PRECISIONS
 
@@ -73,8 +74,8 @@ def export(
         model,
         output,
         name=name or output.resolve().name,
-        steps=parse_steps(steps),
-        precisions=tuple(precision.split(",")),
+        steps=split_numbers(steps, "--steps"),
+        precisions=split_names(precision, "--precision"),
         priors=prior or (),
         scorers=scorer or (),
         decoder=decoder,
@@ -92,14 +93,6 @@ def export(
     else:
         messages.result(str(bundle.path))
     messages.next_command("inspect", str(output), "--verify")
-
-
-def parse_steps(text: str) -> tuple[int, ...]:
-    """ "1,2" -> (1, 2). Raises a usage error for anything else."""
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"--steps takes numbers with commas, such as 1,2, not {text!r}") from error
 
 
 def parse_size(height: int | None, width: int | None) -> tuple[int, int] | None:

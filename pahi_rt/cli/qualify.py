@@ -12,6 +12,7 @@ import typer
 
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.lists import ALL, names_or_all, numbers_or_all
 from pahi_rt.cli.options import BundleName, Debug, Json, NameOption, PathOption
 from pahi_rt.errors import OutputError
 from pahi_rt.terminal import table
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pahi_rt.qualification import Layers, Measure, Row
     from pahi_rt.qualify.qualification import Examined, Refused
 
-ALL = "all"
 _SUFFIX = ".html"
 
 
@@ -85,9 +85,9 @@ def qualify(
     image = opened.manifest.image
     size = (image.height, image.width)
     request = Request(
-        runtimes=names(runtimes),
-        precisions=names(precisions),
-        steps=numbers(steps),
+        runtimes=names_or_all(runtimes, "--runtimes"),
+        precisions=names_or_all(precisions, "--precisions"),
+        steps=numbers_or_all(steps, "--steps"),
         pairs=pairs,
         recipe=recipe,
         prompts=prompts,
@@ -148,19 +148,6 @@ def check_page(page: Path | None) -> None:
         raise OutputError(f"{page} does not end in {_SUFFIX}", fix=f"name it so: --page {page.stem or 'page'}{_SUFFIX}")
     if page.is_dir() or not page.absolute().parent.is_dir():
         raise OutputError(f"{page} cannot be written: it is a folder, or is in none", fix="check the path")
-
-
-def names(text: str) -> tuple[str, ...] | None:
-    """ "a,b" -> ("a", "b"); None for "all"."""
-    return None if text == ALL else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-
-
-def numbers(text: str) -> tuple[int, ...] | None:
-    """ "1,2" -> (1, 2); None for "all". Raises a usage error for anything else."""
-    try:
-        return None if text == ALL else tuple(int(name) for name in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"--steps takes all or numbers, such as 1,2, not {text!r}") from error
 
 
 @contextmanager
