@@ -63,7 +63,7 @@ class FixedPreprocess(nn.Module):
 
 
 def resizing(before: int, after: int, start: int, size: int) -> Tensor:
-    """The matrix [size, before] that resizes an axis from `before` to `after` pixels and puts their first at `start`."""
+    """The matrix [size, before] that resizes an axis from `before` to `after` pixels, the first of them at `start`."""
     whole = resize(torch.eye(before)[None, None], after, before)[0, 0]
     return F.pad(whole, (0, 0, start, size - start - after))  # a negative number cuts
 
