@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from pahi_rt.locations import is_managed
 from pahi_rt.manifest import REPORT
 from pahi_rt.qualification import FORMAT, Qualification, Row, format_report, objection, read_report
 from pahi_rt.scratch import check_unclaimed, claim
+
+_ELSEWHERE = "or write the report elsewhere: -o FILE.json"
 
 
 @dataclass
@@ -35,14 +37,17 @@ class Shelf:
     def add(self, row: Row) -> None:
         """Put a row in the place of an earlier one of the same graph, runtime and device, and write the report.
 
-        Raises OSError, and BundleError if the bundle is another one by now.
+        Raises OutputError, and BundleError if the bundle is another one by now.
         """
         bundle = open_bundle(self.bundle.path)
         if what := objection(row, bundle, None):
             raise BundleError(f"{row.graph} was exported again meanwhile: {what}", fix="qualify the bundle again")
         rows = (*(old for old in self.report.rows if old.key != row.key), row)
         self.report = replace(self.report, pahi_rt=__version__, rows=rows)
-        self._write(bundle)
+        try:
+            self._write(bundle)
+        except OSError as error:
+            raise explain(error, self.path, _ELSEWHERE) from error
 
     def _write(self, bundle: Bundle) -> None:
         if not self.is_inside:
@@ -66,13 +71,15 @@ def open_shelf(bundle: Bundle, output: Path | None) -> Iterator[Shelf]:
         what = f"{bundle.path} is part of the package or of a cache, and stays as it is"
         raise BundleError(what, fix="write the report elsewhere: -o FILE.json")
     path = bundle.path / REPORT if output is None else output
-    try:
-        if output is None:
-            check_unclaimed(bundle.path)
-        with claim(path, "qualify"):
-            yield Shelf(bundle, path, output is None, _read(path, bundle))
-    except OSError as error:
-        raise explain(error, path, "or write the report elsewhere: -o FILE.json") from error
+    with ExitStack() as held:
+        try:
+            if output is None:
+                check_unclaimed(bundle.path)
+            held.enter_context(claim(path, "qualify"))
+            shelf = Shelf(bundle, path, output is None, _read(path, bundle))
+        except OSError as error:
+            raise explain(error, path, _ELSEWHERE) from error
+        yield shelf
 
 
 def _read(path: Path, bundle: Bundle) -> Qualification:

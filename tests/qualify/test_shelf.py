@@ -113,6 +113,11 @@ def test_a_place_that_cannot_be_written_is_found_first(bundle: Bundle, tmp_path:
         pass
 
 
+def test_an_error_of_another_file_is_not_the_reports(bundle: Bundle) -> None:
+    with pytest.raises(ConnectionError), open_shelf(bundle, None):
+        raise ConnectionError("no network")
+
+
 def test_two_runs_at_once(bundle: Bundle) -> None:
     for target, verb in ((bundle.path / REPORT, "qualify"), (bundle.path, "export")):
         busy = pytest.raises(OutputError, match=f"another {verb} is writing")
