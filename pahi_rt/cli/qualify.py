@@ -19,8 +19,9 @@ from pahi_rt.terminal import table
 
 if TYPE_CHECKING:
     from pahi_rt.qualification import Layers, Measure, Row
-    from pahi_rt.qualify.qualification import Examined, Refused
+    from pahi_rt.qualify.qualification import Examined
 
+MOST_PAIRS = 10_000
 _SUFFIX = ".html"
 
 
@@ -32,7 +33,8 @@ def qualify(
     precisions: Annotated[str, typer.Option(metavar="all|NAME,...", help="Precisions of the bundle to compare.")] = ALL,
     steps: Annotated[str, typer.Option(metavar="all|N,...", help="Numbers of steps to compare.")] = ALL,
     pairs: Annotated[
-        int, typer.Option(min=2, max=10_000, help="Pictures of each graph, drawn from the same noise on both sides.")
+        int,
+        typer.Option(min=2, max=MOST_PAIRS, help="Pictures of each graph, from the same noise on both sides."),
     ] = 100,
     recipe: Annotated[
         str | None,
@@ -96,17 +98,15 @@ def qualify(
         layers=layers,
     )
     examined: list[Examined] = []
-    refused: list[Refused] = []
     with open_shelf(opened, output) as shelf:
         for found in examine(opened, request, timed):
             if isinstance(found, Refused):
-                refused.append(found)
                 messages.note(f"{found.runtime} does not draw {found.precision} here: {found.reason}")
                 continue
             examined.append(found)
             shelf.add(found.row)
-        if page is not None:
-            write_page(page, opened.manifest.name, examined)
+    if page is not None:
+        write_page(page, opened.manifest.name, examined)
     rows = [one.row for one in examined]
     if as_json:
         messages.document({"path": str(shelf.path), "rows": [row.to_dict() for row in rows]})
@@ -114,30 +114,39 @@ def qualify(
         for row in rows:
             messages.result(*row_lines(row), "")
         messages.result(*table([(row.verdict, row.graph, row.runtime, row.version) for row in rows]))
-    conclude(bundle, rows, pairs, output)
+    conclude(bundle, rows, output)
 
 
-def conclude(bundle: str, rows: list[Row], pairs: int, output: Path | None) -> None:
+def conclude(bundle: str, rows: list[Row], output: Path | None) -> None:
     """Print the next command. Exits with 1 if a row fails, or if there is none."""
-    from pahi_rt.qualification import FAIL, PASS
-    from pahi_rt.qualify.verdicts import pairs_needed
+    from pahi_rt.qualification import FAIL, INCONCLUSIVE, PASS
 
-    fails = [row for row in rows if row.verdict == FAIL]
-    needed = [pairs_needed(row.measures.values(), row.pairs) for row in rows if row not in fails]
-    more = max((number for number in needed if number), default=None)
-    if fails:
+    verdicts = {row.verdict for row in rows}
+    if not rows:
+        messages.next_command("doctor")
+    elif FAIL in verdicts:
         passing = " and ".join(f"{row.precision} in {row.runtime}" for row in rows if row.verdict == PASS)
         messages.note(f"what passes is {passing or 'nothing'}")
         messages.next_command("inspect", bundle)
-    elif more is not None:
-        messages.note(f"about {more} pairs would decide what is inconclusive")
-        messages.next_command("qualify", bundle, "--pairs", str(more))
-    elif output is None:
-        messages.next_command("serve", bundle, "--qualified")
+    elif INCONCLUSIVE in verdicts:
+        ask_for_more(bundle, rows, output)
     else:
-        messages.next_command("serve", bundle, "--qualified", "--report", str(output))
-    if fails or not rows:
+        messages.next_command("serve", bundle, "--qualified", *(() if output is None else ("--report", str(output))))
+    if FAIL in verdicts or not rows:
         raise typer.Exit(1)
+
+
+def ask_for_more(bundle: str, rows: list[Row], output: Path | None) -> None:
+    """Say what would decide the rows that are inconclusive."""
+    from pahi_rt.qualify.verdicts import pairs_needed
+
+    needed = max(pairs_needed(row.measures.values(), row.pairs) or 0 for row in rows)
+    if not needed:
+        messages.note("more pairs alone may not decide what is inconclusive", fix="give more prompts: --prompts FILE")
+        return
+    messages.note(f"about {needed} pairs would decide what is inconclusive")
+    place = () if output is None else ("-o", str(output))
+    messages.next_command("qualify", bundle, "--pairs", str(min(needed, MOST_PAIRS)), *place)
 
 
 def check_page(page: Path | None) -> None:

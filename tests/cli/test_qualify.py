@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import typer
 
+from pahi_rt.bundle import open_bundle
+from pahi_rt.cli.qualify import conclude
+from pahi_rt.qualification import Measure, Verdict
+from pahi_rt.qualify.margins import Margin
+from pahi_rt.qualify.verdicts import judge
 from tests.cli.conftest import Run
 from tests.cli.test_errors import assert_problem
+from tests.test_qualification import make_row
 
 FAST = ["--runtimes", "onnxruntime", "--pairs", "80"]
 
@@ -79,6 +87,31 @@ def test_what_cannot_be_qualified(run: Run, folder: Path, here: Path, words: lis
         assert [line.partition(":")[0] for line in result.stderr.splitlines()[-2:]] == ["error", "fix"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not list(here.iterdir())
+
+
+MARGIN = Margin(0.9, "r")
+OPEN = judge(0.8, (0.7, 0.95), MARGIN)
+
+
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [
+        ([], "next: pahi-rt doctor"),
+        ([("fail", {}), ("inconclusive", {"psnr_db": OPEN})], "next: pahi-rt inspect BUNDLE"),
+        ([("inconclusive", {"psnr_db": OPEN}), ("pass", {})], "next: pahi-rt qualify BUNDLE --pairs 30 -o r.json"),
+        ([("inconclusive", {"psnr_db": judge(0.8, None, MARGIN)})], "fix: give more prompts: --prompts FILE"),
+        ([("inconclusive", {"psnr_db": judge(0.8999, (0, 1), MARGIN)})], "next: .* --pairs 10000 -o r.json"),
+        ([("pass", {})], "next: pahi-rt serve BUNDLE --qualified --report r.json"),
+    ],
+)
+def test_what_comes_next(
+    contract: Path, rows: list[tuple[Verdict, dict[str, Measure]]], last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = open_bundle(contract)
+    made = [make_row(bundle, verdict=verdict, measures=measures, pairs=10) for verdict, measures in rows]
+    with suppress(typer.Exit):
+        conclude("BUNDLE", made, Path("r.json"))
+    assert re.fullmatch(last, capsys.readouterr().err.splitlines()[-1])
 
 
 def test_without_scikit_image(run: Run, folder: Path, without: object) -> None:
