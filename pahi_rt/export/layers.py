@@ -31,7 +31,7 @@ from pahi_rt.export.parity import EIGHT_BITS
 from pahi_rt.export.precision import ALL
 from pahi_rt.manifest import Graph
 from pahi_rt.qualification import EQUAL_DB, Layers, Loss
-from pahi_rt.runtimes.providers import PROVIDERS, own_errors
+from pahi_rt.runtimes.providers import PROVIDERS, own_errors, reason
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 
 PORTION = 256 << 20
@@ -55,13 +55,13 @@ class Side:
     make: MakeRunner
 
 
-def find_side(runtime: str) -> Side | None:
-    """The runtime with a runner of Polygraphy's; None if it has none."""
+def find_side(runtime: str) -> Side:
+    """The runtime with a runner of Polygraphy's. Raises RuntimeUnavailable if there is none."""
     if runtime in ("tensorrt", "tensorrt-rtx"):
         return Side(runtime, partial(_make_tensorrt, runtime))
     if runtime in PROVIDERS:
         return Side(runtime, partial(make_onnxruntime, PROVIDERS[runtime].name, True))
-    return None
+    raise RuntimeUnavailable(f"Polygraphy has no runner for {runtime}", fix="leave --layers out")
 
 
 def tolerance_db(plain: str, precision: str) -> float:
@@ -154,7 +154,7 @@ def _compare(runners: list[Any], feeds: Inputs, name: str) -> dict[str, float]:
         by_name = SnrCompareFunc(find_output_func=lambda output, *_: [output] if output in numbers else [])
         compared = Comparator.compare_accuracy(drawn, compare_func=by_name) if numbers else []
     except (PolygraphyException, *own_errors(), RuntimeError, SystemError) as error:  # TensorRT raises the last
-        what = f"{name} cannot compute the graph's tensors one by one: {str(error).strip().splitlines()[0][:300]}"
+        what = f"{name} cannot compute the graph's tensors one by one: {reason(error)[:300]}"
         raise RuntimeUnavailable(what, fix="qualify without --layers") from error
     found = [result for accuracy in compared for results in accuracy.values() for result in results]
     # What has another shape on the other side is False.

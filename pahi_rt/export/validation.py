@@ -80,11 +80,8 @@ def draw(runtime: Runtime, inputs: Inputs) -> Pictures:
 
 def find_layer(bundle: Bundle, runtime: str, graph: Graph, row: Inputs) -> str:
     """Where the graph leaves its tolerance in a runtime, in words."""
-    side = find_side(runtime)
-    if side is None:
-        return f"Polygraphy has no runner for {runtime}"
     try:
-        found = compare_layers(bundle, graph, graph, side, row)
+        found = compare_layers(bundle, graph, graph, find_side(runtime), row)
     except PahiError as error:
         return f"its layers cannot be compared: {error.what}"
     if found.first is None:

@@ -62,7 +62,7 @@ class Standard:
 
     @property
     def levels(self) -> Margin:
-        """How many values may be more than one level away."""
+        """The share of values that must be at most one level away."""
         if self.is_exact:
             return Margin(SAME_ARITHMETIC.levels_within_one, "what export asks of the same arithmetic")
         return Margin(None, "not judged: fewer bits move values by more than a level, and it need not be seen")

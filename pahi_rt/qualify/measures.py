@@ -16,10 +16,9 @@ from pahi_rt.bench.scores import score
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import PahiError
 from pahi_rt.evaluate.picture_metrics import RandomFeatures
-from pahi_rt.export.parity import PERFECT_DB
 from pahi_rt.judge import Judge
 from pahi_rt.pictures import psnr, squared_errors, structural_similarities, within_one_level
-from pahi_rt.qualification import Measure
+from pahi_rt.qualification import EQUAL_DB, Measure
 from pahi_rt.qualify.margins import BLANK, OTHER, OTHER_PICTURE_DB, SCORES, Margin, Standard
 from pahi_rt.qualify.pairs import Pairs
 from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share
@@ -30,8 +29,6 @@ _AT_ONCE = 16
 
 Pictures = NDArray[np.uint8]
 """[N, H, W, 3]"""
-
-
 Scoring = Callable[[Pictures, Sequence[str]], Tensor]
 """Pictures and their prompts -> scores [N], in the scorer's own unit. Raises PahiError."""
 
@@ -160,11 +157,11 @@ def _score_in_bundle(judge: Judge, pictures: Pictures, prompts: Sequence[str]) -
 
 def _psnr(means: Tensor) -> Tensor:
     """Mean squared errors [..., 1] -> dB [...]."""
-    return (-10 * means[..., 0].log10()).clamp(max=PERFECT_DB)
+    return (-10 * means[..., 0].log10()).clamp(max=EQUAL_DB)
 
 
 def _decibels(error: float) -> float:
-    return min(PERFECT_DB, psnr(float(error)))
+    return min(EQUAL_DB, psnr(float(error)))
 
 
 def _distances(one: Tensor, other: Tensor) -> NDArray[np.float64]:

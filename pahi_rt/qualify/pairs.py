@@ -40,9 +40,13 @@ class Pairs:
 
     def inputs(self, prior: str) -> Iterator[Inputs]:
         """The inputs of each pair, as batches of one."""
+        return (self.inputs_of(number, prior) for number in range(len(self)))
+
+    def inputs_of(self, number: int, prior: str) -> Inputs:
+        """The inputs of one pair, as a batch of one."""
         strength = np.full(1, float(prior != GAUSSIAN), np.float32)
-        for seed, row in enumerate(self.input_ids):
-            yield {"input_ids": row[None], "noise": draw_noise([seed], self.latent_shape), STRENGTH: strength}
+        ids, noise = self.input_ids[number : number + 1], draw_noise([number], self.latent_shape)
+        return {"input_ids": ids, "noise": noise, STRENGTH: strength}
 
 
 def make_pairs(bundle: Bundle, prompts: list[str], count: int) -> Pairs:

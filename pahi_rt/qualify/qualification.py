@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from pahi_rt.errors import PahiError
 from pahi_rt.export.layers import compare_layers, find_side
 from pahi_rt.export.provenance import Source
 from pahi_rt.manifest import Graph
-from pahi_rt.qualification import Layers, Pair, Row, name_device
+from pahi_rt.qualification import Measure, Pair, Row, name_device
 from pahi_rt.qualify.margins import Standard
-from pahi_rt.qualify.measures import Expected, Jury, Pictures, measure, picture_psnr
+from pahi_rt.qualify.measures import Expected, Jury, Pictures, measure, picture_psnr, score_name
 from pahi_rt.qualify.pairs import Pairs, draw, find_recipe, list_prompts, make_pairs
 from pahi_rt.qualify.reference import ONNX_RUNTIME, Reference, nearest, open_reference
 from pahi_rt.qualify.verdicts import overall
@@ -154,19 +154,24 @@ def _examine_one(
         prompts=len(set(pairs.prompts)),
         verdict=overall(measures.values()),
         measures=measures,
-        missing=dict(jury.missing),
+        missing={**_blind(expected, measures), **jury.missing},
         worst=tuple(Pair(pairs.prompts[index], int(index), round(decibels[index], 2)) for index in worst),
     )
     return Examined(row, drawn[worst], expected.pictures[worst])
 
 
+def _blind(expected: Expected, measures: Mapping[str, Measure]) -> dict[str, str]:
+    """Measures of scorers that tell none of the reference's pictures apart, and why they were not taken."""
+    names = map(score_name, expected.scores)
+    return {name: "it scores all pictures of the reference alike" for name in names if name not in measures}
+
+
 def _add_layers(bundle: Bundle, graph: Graph, found: Examined, pairs: Pairs) -> Examined:
-    """The row with what each layer has lost, for its worst pair; as it was for a runtime without a runner."""
-    side = find_side(found.row.runtime)
-    if side is None:
-        missing = {**found.row.missing, "layers": f"Polygraphy has no runner for {found.row.runtime}"}
-        return replace(found, row=replace(found.row, missing=missing))
-    plain = bundle.graph(graph.steps, graph.prior, nearest(bundle))
-    inputs = list(pairs.inputs(graph.prior))[found.row.worst[0].seed]
-    layers: Layers = compare_layers(bundle, plain, graph, side, inputs)
-    return replace(found, row=replace(found.row, layers=layers))
+    """The row with what each layer has lost, for its worst pair, or with the reason why that is not known."""
+    row, plain = found.row, bundle.graph(graph.steps, graph.prior, nearest(bundle))
+    inputs = pairs.inputs_of(row.worst[0].seed, row.prior)
+    try:
+        row = replace(row, layers=compare_layers(bundle, plain, graph, find_side(row.runtime), inputs))
+    except PahiError as error:  # what was measured is kept
+        row = replace(row, missing={**row.missing, "layers": error.what})
+    return replace(found, row=row)

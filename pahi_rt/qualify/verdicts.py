@@ -68,9 +68,10 @@ def overall(measures: Iterable[Measure]) -> Verdict:
 
 
 def pairs_needed(measures: Iterable[Measure], pairs: int) -> int | None:
-    """About how many pairs would decide what is inconclusive; None if nothing is, or a value lies on its margin.
+    """About how many pairs would decide what is inconclusive; None if nothing is, or if no number would.
 
-    An interval's width goes with the root of their number, and that of a share of none with the number itself.
+    More pairs do not move a value that lies on its margin, nor give one prompt an interval. An interval's width goes
+    with the root of their number, and that of a share of none with the number itself.
     """
     needed = [_factor(measure) for measure in measures if measure.verdict == INCONCLUSIVE]
     most = max((factor for factor in needed if factor is not None), default=math.inf)

@@ -94,9 +94,7 @@ def test_a_bundle_layer_by_layer(contract: Path) -> None:
     bundle = open_bundle(contract)
     graph = bundle.manifest.graphs[0]
     feeds: Inputs = {"input_ids": np.zeros((1, 24), np.int64), "noise": draw_noise([0], (4, 4, 4))}
-    side = find_side("onnxruntime")
-    assert side is not None
-    found = compare_layers(bundle, graph, graph, side, feeds)
+    found = compare_layers(bundle, graph, graph, find_side("onnxruntime"), feeds)
     assert found.first is None and found.tolerance_db == 60 and found.compared > 5
 
 
@@ -123,11 +121,10 @@ def test_a_side_that_fails_says_so(tmp_path: Path) -> None:
 
 
 def test_who_has_a_runner() -> None:
-    assert {name for name in ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx") if find_side(name)} == {
-        "onnxruntime",
-        "tensorrt",
-        "tensorrt-rtx",
-    }
+    for name in ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"):
+        assert find_side(name).name == name
+    with pytest.raises(RuntimeUnavailable, match="no runner for openvino"):
+        find_side("openvino")
 
 
 @dataclass

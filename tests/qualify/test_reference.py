@@ -69,7 +69,7 @@ def test_another_model_is_no_reference(
 
 def test_rows_against_pytorch(with_priors: Bundle, model: Path, priors: dict[str, Path]) -> None:  # noqa: F811
     source = find_source(model, priors=list(priors.values()))
-    request = Request(("onnxruntime",), pairs=4, prompts=None, source=source)
+    request = Request(("onnxruntime",), pairs=4, source=source)
     rows = [found.row for found in examine(with_priors, request, untimed) if isinstance(found, Examined)]
     assert [(row.graph, row.reference) for row in rows] == [
         (graph.file, "PyTorch fp32, weights as trained") for graph in with_priors.manifest.graphs

@@ -68,7 +68,7 @@ def test_who_promises_one_level_is_held_to_it() -> None:
     for precision, reference, keeps in (("w8", "fp32", True), ("fp32", "fp32", False), ("int8", "int8", True)):
         loose = Standard.of(precision, reference, keeps_levels=keeps)
         assert not loose.is_exact and loose.levels.limit is None
-        assert loose.psnr.limit == (30 if precision != "fp32" else 30)
+        assert loose.psnr.limit == 30
     assert Standard.of("w16", "fp32", keeps_levels=True).psnr.limit == ALL["w16"].near.psnr_db == 40
 
 
