@@ -191,6 +191,11 @@ class ScorerSpec(Record):
     """The tokenizer of its own; None if it does not read prompts."""
     parity: tuple[ScoreParity, ...]
 
+    @property
+    def files(self) -> set[str]:
+        """The names of all files that it reads."""
+        return {self.file, *self.weights, *([] if self.tokenizer is None else [self.tokenizer.file])}
+
 
 @dataclass(frozen=True)
 class FileRecord(Record):

@@ -156,7 +156,7 @@ def choose(own: NDArray[np.float64], judged: NDArray[np.float64], candidates: in
 def compare(row: Row, judge: str, scores: Mapping[Way, Scores], one_step: Way, clusters: torch.Tensor) -> BestScore:
     """What a judge says of a row."""
     plain, own = scores[one_step][judge], scores[row.way]
-    means = choose(own[row.chooser or judge], own[judge], row.candidates) if row.chooser else own[judge].mean(1)
+    means = choose(own[row.chooser or judge], own[judge], row.candidates)
     effects = torch.tensor(np.stack([means - plain.mean(1), plain.var(1, ddof=1)], 1))
     is_known = bool(effects[:, 1].mean() > 0)
     return BestScore(

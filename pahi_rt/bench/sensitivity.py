@@ -27,7 +27,7 @@ from pahi_rt.bench.reports.sensitivity import Choice, Layer, SensitivityReport
 from pahi_rt.bench.switches import SWITCHES, add_switches, unpack_weights
 from pahi_rt.bench.work import count_node, infer_shapes
 from pahi_rt.bundle import Bundle, open_bundle
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.export.calibration import FIRST_SEED, load_calibration
 from pahi_rt.export.drawing import open_session
 from pahi_rt.export.inputs import Inputs, fixed_inputs, split_rows
@@ -59,6 +59,8 @@ def measure(source: str, settings: Settings, on_layer: OnLayer = lambda name, er
     graph = _choose_graph(bundle)
     prompts = load_calibration(settings.prompts)
     half = len(prompts) // 2
+    if not half:
+        raise PromptError("one prompt cannot both calibrate and be drawn", fix="give two prompts or more")
     calibration = _make_inputs(bundle, graph, prompts[half:])
     drawn = _make_inputs(bundle, graph, prompts[:half][: settings.pictures])
     with tempfile.TemporaryDirectory() as scratch:

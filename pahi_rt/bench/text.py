@@ -60,7 +60,8 @@ def shards(row: ShardsRow) -> str:
     """One size of shards in a few words."""
     lives = "for ever" if row.lifetime_h is None else f"{row.lifetime_h:g} h"
     ended = f", {row.ended} of {row.runs} runs ended early" if row.ended else ""
-    return f"workers live {lives}, a shard takes {row.shard_s:g} s: {row.longer_percent:.1f} % longer{ended}"
+    longer = "" if row.ended == row.runs else f": {row.longer_percent:.1f} % longer"
+    return f"workers live {lives}, a shard takes {row.shard_s:g} s{longer}{ended}"
 
 
 def best(report: BestReport) -> list[str]:

@@ -269,7 +269,7 @@ def sensitivity(
     bundle: BundleName,
     prompts: Annotated[
         str | None,
-        typer.Option(metavar="PROMPTS", help="As for `export --calibration`: half calibrate, half are drawn."),
+        NameOption(metavar="PROMPTS", help="As for `export --calibration`: half calibrate, half are drawn."),
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures drawn with each layer, at most.")] = 16,
     target: Annotated[float, typer.Option(metavar="DB", help="PSNR that the rule aims at.")] = 30.0,

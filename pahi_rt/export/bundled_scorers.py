@@ -72,10 +72,3 @@ def _copy(found: ScorerFolder, place: Path, folder: Path, tokenizer: str) -> Sco
         weights=tuple(names[name] for name in found.scorer.weights),
         tokenizer=None if own is None else TokenizerSpec(names[own.file], own.max_length, own.pad_id),
     )
-
-
-def list_scorer_files(scorers: dict[str, ScorerSpec] | None) -> set[str]:
-    """The files that scorers use."""
-    found = (scorers or {}).values()
-    tokenizers = {scorer.tokenizer.file for scorer in found if scorer.tokenizer is not None}
-    return {name for scorer in found for name in (scorer.file, *scorer.weights)} | tokenizers

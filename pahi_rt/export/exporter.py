@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pahi_rt.bundle import Bundle, open_bundle, write_manifest
-from pahi_rt.export.bundled_scorers import add_scorers, list_scorer_files
+from pahi_rt.export.bundled_scorers import add_scorers
 from pahi_rt.export.calibration import FIRST_SEED, load_calibration
 from pahi_rt.export.contents import Extras, check_space, list_files, remove_others
 from pahi_rt.export.graph import PORTABLE_OPSET
@@ -115,7 +115,7 @@ def export_bundle(
         judges = add_scorers(folder, scorers, (image.height, image.width), settings.precisions[0], spec.file, stages)
         with stages.run("write bundle"):
             extras.copy(folder)
-            files = sorted({*list_files(graphs, extras), *list_scorer_files(judges)})
+            files = sorted(set(list_files(graphs, extras)).union(*(one.files for one in (judges or {}).values())))
             remove_others(folder, files)
             manifest = Manifest(
                 format_version=FORMAT_VERSION,

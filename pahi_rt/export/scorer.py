@@ -100,6 +100,8 @@ def read_scorer(folder: Path) -> ScorerFolder:
     if found.format_version != FORMAT:
         raise ScorerError(f"{path} was made by another version of pahi-rt", fix=ScorerFolder.read_fix)
     check_scorer(found.name, found.scorer, found.size, str(path))
+    if not found.scorer.files <= set(found.files):
+        raise ScorerError(f"{path} does not list all files of the scorer", fix=ScorerFolder.read_fix)
     for name, record in found.files.items():
         file = folder / name
         if not is_safe_name(name) or not file.is_file() or file_record(file) != record:
@@ -239,9 +241,7 @@ def hash_weights(module: nn.Module) -> str:
 
 
 def _describe(folder: Path, name: str, scorer: ScorerSpec) -> ScorerFolder:
-    tokenizers = () if scorer.tokenizer is None else (scorer.tokenizer.file,)
-    names = sorted({scorer.file, *scorer.weights, *tokenizers})
-    files = {file: file_record(folder / file) for file in names}
+    files = {file: file_record(folder / file) for file in sorted(scorer.files)}
     sizes = {file: record.size for file, record in files.items()}
     check_onnx((folder / scorer.file).read_bytes(), scorer, sizes, scorer.file)
     described = ScorerFolder(FORMAT, name, scorer, files, tool_versions())

@@ -74,12 +74,12 @@ def open_fastest(chosen: Chosen, candidates: Sequence[Entry]) -> Runtime:
 def rank(chosen: Chosen, candidates: Sequence[Entry]) -> Ranking:
     """Order `candidates` by the time that they should take for `chosen.pictures`. Loads none of them.
 
-    Those that are as fast keep their order. The last one is always there, for its error if for nothing else.
+    Those that are as fast keep their order. The last candidate is always in, for its error if for nothing else.
     """
     options, passed_over = [], []
     for entry in candidates:
         try:
-            if entry.check is not None:
+            if entry.check is not None and entry is not candidates[-1]:
                 entry.check(entry.name, chosen.bundle)
             options.append(_judge(chosen, entry))
         except PahiError as error:

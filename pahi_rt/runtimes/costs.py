@@ -52,7 +52,7 @@ class Cost(Record):
 
 
 @dataclass(frozen=True)
-class Prior:
+class Typical:
     """What a kind of runtime costs before it has been measured. The times on a GPU are an NVIDIA H200's."""
 
     load_s: float
@@ -65,19 +65,19 @@ class Prior:
 
 
 READ_BYTES_PER_S = 1e9
-PRIORS: dict[Kind, Prior] = {
-    "cpu": Prior(load_s=0.2, first_s=0.0, least_s=0.002, flops_per_s=25e9),  # of each core
-    "nvidia": Prior(load_s=0.84, first_s=1.0, least_s=0.008, flops_per_s=50e12),
-    "plan": Prior(load_s=0.84, first_s=0.1, least_s=0.004, flops_per_s=100e12),
+TYPICAL: dict[Kind, Typical] = {
+    "cpu": Typical(load_s=0.2, first_s=0.0, least_s=0.002, flops_per_s=25e9),  # of each core
+    "nvidia": Typical(load_s=0.84, first_s=1.0, least_s=0.008, flops_per_s=50e12),
+    "plan": Typical(load_s=0.84, first_s=0.1, least_s=0.004, flops_per_s=100e12),
 }
 
 
 def estimate(chosen: Chosen, kind: Kind, cores: int | None = None) -> Cost:
     """What drawing with the chosen graph should cost; `cores` are this machine's if None."""
-    prior, size = PRIORS[kind], chosen.bundle.weights_size(chosen.graph)
+    typical, size = TYPICAL[kind], chosen.bundle.weights_size(chosen.graph)
     processors = (chosen.threads or cores or os.cpu_count() or 1) if kind == "cpu" else 1
-    picture_s = max(prior.least_s, flops(chosen) / (prior.flops_per_s * processors))
-    return Cost(prior.load_s + size / READ_BYTES_PER_S, prior.first_s + picture_s, picture_s)
+    picture_s = max(typical.least_s, flops(chosen) / (typical.flops_per_s * processors))
+    return Cost(typical.load_s + size / READ_BYTES_PER_S, typical.first_s + picture_s, picture_s)
 
 
 def flops(chosen: Chosen) -> float:
@@ -104,6 +104,7 @@ def remember(chosen: Chosen, runtime: str, cost: Cost, *, renew: bool = False) -
     """
     known = None if renew else recall(chosen, runtime)
     best = cost if known is None else Cost(*map(min, zip(_times(known), _times(cost), strict=True)))
+    # Times of one machine differ by as much, and a smaller gain is not worth a file that is written at every start.
     if known is not None and sum(_times(best)) > 0.9 * sum(_times(known)):
         return
     with suppress(PahiError, OSError):

@@ -14,7 +14,7 @@ from pahi_rt.bench import sensitivity
 from pahi_rt.bench.sensitivity import Bench, Settings, follow_rule
 from pahi_rt.bench.switches import unpack_weights
 from pahi_rt.cli import app
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.export.inputs import Inputs
 from pahi_rt.export.quantise import quantise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
@@ -110,6 +110,13 @@ def test_the_whole_report(graph: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert data["by_rule"]["expected_psnr_db"] is None or data["by_rule"]["expected_psnr_db"] >= 20
     assert [layer["is_exported"] for layer in data["layers"] if layer["name"] == LAYERS[0]] == [False]
     assert LAYERS[0].removesuffix("/Conv") in result.stdout
+
+
+def test_one_prompt_is_too_few(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    with pytest.raises(PromptError) as caught:
+        sensitivity.measure("emoji", Settings(str(tmp_path / "prompts.txt")))
+    assert caught.value.fix == "give two prompts or more"
 
 
 def test_a_bundle_of_fewer_bits_alone(monkeypatch: pytest.MonkeyPatch) -> None:

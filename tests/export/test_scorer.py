@@ -122,6 +122,9 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     (out / "scorer.json").write_text(json.dumps({**data, "format_version": 99}))
     with pytest.raises(ScorerError, match="another version"):
         read_scorer(out)
+    (out / "scorer.json").write_text(json.dumps({**data, "files": {}}))
+    with pytest.raises(ScorerError, match="does not list all files"):
+        read_scorer(out)
     (out / "scorer.json").write_text(json.dumps(data))
     (out / "redness.onnx").write_bytes(b"")
     with pytest.raises(ScorerError, match=r"redness\.onnx is not what"):

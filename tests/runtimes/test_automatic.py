@@ -132,6 +132,16 @@ def test_a_plan_comes_first_then_cuda_then_the_cpu(planned: Bundle) -> None:
     assert str(found[2]["why"]).endswith("onnxruntime-cuda: no GPU for onnxruntime-cuda")
 
 
+def test_the_last_candidate_says_itself_what_it_lacks(bundle: Bundle) -> None:
+    def refuse(*_: object) -> Any:
+        raise RuntimeUnavailable("no such library", fix="install it")
+
+    last = dataclasses.replace(by_rank()[-1], check=refuse)
+    assert open_fastest(choose(bundle), [last]).describe()["runtime"] == last.name
+    with pytest.raises(RuntimeUnavailable, match="no such library"):
+        open_fastest(choose(bundle), [dataclasses.replace(last, make=refuse)])
+
+
 def test_nothing_is_tried_that_cannot_be(bundle: Bundle) -> None:
     tried: list[str] = []
 
