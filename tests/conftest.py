@@ -24,6 +24,7 @@ collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec
 # `make test` leaves these out, and `make test-more` has them: they export or train models, or start programs.
 FULL = [
     "bench/test_cuda_bench.py",
+    "bench/test_table2.py",
     "bulk/test_local.py",
     "bulk/test_on_ray.py",
     "bulk/test_s3.py",
@@ -47,6 +48,8 @@ FULL = [
     "qualify",
     "serve/test_command.py",
     "serve/test_conformance.py",
+    "serve/test_sharing.py",
+    "test_equal_pictures.py",
     "train/test_kills.py",
     "train/test_memory.py",
     "train/test_pretraining.py",

@@ -42,7 +42,7 @@ def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], di
     for case, ways in written:
         program, verb, *words = shlex.split(ways["shell"])
         asked = parse([verb, *words]).params
-        assert (program, asked["prompts"], asked["seed"]) == ("pahi-rt", [case["prompt"]], case.get("seed", 7))
+        assert (program, list(asked["prompts"]), asked["seed"]) == ("pahi-rt", [case["prompt"]], case.get("seed", 7))
         assert asked["bundle"] == ("other bundle" if "model" in case else None)
         assert asked["prior"] == (case["prior"] if case.get("prior", "pahi") != "pahi" else None)
         assert not asked["literal"]
