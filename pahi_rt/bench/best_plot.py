@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench.cells import hardware
+from pahi_rt.bench.cells import measured_on
 from pahi_rt.bench.reports.best import BestReport, BestRow
 from pahi_rt.manifest import GAUSSIAN
 
@@ -23,9 +23,7 @@ def draw(report: BestReport, path: Path, metadata: Mapping[str, str | None]) -> 
     for panel, judge in zip(panels, report.judges, strict=True):
         _panel(report, judge, panel)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    machine = hardware(report).partition(":")[0].partition(";")[0]
-    busy = ", which was busy" if report.busy else ""
-    figure.suptitle(f"{report.bundle}: {report.prompts} held-out prompts. {machine}{busy}", fontsize=10)
+    figure.suptitle(f"{report.bundle}: {report.prompts} held-out prompts. {measured_on(report)}", fontsize=10)
     figure.savefig(path, dpi=110, metadata=metadata)
 
 

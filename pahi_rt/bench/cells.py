@@ -14,5 +14,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def hardware(report: Report) -> str:
     """The line under each table: where it was measured, and the command that measures it again."""
+    return f"{measured_on(report)}: `{report.command}`."
+
+
+def measured_on(report: Report) -> str:
+    """Where a report was measured, and whether other work disturbed it."""
     busy = "; the machine was busy" if report.busy else ""
-    return f"On {report.machine.title}{busy}: `{report.command}`."
+    return f"On {report.machine.title}{busy}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pahi_rt.bench.cells import hardware
+from pahi_rt.bench.cells import measured_on
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 
 
@@ -19,12 +19,12 @@ def draw(report: CudaReport, path: Path, metadata: Mapping[str, str | None]) -> 
     panel = figure.subplots()
     for place, row in enumerate(rows):
         _bar(panel, place, row)
-    panel.set_yticks(range(len(rows)), [" ".join(filter(None, [row.name, row.precision])) for row in rows], fontsize=8)
+    panel.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.25)
     panel.set_xlabel("ms a picture: median, 10th to 90th percentile; black: this GPU's limit")
-    machine = hardware(report).partition(":")[0].partition(";")[0]
-    figure.suptitle(f"{report.model}: a new prompt for each picture, host to host.\n{machine}", fontsize=10)
+    title = f"{report.model}: a new prompt for each picture, host to host.\n{measured_on(report)}"
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110, metadata=metadata)
 
 

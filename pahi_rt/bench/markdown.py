@@ -157,8 +157,7 @@ def cuda(report: CudaReport) -> str:
 def _cuda_cells(row: CudaRow) -> tuple[object, ...]:
     against, share = row.comparison, row.share
     ratio = f"{against.time_over_reference.median:.3f} x {against.reference}" if against else ""
-    name = " ".join(filter(None, [row.name, row.precision]))
-    return name, f"{row.ms.median:.1f}", f"{share.share_of_compute_limit_percent:.0f} %" if share else "", ratio
+    return row.title, f"{row.ms.median:.1f}", f"{share.share_of_compute_limit_percent:.0f} %" if share else "", ratio
 
 
 def load(report: ServeReport) -> str:

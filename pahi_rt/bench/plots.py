@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.bench import best_plot, cuda_plot, frontier, load_plot, shards_plot
-from pahi_rt.bench.cells import hardware
+from pahi_rt.bench.cells import measured_on
 from pahi_rt.bench.markdown import Json
 from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.best import BestReport
@@ -67,7 +67,7 @@ def draw(data: Json, path: Path, digest: str) -> None:
 
 
 def _title(report: PeersReport | Table2Report) -> str:
-    machine = hardware(report).partition(":")[0]
+    machine = measured_on(report)
     if isinstance(report, PeersReport):
         return f"One picture, one step, batch 1.\n{machine}"
     size = " x ".join(map(str, report.picture))

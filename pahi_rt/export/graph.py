@@ -9,18 +9,16 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
-from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import MAX_BATCH, OUTPUT, Fused
-from pahi_rt.export.shapes import fix_shapes
+from pahi_rt.export.shapes import add_constant, fix_shapes
 
 PORTABLE_OPSET = 20
 """ONNX Runtime, OpenVINO and TensorRT all read it. 23 has Attention and GroupNormalization as single nodes."""
@@ -120,18 +118,11 @@ def fold_transposes(graph: ir.Graph) -> None:
         array = source.const_value.numpy()
         order = tuple(node.attributes.get_ints("perm", range(array.ndim)[::-1]))
         if (source, order) not in folded:
-            folded[source, order] = _constant(graph, f"{source.name}.transposed", np.transpose(array, order))
+            folded[source, order] = add_constant(graph, f"{source.name}.transposed", np.transpose(array, order))
         ir.convenience.replace_all_uses_with(node.outputs[0], folded[source, order])
         graph.remove(node, safe=True)
         if not source.uses():
             graph.initializers.pop(str(source.name))
-
-
-def _constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.register_initializer(value)
-    return value
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -7,10 +7,11 @@ on a GPU's runtime they stand on the CPU.
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 Size = int | ir.SymbolicDim
@@ -33,15 +34,15 @@ def _fix_target(node: ir.Node, graph: ir.Graph) -> None:
     if sizes is None or sum(not isinstance(size, int) or size == -1 for size in sizes) > 1:
         return
     fixed = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
-    name = f"{node.outputs[0].name}.shape"
-    value = ir.Value(
-        name=name,
-        type=ir.TensorType(ir.DataType.INT64),
-        shape=ir.Shape([len(fixed)]),
-        const_value=ir.tensor(fixed, name=name),
-    )
+    node.replace_input_with(1, add_constant(graph, f"{node.outputs[0].name}.shape", fixed))
+
+
+def add_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    """A new initializer of the graph."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
-    node.replace_input_with(1, value)
+    return value
 
 
 def _sizes(value: ir.Value | None) -> list[Size] | None:

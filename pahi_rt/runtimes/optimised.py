@@ -98,7 +98,7 @@ def find_shelf(chosen: Chosen, onnxruntime: Any) -> Shelf | None:
 
 
 def _statuses(folder: Path) -> dict[str, str]:
-    """Of the two files, what every write and every replacement changes. Raises OSError."""
+    """What every write to the two files, and every replacement of them, changes. Raises OSError."""
     found = {name: os.stat(folder / name) for name in (_GRAPH, _WEIGHTS)}
     return {name: f"{s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in found.items()}
 

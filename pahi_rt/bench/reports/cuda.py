@@ -91,6 +91,11 @@ class CudaRow(Record):
     share: Share | None = field(default=None, metadata=INLINE)
     """None if the device's limits could not be measured."""
 
+    @property
+    def title(self) -> str:
+        """Its name, with the precision of a bundle's graph."""
+        return " ".join(filter(None, [self.name, self.precision]))
+
 
 @dataclass(frozen=True)
 class CudaFailure(Record):
