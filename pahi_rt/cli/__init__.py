@@ -124,4 +124,7 @@ def __getattr__(name: str) -> Any:
 def main() -> None:
     """Entry point of the `pahi-rt` command."""
     named = sys.argv[1:2]
-    make_app(named if named and named[0] in VERBS else VERBS)()
+    try:
+        make_app(named if named and named[0] in VERBS else VERBS)()
+    finally:
+        messages.abandon_errors()

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -123,11 +124,21 @@ def lost_output(reason: str) -> OutputError:
 
 def abandon_output() -> None:
     """If standard output is broken, keep Python from flushing it, and complaining, again at exit."""
+    _abandon(sys.stdout)
+
+
+def abandon_errors() -> None:
+    """The same for standard error. Otherwise work that is done would end with exit code 120."""
+    _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO | None) -> None:
+    if stream is None:  # it was closed from the start
+        return
     try:
-        if not is_closed():
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def is_closed() -> bool:

@@ -123,7 +123,9 @@ def test_a_full_output(words: list[str]) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_errors_that_nobody_can_read_stop_no_work() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_errors_that_nobody_can_read_stop_no_work(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*MAIN, "bundles"], cwd=ROOT, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60)
     assert done.returncode == 0
