@@ -47,6 +47,7 @@ from emoji_model import (
     judge,
     package,
     preferences,
+    published,
     related,
     render,
     scorer,
@@ -57,6 +58,7 @@ from emoji_model import (
 )
 from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
+from emoji_model.published import BUNDLE, PUBLISHED
 from emoji_model.scenes import Author
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.cli import messages
@@ -65,10 +67,8 @@ from pahi_rt.models.generators import load_generator
 from pahi_rt.models.priors import PRIORS as KINDS
 from pahi_rt.models.priors import load_prior
 
-HERE = Path(__file__).parent
-PUBLISHED, PRIORS = HERE / "weights", HERE / "priors"
-PACKAGE = Path(pahi_rt.__file__).parent
-RESULTS, ASSETS = PACKAGE / "bench" / "results", PACKAGE / "assets" / "emoji"
+PRIORS = Path(__file__).parent / "priors"
+RESULTS = Path(pahi_rt.__file__).parent / "bench" / "results"
 POOLS = (1, 2, 3)
 """Seeds of the pools; both scorers learn from all of them. With two pools, emoji-b was right on 99 % of the pairs of
 samples in training and on 88 % of those of the test."""
@@ -289,15 +289,17 @@ class Workshop:
     def restore(self) -> None:
         """Put the published results in place of those of the stages `tokenizer` to `package`, scorers and priors too if
         there are any."""
+        pipeline = published.generator()
         wanted = {
+            self.folder / "pahi-emoji": pipeline,
             self.folder / "tokenizer": PUBLISHED / "tokenizer",
-            self.folder / "vocabulary.json": ASSETS / "vocabulary.json",
+            self.folder / "vocabulary.json": BUNDLE / "vocabulary.json",
             **{self.folder / "scorers" / path.name: path for path in scorer.HOME.glob("*.safetensors")},
         }
         for place, source in (wanted | self._published()).items():
             if source.exists() and not place.exists():
                 _copy(source, place)
-        model = load_generator(PUBLISHED)
+        model = load_generator(pipeline)
         encoder, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
         parts = {
             "autoencoder": (autoencoder.SCHEDULE, vae),
@@ -315,7 +317,6 @@ class Workshop:
     def _published(self) -> dict[Path, Path]:
         """Result in the working folder -> its place in the source tree."""
         return {
-            self.folder / "pahi-emoji": PUBLISHED,
             self.folder / "emoji-generator.json": RESULTS / "emoji-generator.json",
             **{self.prior(kind): PRIORS / f"{kind}.safetensors" for kind in KINDS},
         }
@@ -331,13 +332,15 @@ class Workshop:
         for path in (self.folder / "scorers").glob("*.safetensors"):
             assessment.require(path.stem, scorer.measured(path))
         made = {
-            self.folder / "bundle": ASSETS,
+            self.folder / "bundle": BUNDLE,
             self.folder / "scorers" / "emoji-scorers.json": RESULTS / "emoji-scorers.json",
         }
         for source, place in (made | self._published()).items():
             if source.exists():
                 _copy(source, place)
                 print(f"install: {source} in {place}")
+        published.publish(self.folder / "pahi-emoji", BUNDLE, PUBLISHED)
+        print(f"install: {self.folder / 'pahi-emoji'} in {PUBLISHED}, its weights in {BUNDLE}")
 
     def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
         """Run a training stage in the folder `name`, unless it is done. `stage` gets worker, folder, `arguments` and

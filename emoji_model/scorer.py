@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-import pahi_rt
+from emoji_model.published import BUNDLE, PUBLISHED
 from emoji_model.text import tokens
 from emoji_model.tokenizer import POSITIONS
 from emoji_model.tokenizer import load as load_tokenizer
@@ -31,10 +31,9 @@ from pahi_rt.files import writing_whole
 from pahi_rt.scorers.checkpoints import fill, read_weights
 from pahi_rt.scorers.preprocess import check_inputs
 
-HERE = Path(__file__).parent
-TOKENIZER = HERE / "weights" / "tokenizer"
+TOKENIZER = PUBLISHED / "tokenizer"
 """The generator's tokenizer, which both scorers use; each has its own embeddings."""
-HOME = Path(pahi_rt.__file__).parent / "assets" / "emoji" / "scorers"
+HOME = BUNDLE / "scorers"
 """The embedded bundle, whose graphs of the scorers read their weights from these very files."""
 IMAGE_SIZE = 128
 

@@ -1,9 +1,11 @@
-"""Plugins: scorers, prompts and recipes that other installed packages add, each as an entry point of their metadata.
+"""Plugins: scorers, prompts, generators and recipes of other installed packages, each an entry point of their metadata.
 
 [project.entry-points."pahi_rt.scorers"]     # loads a Scorer: loader(path_or_hub_id | None)
 my-scorer = "my_package.scorer:load"
 [project.entry-points."pahi_rt.prompts"]     # splits its own prompts: split(validation, test, seed) -> Split
 my-prompts = "my_package.prompts:split"
+[project.entry-points."pahi_rt.generators"]  # the folder of a diffusers pipeline: folder() -> Path
+my-generator = "my_package:generator"
 [project.entry-points."pahi_rt.recipes"]     # the path of a recipe's TOML file
 my-recipe = "my_package:RECIPE"
 """
@@ -16,11 +18,12 @@ from typing import Any
 from pahi_rt.errors import PahiError
 from pahi_rt.terminal import command
 
-SCORERS, PROMPTS, RECIPES = "pahi_rt.scorers", "pahi_rt.prompts", "pahi_rt.recipes"
+SCORERS, PROMPTS = "pahi_rt.scorers", "pahi_rt.prompts"
+GENERATORS, RECIPES = "pahi_rt.generators", "pahi_rt.recipes"
 
 
 def find_plugins(group: str) -> dict[str, EntryPoint]:
-    """Name -> entry point of a group: SCORERS, PROMPTS or RECIPES. Imports nothing yet."""
+    """Name -> entry point of a group: SCORERS, PROMPTS, GENERATORS or RECIPES. Imports nothing yet."""
     return {entry.name: entry for entry in entry_points(group=group)}
 
 

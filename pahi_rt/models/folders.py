@@ -1,4 +1,7 @@
-"""Finds models in folders and on the Hugging Face hub. Of a repository only the files that are used are fetched."""
+"""Finds models in folders, among plugins and on the Hugging Face hub.
+
+Of a repository only the files that are used are fetched.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from pahi_rt import plugins
 from pahi_rt.errors import HubError, ModelError
 from pahi_rt.hub import PREFIX, HubId, download, parse
 from pahi_rt.models.families import FAMILIES
 from pahi_rt.models.foreign import Refuse
 from pahi_rt.models.weights import variants_in
+from pahi_rt.plugins import find_plugins, load_plugin
 
 PARTS = ("", *sorted({part for family in FAMILIES.values() for part in family}))
 """Folders of a repository that may hold a part; "" where the repository is one part, such as madebyollin/taesd."""
@@ -20,11 +25,15 @@ _refuse = partial(ModelError, fix="give the folder of a diffusers pipeline, or a
 
 
 def find_model(source: str | Path, variant: str | None = None) -> Path:
-    """The folder of a diffusers model: `source` itself, or the snapshot of the hub id `source` (see `pahi_rt.hub`).
+    """The folder of a diffusers model: that of the generator which a plugin calls `source`, or `source` itself, or the
+    snapshot of the hub id `source` (see `pahi_rt.hub`).
 
     From a repository, the weights of `variant` are fetched if it has them, else the full ones, else `USUAL_VARIANT`.
     Raises ModelError if there is no such model.
     """
+    # A Path is a folder: Path("./emoji") is Path("emoji").
+    if isinstance(source, str) and (added := find_plugins(plugins.GENERATORS).get(source)):
+        return Path(load_plugin(added)())
     inside = [f"{part}/*.{kind}" for part in PARTS[1:] for kind in ("json", "txt")]
     settings = ["model_index.json", "README.md", "config.json", *inside]
     return find_parts(source, PARTS, settings, _refuse, variant)

@@ -183,7 +183,7 @@ def load_generator(
     """Load the model in a diffusers folder, or on the Hugging Face hub, as a frozen fp32 Generator.
 
     Args:
-        source: the folder, or a hub id.
+        source: the folder, the name of a generator that a plugin brings, or a hub id.
         decoder: folder or hub id of an autoencoder to use in place of the model's own (the paper decodes SD-Turbo with
             TAESD).
         size: height and width of the pictures in pixels; by default those in the model's configuration.

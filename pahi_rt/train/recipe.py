@@ -130,7 +130,7 @@ class Recipe:
     """Every setting of a training run. `load_recipe` reads it."""
 
     generator: str
-    """Folder of a diffusers pipeline, or hub id."""
+    """Folder of a diffusers pipeline, name of a generator that a plugin brings, or hub id."""
     prompts: PromptSettings
     scorers: Scorers
     decoder: str | None = None

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from emoji_model import __main__ as stages
-from emoji_model import assessment, autoencoder, generator, preferences, scorer, text, tokenizer
-from emoji_model.__main__ import PUBLISHED, Workshop
+from emoji_model import assessment, autoencoder, generator, preferences, published, scorer, text, tokenizer
+from emoji_model.__main__ import Workshop
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
 
@@ -18,14 +18,14 @@ from pahi_rt.models.generators import load_generator
 def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Workshop(tmp_path, workers=1, seed=0, steps=None)
     recipe.restore()
-    words, published = tokenizer.load(tmp_path / "tokenizer"), load_generator(PUBLISHED)
+    words, model = tokenizer.load(tmp_path / "tokenizer"), load_generator("emoji")
     restored = {
         "text_encoder": text.load(tmp_path / "text", words),
         "unet": generator.load(tmp_path / "generator", words)["unet"],
         "decoder": autoencoder.load(tmp_path / "decoder"),
     }
     for name, module in restored.items():
-        expected = getattr(published, name).state_dict()
+        expected = getattr(model, name).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in module.state_dict().items())
     capsys.readouterr()
     recipe._train(pytest.fail, "generator", generator.SCHEDULE)
@@ -34,9 +34,11 @@ def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytes
 
 def test_the_package_is_restored_as_it_is_published(tmp_path: Path) -> None:
     Workshop(tmp_path, 1, 0, steps=7).restore()
-    published = {path.relative_to(PUBLISHED): path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()}
-    folder = tmp_path / "pahi-emoji"
-    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == published
+    one, other = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (published.generator(), tmp_path / "pahi-emoji")
+    )
+    assert one == other
     for name in ("emoji-generator.json", "vocabulary.json"):
         assert (tmp_path / name).is_file()
     assert {path.name for path in (tmp_path / "scorers").glob("*")} == {
@@ -94,7 +96,7 @@ def test_published_priors_are_restored_unless_there_are_others(tmp_path: Path, m
 
 
 def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = tokenizer.load(PUBLISHED / "tokenizer")
+    words = tokenizer.load(scorer.TOKENIZER)
     network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
     monkeypatch.setattr(assessment, "measure", lambda network, *rest: {"scale": network.scale})
     unused: Any = None

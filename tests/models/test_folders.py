@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from functools import partial
+from importlib.metadata import EntryPoint  # noqa: TID251 - entry points, and not a version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +16,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in its __all__
 
 from pahi_rt.errors import ModelError
+from pahi_rt.models import folders
 from pahi_rt.models.folders import find_model, locate
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.random_models import save_random_pipeline
 from pahi_rt.models.weights import weight_files
+from pahi_rt.plugins import GENERATORS
 from pahi_rt.scorers import load_scorer
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -80,6 +85,16 @@ def test_a_model_and_its_decoder_come_from_the_hub(intact: Path, hub: Hub) -> No
         "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
     }
+
+
+def test_a_plugin_brings_a_generator_by_name(intact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("mine", "stranger:generator", GENERATORS)
+    monkeypatch.setattr(folders, "find_plugins", {GENERATORS: {"mine": entry}}.__getitem__)
+    monkeypatch.setitem(sys.modules, "stranger", SimpleNamespace(generator=lambda: intact))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert find_model("mine") == intact  # from anywhere, so that a recipe can name it
+    assert find_model("./mine") == Path("mine")
 
 
 def test_a_revision_is_asked_for(intact: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pahi_rt.errors import PahiError
+from pahi_rt.models.folders import find_model
 from pahi_rt.models.priors import Init
 from pahi_rt.train import recipe as recipes
 from pahi_rt.train.gradients import GRADIENTS
@@ -71,7 +72,7 @@ def test_the_defaults_are_sd_turbos() -> None:
 
 def test_the_emoji_recipe_finds_its_generator_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (Path(load_recipe("emoji").generator) / "model_index.json").is_file()
+    assert (find_model(load_recipe("emoji").generator) / "model_index.json").is_file()
 
 
 def test_the_choices_are_those_of_the_modules_that_read_them() -> None:
