@@ -36,6 +36,8 @@ class EncodedScenes:
     """bool [N]: the caption names the background."""
     style: torch.Tensor
     """int8 [N]: the style that the caption names, or OPEN."""
+    things: torch.Tensor
+    """int8 [N]: how many things it shows."""
 
     def __len__(self) -> int:
         return len(self.style)
@@ -66,6 +68,7 @@ def make(
         values,
         torch.tensor([scene.background is not None for scene in scenes]),
         torch.tensor(named).char(),
+        torch.tensor([len(scene.shown) for scene in scenes]).char(),
     )
     save_atomically(vars(made), _part(path, worker.rank))
 

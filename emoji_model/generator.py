@@ -23,8 +23,7 @@ from emoji_model.captions import Captions
 from emoji_model.pictures import save_grid
 from emoji_model.sources import STYLES
 from emoji_model.targets import Targets
-from emoji_model.text import build as build_text_encoder
-from emoji_model.text import tokens
+from emoji_model.text import rebuild, tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 from pahi_rt.models.components import turbo_scheduler
 from pahi_rt.models.sampling import Schedule as Sampling
@@ -234,7 +233,7 @@ def preview(
 
 def load(folder: Path, tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     """The trained text encoder and UNet (moving average of the weights), frozen."""
-    modules = nn.ModuleDict({"text_encoder": build_text_encoder(tokenizer), "unet": build_unet()})
-    for name, module in modules.items():
-        module.load_state_dict(averaged(folder, name))
+    unet = build_unet()
+    unet.load_state_dict(averaged(folder, "unet"))
+    modules = nn.ModuleDict({"text_encoder": rebuild(averaged(folder, "text_encoder"), tokenizer), "unet": unet})
     return modules.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ that the noise asks for.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,13 +30,13 @@ GRID = 4
 """Cells along each side. The last GRID * GRID tokens hold them."""
 
 
-def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The text encoder for the tokens of `tokenizer`, with random weights."""
+def build(tokenizer: CLIPTokenizer, intermediate: int = 768) -> CLIPTextModel:
+    """The text encoder for the tokens of `tokenizer`, with random weights and MLPs of `intermediate` units."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
-            intermediate_size=768,
+            intermediate_size=intermediate,
             num_hidden_layers=4,
             num_attention_heads=4,
             max_position_embeddings=POSITIONS,
@@ -46,6 +47,27 @@ def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
+
+
+def rebuild(weights: Mapping[str, torch.Tensor], tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The text encoder with these weights, its MLPs as wide as they are there."""
+    model = build(tokenizer, next(len(value) for name, value in weights.items() if name.endswith("fc1.bias")))
+    model.load_state_dict(weights)
+    return model
+
+
+@torch.no_grad()
+def grow(model: CLIPTextModel, tokenizer: CLIPTokenizer, intermediate: int) -> CLIPTextModel:
+    """The same function with MLPs of `intermediate` units, no fewer than before: nothing reads the new ones yet."""
+    wider, rng = build(tokenizer, intermediate), torch.Generator().manual_seed(0)
+    before = model.state_dict()
+    for name, value in wider.state_dict().items():
+        old = before[name]
+        value.zero_()
+        if name.endswith("fc1.weight"):
+            value.normal_(0, float(old.std()), generator=rng)
+        value[tuple(map(slice, old.shape))] = old
+    return wider
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
@@ -101,9 +123,7 @@ def train(
 
 def load(folder: Path, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The text encoder (moving average of the weights), without the linear maps of the sketch."""
-    model = build(tokenizer)
-    model.load_state_dict(averaged(folder, "text_encoder"))
-    return model
+    return rebuild(averaged(folder, "text_encoder"), tokenizer)
 
 
 def plain_latents(pictures: torch.Tensor, vae: nn.Module) -> torch.Tensor:

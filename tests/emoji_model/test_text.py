@@ -29,3 +29,16 @@ def test_the_encoder_learns_to_sketch_concepts(concepts: list[Concept], tmp_path
         drawn = sketch(end(text.tokens(words, [concept.label for concept in concepts])).last_hidden_state)
     nearest = torch.cdist(drawn.flatten(1), text.cells(latents).flatten(1)).argmin(1)
     assert nearest.tolist() == list(range(len(concepts)))
+
+
+def test_a_grown_encoder_is_the_same_function_and_can_learn_more(concepts: list[Concept], tmp_path: Path) -> None:
+    words = tokenizer.train(Captions(concepts).words() * 5, tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    narrow, ids = text.build(words).eval(), text.tokens(words, ["cat face", "hot"])
+    wide = text.grow(narrow, words, 1000).eval()
+    assert torch.allclose(wide(ids).last_hidden_state, narrow(ids).last_hidden_state, atol=1e-5)
+    wide(ids).last_hidden_state.square().sum().backward()
+    gradients = [p.grad for name, p in wide.named_parameters() if name.endswith("fc2.weight")]
+    assert all(gradient is not None and gradient[:, 768:].abs().min() > 0 for gradient in gradients)
+    again = text.rebuild(wide.state_dict(), words).eval()
+    assert torch.equal(again(ids).last_hidden_state, wide(ids).last_hidden_state)

@@ -1,5 +1,7 @@
 """The widening: composed scenes come with the noise that asks for them, and words keep what the UNet knows."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from emoji_model import coupling, generator, text, tokenizer, widen
 from emoji_model.captions import Captions
 from emoji_model.encoded import OPEN, EncodedScenes
 from emoji_model.sources import Concept
-from emoji_model.trainer import Schedule, Worker, averaged
+from emoji_model.trainer import Schedule, Worker
 
 
 @pytest.fixture
@@ -24,6 +26,7 @@ def encoded() -> EncodedScenes:
         values,
         torch.arange(10) % 2 == 0,
         torch.tensor([OPEN, OPEN, 0, 1, 2] * 2).char(),
+        torch.tensor([1, 2, 1, 3, 1] * 2).char(),
     )
 
 
@@ -73,7 +76,22 @@ def test_words_learn_composed_captions_and_keep_known_ones(
     widen.train_words(Worker(), tmp_path / "words", latents, small, captions, words, encoder, schedule)
     rows = [line for line in (tmp_path / "words" / "metrics.jsonl").read_text().splitlines() if line]
     assert len(rows) == 1
-    after = text.build(words)
-    after.load_state_dict(averaged(tmp_path / "words", "text_encoder"))
+    after = text.load(tmp_path / "words", words)
     change = after(text.tokens(words, ["cat face"])).last_hidden_state - before
     assert 0 < change.square().mean() < 0.5 * before.square().mean()
+
+
+def test_a_batch_without_known_captions_is_learned_too(
+    concepts: list[Concept], encoded: EncodedScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = Captions(concepts)
+    words = tokenizer.train(captions.words() * 5, tmp_path / "tokenizer")
+    monkeypatch.setattr(widen, "FIRST", 2)
+    new = captions.draw(3, None, random.Random(0))
+    assert max(new.meanings) >= 2
+    monkeypatch.setattr(widen, "_draw_captions", lambda captions, count, rng: [new] * count)
+    schedule = Schedule(steps=50, batch=8, learning_rate=1e-3, warmup=5, save_every=50, sample_every=10**9)
+    latents = torch.randn(len(concepts), 3, 4, 16, 16)
+    widen.train_words(Worker(), tmp_path / "words", latents, encoded, captions, words, text.build(words), schedule)
+    (row,) = map(json.loads, (tmp_path / "words" / "metrics.jsonl").read_text().splitlines())
+    assert row["change"] == 0 and row["sketch"] > 0
