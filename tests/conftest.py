@@ -23,11 +23,11 @@ collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec
 
 # `make test` leaves these out, and `make test-more` has them: they export or train models, or start programs.
 FULL = [
-    "bench/test_cuda_bench.py",
-    "bench/test_table2.py",
+    "bench",
     "bulk/test_local.py",
     "bulk/test_on_ray.py",
     "bulk/test_s3.py",
+    "cli/test_candidates.py",
     "cli/test_interrupts.py",
     "cli/test_qualify.py",
     "cli/test_train.py",
@@ -45,9 +45,11 @@ FULL = [
     "export/test_validation.py",
     "export/test_weights.py",
     "models/test_agreement.py",
+    "playground/test_commands.py",
     "qualify",
     "serve/test_command.py",
     "serve/test_conformance.py",
+    "serve/test_equal.py",
     "serve/test_sharing.py",
     "test_equal_pictures.py",
     "train/test_kills.py",
