@@ -41,6 +41,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _DELAY_MS = 300
 _PATIENCE = 120
 """Seconds for the first picture."""
+_PATIENCE_PER_KEY = 2
+"""Seconds. Beside the first picture, a session takes a fifth of this."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,15 @@ class Tools:
     def type(self, url: str, texts: tuple[str, ...], folder: str) -> dict[str, Any]:
         """What playground.mjs answers; `folder` holds node_modules. Raises PahiError."""
         asked = {"url": url, "program": self.chromium, "texts": texts, "delay_ms": _DELAY_MS, "patience_s": _PATIENCE}
-        words = [self.node, str(_SCRIPT), folder]
-        done = subprocess.run(words, input=json.dumps(asked), capture_output=True, text=True, check=False)
+        words, fix = [self.node, str(_SCRIPT), folder], f"see whether {self.chromium} --headless works here"
+        limit = _PATIENCE + _PATIENCE_PER_KEY * sum(map(len, texts))
+        try:
+            done = subprocess.run(
+                words, input=json.dumps(asked), capture_output=True, text=True, timeout=limit, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PahiError(f"Chromium was not done after {limit} s", fix=fix) from error
         if done.returncode:
-            fix = f"see whether {self.chromium} --headless works here"
             raise PahiError(f"nothing could be typed in Chromium: {done.stderr.strip()[-400:]}", fix=fix)
         told: dict[str, Any] = json.loads(done.stdout)
         return told

@@ -71,16 +71,6 @@ def measure(source: str, settings: Settings, on_layer: OnLayer = lambda name, er
             on_layer(name, errors[name])
         ranked = sorted(errors, key=lambda name: -errors[name] / bench.gflop[name])
         by_rule = follow_rule(ranked, errors, settings.target_db)
-
-        def choose(in_8_bits: Collection[str]) -> Choice:
-            found = bench.draw(in_8_bits)
-            return Choice(
-                gflop_in_8_bits=round(sum(bench.gflop[name] for name in in_8_bits), 3),
-                psnr_db=rounded_psnr(float(found.mean())),
-                worst_psnr_db=rounded_psnr(float(found.max())),
-                expected_psnr_db=rounded_psnr(sum(errors[name] for name in in_8_bits)),
-            )
-
         return SensitivityReport(
             command=machine.command(),
             machine=machine.describe(),
@@ -88,9 +78,9 @@ def measure(source: str, settings: Settings, on_layer: OnLayer = lambda name, er
             pictures=len(drawn),
             calibration=len(calibration),
             target_db=settings.target_db,
-            all_layers=choose(ranked),
-            as_exported=choose(bench.exported),
-            by_rule=choose(by_rule),
+            all_layers=_draw_choice(bench, ranked, errors),
+            as_exported=_draw_choice(bench, bench.exported, errors),
+            by_rule=_draw_choice(bench, by_rule, errors),
             layers=tuple(
                 Layer(
                     name=name,
@@ -103,6 +93,17 @@ def measure(source: str, settings: Settings, on_layer: OnLayer = lambda name, er
                 for name in ranked
             ),
         )
+
+
+def _draw_choice(bench: Bench, in_8_bits: Collection[str], errors: dict[str, float]) -> Choice:
+    """What comes of computing these layers in 8 bits; `errors` are those of each layer alone."""
+    found = bench.draw(in_8_bits)
+    return Choice(
+        gflop_in_8_bits=round(sum(bench.gflop[name] for name in in_8_bits), 3),
+        psnr_db=rounded_psnr(float(found.mean())),
+        worst_psnr_db=rounded_psnr(float(found.max())),
+        expected_psnr_db=rounded_psnr(sum(errors[name] for name in in_8_bits)),
+    )
 
 
 def follow_rule(ranked: Sequence[str], errors: dict[str, float], target_db: float) -> set[str]:

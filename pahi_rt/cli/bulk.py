@@ -217,9 +217,7 @@ def _present(outcome: Outcome, progress: BulkProgress, store: Store, as_json: bo
 def verify(
     output: Output,
     k: Annotated[int, typer.Option("-k", min=1, help="Pictures that are drawn again.")] = 100,
-    bundle: Annotated[
-        str | None, NameOption(metavar="BUNDLE", help="The bundle, if it is no longer where it was.")
-    ] = None,
+    bundle: Annotated[str | None, NameOption(metavar="BUNDLE", help="The bundle, if it has moved since.")] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs the model (default: what drew them).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pictures.")] = 0,
     as_json: Json = False,

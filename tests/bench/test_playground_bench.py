@@ -79,6 +79,16 @@ def test_a_browser_that_does_not_start_is_told_of(tmp_path: Path) -> None:
     assert "no display" in caught.value.what and "/bin/chromium" in caught.value.fix
 
 
+def test_a_browser_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "node"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(playground, "_PATIENCE", 0)
+    monkeypatch.setattr(playground, "_PATIENCE_PER_KEY", 0.01)
+    with pytest.raises(PahiError, match="was not done after"):
+        Tools(str(program), "/bin/chromium").type("http://127.0.0.1:1/", TYPED, str(tmp_path))
+
+
 def test_no_key_that_brought_a_picture_is_an_error() -> None:
     told: dict[str, Any] = {"browser": "140.0", "engine": "x", "waits_ms": []}
     with pytest.raises(PahiError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pahi_rt.bundle import open_bundle
@@ -69,6 +71,13 @@ def test_a_scorer_of_other_sizes_is_missing(pictures: np.ndarray) -> None:
     jury = Jury([], open_bundle("emoji"))
     assert jury.scores(pictures[:1], ["a cat"]) == {}
     assert "128x128" in jury.missing["score_emoji-a_change_sd"]
+
+
+def test_a_scorer_that_gives_nan_is_missing(pictures: np.ndarray, contract: Path) -> None:
+    jury = Jury(["redness"], open_bundle(contract))
+    jury.scorers["redness"] = lambda pictures, prompts: torch.tensor([0.1, math.nan])
+    assert jury.scores(pictures[:2], ["a cat", "a dog"]) == {}
+    assert "not finite" in jury.missing["score_redness_change_sd"]
 
 
 def test_a_shift_of_two_levels_is_seen(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
