@@ -25,13 +25,13 @@ generate: $(VENV)/.runtime  ## draw PROMPT (SEED=7 repeats a picture, ARGS="-n 4
 	@$(BIN)/pahi-rt generate $${SEED:+--seed "$$SEED"} $(ARGS) -- "$$PROMPT"
 
 test: $(VENV)/.test  ## the fast suite, some minutes (ARGS="-m slow" for the slow tests alone)
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 test-more: $(VENV)/.dev $(VENV)/.triton $(VENV)/.cpp $(VENV)/.npm  ## what test leaves out: exports, trainings, OpenVINO, Triton, C, browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "full and not ($(APART))"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "openvino and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "full and not ($(APART))"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "openvino and not slow"
 	$(BIN)/python -m pytest -m "triton and not slow"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "cpp and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "cpp and not slow"
 	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-all: test test-more  ## both

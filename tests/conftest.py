@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,6 +13,10 @@ from typing import Any
 import pytest
 
 DATA = Path(__file__).parent / "data"
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: workers with two threads each are half as fast on two cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # `make compat` has no PyTorch: these cannot even be imported there.
 NEED_TORCH = [
