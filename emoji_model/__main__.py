@@ -156,10 +156,8 @@ class Workshop:
         """Leaves checkpoint.pt in `widen/`."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
         captions, plain = Captions(self.concepts()), self.targets("widen", self.pictures())
-        sampler, made = (
-            generator.Sampler(plain, captions, tokenizer),
-            encoded.load(self.folder / "scenes" / "encoded.pt"),
-        )
+        sampler = generator.Sampler(plain, captions, tokenizer)
+        made = encoded.load(self.folder / "scenes" / "encoded.pt")
         self._train(widen.train, "widen", widen.SCHEDULE, sampler, made, vae)
 
     def decoder(self) -> None:

@@ -12,24 +12,23 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-import pahi_rt
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import ModelError
 from pahi_rt.files import explain, sha256
-from pahi_rt.scratch import scratch
+from pahi_rt.locations import assets_folder
+from pahi_rt.models.safetensors_file import list_places
+from pahi_rt.scratch import scratch, sweep
 
 PUBLISHED = Path(__file__).parent / "weights"
-BUNDLE = Path(pahi_rt.__file__).parent / "assets" / "emoji"
+BUNDLE = assets_folder() / "emoji"
 """The embedded bundle."""
 WEIGHTS = "weights-w16.bin"
 """The bundle's file of the generator's weights."""
-PAGE = 4096
-"""Bytes. Each tensor in WEIGHTS starts on a page; smaller ones are not in there."""
 _INDEX, _REST = "pieces.json", "rest.bin"
 
 
@@ -54,6 +53,7 @@ def generator() -> Path:
     if not folder.is_dir():
         try:
             make_private(folder.parent)
+            sweep(folder.parent)
             unpack(PUBLISHED, BUNDLE, folder)
         except OSError as error:
             raise explain(error, folder, "or set XDG_CACHE_HOME") from error
@@ -62,7 +62,9 @@ def generator() -> Path:
 
 def publish(pipeline: Path, bundle: Path, place: Path) -> None:
     """Write the diffusers folder `pipeline` to `place`, without what lies in the weights of the `bundle` made of it."""
-    pages, index = _Pages((bundle / WEIGHTS).read_bytes()), {}
+    from pahi_rt.export.weights import PAGE  # here: whoever loads a scorer imports this module, and needs no exporter
+
+    pages, index = _Pages((bundle / WEIGHTS).read_bytes(), PAGE), {}
     with scratch(place, "write") as made:
         new = shutil.copytree(pipeline, made / "new", ignore=shutil.ignore_patterns("*.safetensors"))
         with (new / _REST).open("wb") as rest:
@@ -89,20 +91,23 @@ def unpack(place: Path, bundle: Path, folder: Path) -> None:
             if hashlib.sha256(content).hexdigest() != entry["sha256"]:
                 raise ModelError(f"{bundle} does not hold the weights of {place}", fix="check out both from one commit")
             (new / name).write_bytes(content)
-        if not folder.is_dir():  # another process may have been faster
+        try:
             new.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster
+                raise
 
 
 class _Pages:
-    """The bundle's weights, which can be searched for a tensor."""
+    """The bundle's weights, which can be searched for a tensor: each starts on a page, and fills one or more."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
+    def __init__(self, content: bytes, page: int) -> None:
+        self._content, self._page = content, page
         self._starts: dict[bytes, list[int]] = {}
-        for start in range(0, len(content), PAGE):
-            self._starts.setdefault(content[start : start + PAGE], []).append(start)
+        for start in range(0, len(content), page):
+            self._starts.setdefault(content[start : start + page], []).append(start)
 
-    def find(self, part: bytes, shape: list[int]) -> Piece | None:
+    def find(self, part: bytes, shape: tuple[int, ...]) -> Piece | None:
         """Where the bytes of a tensor lie, as they are or transposed."""
         if (offset := self._offset(part)) is not None:
             return Piece(True, offset, len(part))
@@ -113,7 +118,7 @@ class _Pages:
         return None if offset is None else Piece(True, offset, len(part), len(turned))
 
     def _offset(self, part: bytes) -> int | None:
-        found = (start for start in self._starts.get(part[:PAGE], ()) if self._content.startswith(part, start))
+        found = (start for start in self._starts.get(part[: self._page], ()) if self._content.startswith(part, start))
         return next(found, None)
 
 
@@ -123,15 +128,12 @@ def _append(part: bytes, rest: BinaryIO) -> Piece:
     return piece
 
 
-def _split(content: bytes) -> Iterator[tuple[bytes, list[int]]]:
+def _split(content: bytes) -> Iterator[tuple[bytes, tuple[int, ...]]]:
     """The header of a safetensors file, and its tensors in the order of their bytes, each with its shape."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header: dict[str, Any] = json.loads(content[8:start])
-    yield content[:start], []
-    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-    for entry in sorted(tensors, key=lambda entry: entry["data_offsets"]):
-        first, last = entry["data_offsets"]
-        yield content[start + first : start + last], entry["shape"]
+    places = list_places(content)
+    yield content[: places[0].start], ()
+    for place in places:
+        yield content[place.start : place.end], place.shape
 
 
 def _read(sources: tuple[NDArray[np.uint8], NDArray[np.uint8]], piece: Piece) -> bytes:

@@ -111,9 +111,13 @@ def measure(
 
 def score_pictures(label: str, scorer: Scorer, pictures: Tensor, prompts: Batch) -> Tensor:
     """Score B pictures: float64 [B] on the CPU. Raises ScorerError for NaN, infinity, or another shape."""
-    scores = scorer.score(pictures, prompts).detach().double().cpu()
-    if scores.shape != (len(prompts),):
-        what = f"the scorer {label} gives scores of shape {list(scores.shape)} for {len(prompts)} pictures"
+    return check_scores(label, scorer.score(pictures, prompts).detach().double().cpu(), len(prompts))
+
+
+def check_scores(label: str, scores: Tensor, count: int) -> Tensor:
+    """`scores` of `count` pictures. Raises ScorerError for NaN, infinity, or another shape."""
+    if scores.shape != (count,):
+        what = f"the scorer {label} gives scores of shape {list(scores.shape)} for {count} pictures"
         raise ScorerError(what, fix="let it return one score for each picture")
     if not scores.isfinite().all():
         bad = int((~scores.isfinite()).sum())

@@ -6,7 +6,6 @@ Then a scorer's weights are stored once, for PyTorch and for its graph.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from numpy.typing import NDArray
 from pahi_rt.errors import ScorerError
 from pahi_rt.export.rounding import Pack
 from pahi_rt.export.weights import PAGE
-
-_HEAD = 8
-"""Bytes that hold the length of a safetensors file's header."""
+from pahi_rt.models.safetensors_file import list_places
 
 
 class FoundWeights:
@@ -28,9 +25,7 @@ class FoundWeights:
     def __init__(self, path: Path) -> None:
         self.path = path
         content = path.read_bytes()
-        start = _HEAD + int.from_bytes(content[:_HEAD], "little")
-        places = [place["data_offsets"] for name, place in json.loads(content[_HEAD:start]).items() if name[:2] != "__"]
-        self._offsets = {_digest(content[start + first : start + last]): start + first for first, last in places}
+        self._offsets = {_digest(content[place.start : place.end]): place.start for place in list_places(content)}
 
     def __contains__(self, array: NDArray[Any]) -> bool:
         return _digest(array.tobytes()) in self._offsets

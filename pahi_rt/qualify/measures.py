@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pahi_rt.bench.scores import score
 from pahi_rt.bundle import Bundle
-from pahi_rt.errors import PahiError, ScorerError
+from pahi_rt.errors import PahiError
+from pahi_rt.evaluate.measurements import check_scores
 from pahi_rt.evaluate.picture_metrics import RandomFeatures
 from pahi_rt.judge import Judge
 from pahi_rt.pictures import psnr, squared_errors, structural_similarities, within_one_level
@@ -63,7 +64,7 @@ class Jury:
         found: dict[str, Tensor] = {}
         for spec, scoring in list(self.scorers.items()):
             try:
-                found[spec] = _finite(spec, scoring(pictures, prompts))
+                found[spec] = check_scores(spec, scoring(pictures, prompts), len(prompts))
             except PahiError as error:
                 self.missing[score_name(spec)] = error.what
                 del self.scorers[spec]
@@ -153,12 +154,6 @@ def _score(scorer: Scorer, pictures: Pictures, prompts: Sequence[str]) -> Tensor
 
 def _score_in_bundle(judge: Judge, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
     return torch.tensor(judge.score([Image.fromarray(picture) for picture in pictures], prompts))
-
-
-def _finite(spec: str, scores: Tensor) -> Tensor:
-    if not scores.isfinite().all():
-        raise ScorerError(f"{spec} gives scores that are not finite", fix="check its weights and the pictures")
-    return scores
 
 
 def _psnr(means: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from emoji_model import published
-from emoji_model.published import PAGE, WEIGHTS
+from emoji_model.published import WEIGHTS
 from pahi_rt.errors import ModelError, OutputError
+from pahi_rt.export.weights import PAGE
 from pahi_rt.models.generators import load_generator
 
 RANDOM = np.random.default_rng(0)

@@ -77,7 +77,7 @@ def test_a_scorer_that_gives_nan_is_missing(pictures: np.ndarray, contract: Path
     jury = Jury(["redness"], open_bundle(contract))
     jury.scorers["redness"] = lambda pictures, prompts: torch.tensor([0.1, math.nan])
     assert jury.scores(pictures[:2], ["a cat", "a dog"]) == {}
-    assert "not finite" in jury.missing["score_redness_change_sd"]
+    assert "gives NaN or infinity for 1 of 2 pictures" in jury.missing["score_redness_change_sd"]
 
 
 def test_a_shift_of_two_levels_is_seen(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
