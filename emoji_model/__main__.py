@@ -6,7 +6,8 @@
     text         teach the text encoder a sketch of each concept
     generator    learn latents from captions and noise, in one step and in two
     scenes       compose scenes: colours, backgrounds, numbers, pairs, hats
-    words        teach the text encoder the other concepts, and to compose
+    memory       teach the text encoder's last layers the drawings of all concepts, and of things in scenes
+    words        teach the text encoder which of them a caption asks for
     widen        learn to draw all of that
     decoder      sharpen the decoder on the generator's own latents
     judge        train a classifier of drawings, to measure composition with
@@ -55,6 +56,7 @@ from emoji_model import (
     targets,
     text,
     widen,
+    words,
 )
 from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
@@ -144,13 +146,20 @@ class Workshop:
             encoded.join(path, self.workers)
         print(f"scenes: {len(encoded.load(path))} in {path}")
 
+    def memory(self) -> None:
+        """Leaves checkpoint.pt in `memory/`."""
+        self._train(words.train_memory, "memory", words.MEMORY, *self._lessons())
+
     def words(self) -> None:
         """Leaves checkpoint.pt in `words/`."""
+        self._train(words.train_words, "words", words.WORDS, *self._lessons())
+
+    def _lessons(self) -> tuple[object, ...]:
+        """Latents of all concepts, encoded scenes, captions, tokenizer, and the encoder that `generator` left."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
         encoder = generator.load(self.folder / "generator", tokenizer)["text_encoder"]
-        latents, made = text.plain_latents(self.pictures(), vae), encoded.load(self.folder / "scenes" / "encoded.pt")
-        captions = Captions(self.concepts())
-        self._train(widen.train_words, "words", widen.WORDS, latents, made, captions, tokenizer, encoder)
+        made = encoded.load(self.folder / "scenes" / "encoded.pt")
+        return text.plain_latents(self.pictures(), vae), made, Captions(self.concepts()), tokenizer, encoder
 
     def widen(self) -> None:
         """Leaves checkpoint.pt in `widen/`."""
@@ -303,7 +312,7 @@ class Workshop:
             "autoencoder": (autoencoder.SCHEDULE, vae),
             "text": (text.SCHEDULE, encoder),
             "generator": (generator.SCHEDULE, encoder | {"unet": model.unet}),
-            "words": (widen.WORDS, encoder),
+            "words": (words.WORDS, encoder),
             "widen": (widen.SCHEDULE, encoder | {"unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
@@ -369,8 +378,8 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
 
 
 STAGES = (
-    "data", "tokenizer", "autoencoder", "text", "generator", "scenes", "words", "widen", "decoder", "judge", "package",
-    "scorers", "bundle",
+    "data", "tokenizer", "autoencoder", "text", "generator", "scenes", "memory", "words", "widen", "decoder", "judge",
+    "package", "scorers", "bundle",
 )  # fmt: skip
 """What `all` runs; `install` changes the source tree and is asked for by name."""
 

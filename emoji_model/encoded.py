@@ -1,4 +1,4 @@
-"""Composed scenes as latents: encoded once, drawn from by every step of the widening (widen.py)."""
+"""Composed scenes as latents: encoded once, drawn from by every step of the widening (words.py, widen.py)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from emoji_model import coupling
+from emoji_model.codes import Codes
 from emoji_model.painting import accessories, paint
 from emoji_model.scenes import Author
 from emoji_model.targets import encode, silent
@@ -38,6 +39,8 @@ class EncodedScenes:
     """int8 [N]: the style that the caption names, or OPEN."""
     things: torch.Tensor
     """int8 [N]: how many things it shows."""
+    codes: torch.Tensor
+    """int16 [N, CELLS, 5]: what each cell shows (codes.py)."""
 
     def __len__(self) -> int:
         return len(self.style)
@@ -55,6 +58,7 @@ def make(
     values = torch.zeros(share, coupling.COUNT)
     values[:, coupling.TINT] = torch.randn(share, coupling.COUNT, generator=rng)[:, coupling.TINT]
     grounds, worn = coupling.background(values), accessories(author.concepts, pictures)
+    codes = Codes(author.captions)
     vae.to(memory_format=torch.channels_last)
     latents = torch.empty(share, pictures.shape[1], coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH).half()
     for number, scene in enumerate(scenes):
@@ -69,6 +73,7 @@ def make(
         torch.tensor([scene.background is not None for scene in scenes]),
         torch.tensor(named).char(),
         torch.tensor([len(scene.shown) for scene in scenes]).char(),
+        torch.stack([codes.of_scene(scene) for scene in scenes]).short(),
     )
     save_atomically(vars(made), _part(path, worker.rank))
 

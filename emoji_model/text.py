@@ -30,14 +30,14 @@ GRID = 4
 """Cells along each side. The last GRID * GRID tokens hold them."""
 
 
-def build(tokenizer: CLIPTokenizer, intermediate: int = 768) -> CLIPTextModel:
+def build(tokenizer: CLIPTokenizer, intermediate: int = 768, layers: int = 4) -> CLIPTextModel:
     """The text encoder for the tokens of `tokenizer`, with random weights and MLPs of `intermediate` units."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
             intermediate_size=intermediate,
-            num_hidden_layers=4,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             max_position_embeddings=POSITIONS,
             hidden_act="gelu",
@@ -50,24 +50,11 @@ def build(tokenizer: CLIPTokenizer, intermediate: int = 768) -> CLIPTextModel:
 
 
 def rebuild(weights: Mapping[str, torch.Tensor], tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The text encoder with these weights, its MLPs as wide as they are there."""
-    model = build(tokenizer, next(len(value) for name, value in weights.items() if name.endswith("fc1.bias")))
+    """The text encoder with these weights, with as many layers, and MLPs as wide, as they have."""
+    widths = [len(value) for name, value in weights.items() if name.endswith("fc1.bias")]
+    model = build(tokenizer, widths[0], len(widths))
     model.load_state_dict(weights)
     return model
-
-
-@torch.no_grad()
-def grow(model: CLIPTextModel, tokenizer: CLIPTokenizer, intermediate: int) -> CLIPTextModel:
-    """The same function with MLPs of `intermediate` units, no fewer than before: nothing reads the new ones yet."""
-    wider, rng = build(tokenizer, intermediate), torch.Generator().manual_seed(0)
-    before = model.state_dict()
-    for name, value in wider.state_dict().items():
-        old = before[name]
-        value.zero_()
-        if name.endswith("fc1.weight"):
-            value.normal_(0, float(old.std()), generator=rng)
-        value[tuple(map(slice, old.shape))] = old
-    return wider
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

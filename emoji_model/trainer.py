@@ -46,6 +46,8 @@ class Schedule:
     """Decay of the moving average of the weights."""
     save_every: int = 200
     sample_every: int = 1000
+    bfloat16: bool = False
+    """Whether matrices are multiplied in bfloat16."""
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`: rises over `warmup` steps, and falls at the end."""
@@ -83,7 +85,8 @@ class Trainer:
         example pictures."""
         started, first = time.perf_counter(), self.step
         while self.step < self.schedule.steps:
-            losses = loss(self.step, self.worker.rng(self.step))
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bfloat16):
+                losses = loss(self.step, self.worker.rng(self.step))
             sum(losses.values(), torch.zeros(())).backward()
             self._update()
             if self.worker.rank == 0:

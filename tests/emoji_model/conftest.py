@@ -6,9 +6,12 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from emoji_model import tokenizer
+from emoji_model import coupling, generator, tokenizer
 from emoji_model.captions import Captions
+from emoji_model.codes import Codes
+from emoji_model.encoded import OPEN, EncodedScenes
 from emoji_model.preferences import Pool
+from emoji_model.scenes import Scene, Thing
 from emoji_model.sources import STYLES, Concept
 
 
@@ -48,3 +51,22 @@ def pool(concepts: list[Concept]) -> Pool:
     samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
     styles = torch.tensor([0, 1, 0, 1]).expand(len(concepts), -1)
     return Pool(greys.expand(-1, 6, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors, styles)
+
+
+@pytest.fixture
+def encoded(captions: Captions) -> EncodedScenes:
+    """Ten scenes; each latent is filled with its scene's number times ten, and its style's."""
+    numbers = 10.0 * torch.arange(10)[:, None] + torch.arange(3)
+    values = torch.zeros(10, coupling.COUNT)
+    values[:, coupling.TINT] = torch.randn(10, coupling.COUNT, generator=torch.Generator().manual_seed(5))[:, 3:5]
+    codes = Codes(captions)
+    scenes = [Scene((Thing(number % 4),), 1 + number % 3) for number in range(10)]
+    return EncodedScenes(
+        torch.randint(1, 300, (10, tokenizer.POSITIONS), generator=torch.Generator().manual_seed(6)).short(),
+        numbers[:, :, None, None, None].expand(10, 3, *generator.LATENT_SHAPE).half(),
+        values,
+        torch.arange(10) % 2 == 0,
+        torch.tensor([OPEN, OPEN, 0, 1, 2] * 2).char(),
+        torch.tensor([len(scene.shown) for scene in scenes]).char(),
+        torch.stack([codes.of_scene(scene) for scene in scenes]).short(),
+    )

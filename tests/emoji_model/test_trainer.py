@@ -52,6 +52,20 @@ def test_two_workers_agree_and_learn(tmp_path: Path) -> None:
     assert torch.allclose(line, torch.ones(1, 3), atol=0.2)
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_products_are_as_precise_as_the_schedule_says(tmp_path: Path, bfloat16: bool) -> None:
+    model, seen = nn.ModuleDict({"line": nn.Linear(3, 1)}), set()
+    trainer = Trainer(tmp_path, model, replace(SCHEDULE, steps=2, bfloat16=bfloat16), Worker())
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        drawn = model["line"](torch.ones(1, 3))
+        seen.add(drawn.dtype)
+        return {"error": drawn.float().square().mean()}
+
+    trainer.run(loss, lambda step: None)
+    assert seen == {torch.bfloat16 if bfloat16 else torch.float32}
+
+
 def test_rate_rises_then_falls_to_zero() -> None:
     rates = [SCHEDULE.rate(step) for step in range(41)]
     assert rates[0] < rates[3] == SCHEDULE.learning_rate == rates[20]
