@@ -63,6 +63,7 @@ from emoji_model.captions import Captions
 from emoji_model.published import BUNDLE, PUBLISHED
 from emoji_model.scenes import Author
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
+from emoji_model.words import Lessons
 from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
@@ -154,12 +155,13 @@ class Workshop:
         """Leaves checkpoint.pt in `words/`."""
         self._train(words.train_words, "words", words.WORDS, *self._lessons())
 
-    def _lessons(self) -> tuple[object, ...]:
-        """Latents of all concepts, encoded scenes, captions, tokenizer, and the encoder that `generator` left."""
+    def _lessons(self) -> tuple[Lessons, nn.Module]:
+        """What `memory` and `words` learn from, and the encoder that `generator` left."""
         vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
         encoder = generator.load(self.folder / "generator", tokenizer)["text_encoder"]
         made = encoded.load(self.folder / "scenes" / "encoded.pt")
-        return text.plain_latents(self.pictures(), vae), made, Captions(self.concepts()), tokenizer, encoder
+        latents = text.plain_latents(self.pictures(), vae)
+        return Lessons(latents, made, Captions(self.concepts()), tokenizer), encoder
 
     def widen(self) -> None:
         """Leaves checkpoint.pt in `widen/`."""

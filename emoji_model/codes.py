@@ -12,11 +12,10 @@ from emoji_model.captions import Caption, Captions
 from emoji_model.painting import ROWS, WHOLE
 from emoji_model.scenes import COLOURS, WORN, Scene, Thing
 from emoji_model.sources import STYLES
-from emoji_model.text import GRID
+from emoji_model.text import CELLS, GRID
 
-CELLS = GRID * GRID
 SIDE = WHOLE[2] // GRID
-"""Of a cell, in pixels."""
+"""The side of a cell, in pixels."""
 HALVED = CELLS
 """The first part of a thing at half size. Before it are the parts of a whole thing, after it those of creatures that
 wear something, for each of WORN."""
@@ -46,16 +45,16 @@ class Codes:
         """The code of a scene: int64 [CELLS, 5]."""
         code = torch.full((GRID, GRID, 5), NONE)
         code[..., 1] = 0
-        code[..., 3] = _index(COLOURS, scene.background)
+        code[..., 3] = _colour(scene.background)
         code[..., 4] = NONE if scene.style is None else scene.style
         whole = DRESSED + CELLS * list(WORN).index(scene.worn) if scene.worn else 0
         for thing, (left, top, side) in zip(scene.shown, ROWS[len(scene.shown)], strict=True):
             first, count = (HALVED if side < WHOLE[2] else whole), side // SIDE
             place = code[top // SIDE :, left // SIDE :][:count, :count]
-            place[..., 0], place[..., 2] = thing.concept, _index(COLOURS, thing.colour)
+            place[..., 0], place[..., 2] = thing.concept, _colour(thing.colour)
             place[..., 1] = first + torch.arange(count * count).view(count, count)
         return code.flatten(0, 1)
 
 
-def _index(words: dict[str, tuple[int, int, int]], word: str | None) -> int:
-    return NONE if word is None else list(words).index(word)
+def _colour(word: str | None) -> int:
+    return NONE if word is None else list(COLOURS).index(word)

@@ -27,7 +27,9 @@ from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(steps=1400, batch=128, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 GRID = 4
-"""Cells along each side. The last GRID * GRID tokens hold them."""
+"""Cells along each side."""
+CELLS = GRID * GRID
+"""The last CELLS tokens hold them."""
 
 
 def build(tokenizer: CLIPTokenizer, intermediate: int = 768, layers: int = 4) -> CLIPTextModel:
@@ -63,23 +65,23 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 
 
 class Sketch(nn.Module):
-    """A linear map for each of the last tokens: [B, POSITIONS, D] -> [B, GRID * GRID, cell]."""
+    """A linear map for each of the last tokens: [B, POSITIONS, D] -> [B, CELLS, cell]."""
 
     def __init__(self, width: int, cell: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(GRID * GRID, width, cell) / width**0.5)
-        self.bias = nn.Parameter(torch.zeros(GRID * GRID, cell))
+        self.weight = nn.Parameter(torch.randn(CELLS, width, cell) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(CELLS, cell))
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("bkd,kdc->bkc", text[:, -GRID * GRID :], self.weight) + self.bias
+        return torch.einsum("bkd,kdc->bkc", text[:, -CELLS:], self.weight) + self.bias
 
 
 def cells(latents: torch.Tensor) -> torch.Tensor:
-    """Latents [N, S, C, h, w] of each concept in each style -> cells [N, GRID * GRID, S * C * h/GRID * w/GRID]."""
+    """Latents [N, S, C, h, w] of each concept in each style -> cells [N, CELLS, S * C * h/GRID * w/GRID]."""
     count, styles, channels, height, width = latents.shape
     high, wide = height // GRID, width // GRID
     parts = latents.reshape(count, styles, channels, GRID, high, GRID, wide)
-    return parts.permute(0, 3, 5, 1, 2, 4, 6).reshape(count, GRID * GRID, -1)
+    return parts.permute(0, 3, 5, 1, 2, 4, 6).reshape(count, CELLS, -1)
 
 
 def train(

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from emoji_model.captions import Caption, Captions
-from emoji_model.codes import CELLS, Codes
+from emoji_model.codes import Codes
 from emoji_model.encoded import EncodedScenes
 from emoji_model.sources import FIRST, STYLES
-from emoji_model.text import Sketch, build, cells, tokens
+from emoji_model.text import CELLS, Sketch, build, cells, tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 MEMORY = Schedule(steps=6000, batch=128, learning_rate=1.5e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
@@ -125,13 +125,13 @@ def _draw_captions(captions: Captions, count: int, rng: torch.Generator) -> list
 
 
 @torch.no_grad()
-def fit_sketch(encoder: nn.Module, captions: Captions, latents: torch.Tensor, tokenizer: CLIPTokenizer) -> Sketch:
-    """The linear maps from the encoder's last tokens to the latents [concepts, styles, C, h, w] of the first concepts,
-    by least squares over eight captions of each."""
-    targets, rng = cells(latents[:FIRST].float()), random.Random(0)
+def fit_sketch(encoder: nn.Module, lessons: Lessons) -> Sketch:
+    """The linear maps from the encoder's last tokens to the sketches of the first concepts, by least squares over eight
+    captions of each."""
+    targets, captions, rng = lessons.targets[:FIRST], lessons.captions, random.Random(0)
     drawn = [captions.draw(concept, None, rng) for concept in range(len(targets)) for _ in range(8)]
     known = [caption for caption in drawn if max(caption.meanings) < FIRST]
-    embeddings = encoder(tokens(tokenizer, [caption.text for caption in known])).last_hidden_state
+    embeddings = encoder(tokens(lessons.tokenizer, [caption.text for caption in known])).last_hidden_state
     wanted = torch.stack([targets[list(caption.meanings)].mean(0) for caption in known])
     rows = torch.cat([embeddings[:, -CELLS:], torch.ones(*wanted.shape[:2], 1)], 2)
     solution = torch.linalg.lstsq(rows.transpose(0, 1), wanted.transpose(0, 1)).solution
@@ -156,17 +156,14 @@ def _losses(embeddings: torch.Tensor, before: torch.Tensor, sketch: Sketch, batc
     }
 
 
-def train_memory(
-    worker: Worker, folder: Path, latents: torch.Tensor, encoded: EncodedScenes, captions: Captions,
-    tokenizer: CLIPTokenizer, before: CLIPTextModel, schedule: Schedule,
-) -> None:  # fmt: skip
+def train_memory(worker: Worker, folder: Path, lessons: Lessons, before: CLIPTextModel, schedule: Schedule) -> None:
     """Train the memory, so that plain captions keep the embeddings that the encoder `before` gave them.
 
     Leaves checkpoint.pt and metrics.jsonl in `folder`.
     """
-    lessons, before = Lessons(latents, encoded, captions, tokenizer), before.eval().requires_grad_(False)
-    encoder, memory = build_encoder(tokenizer, lessons.codes)
-    sketch = fit_sketch(before, captions, latents, tokenizer)
+    before = before.eval().requires_grad_(False)
+    encoder, memory = build_encoder(lessons.tokenizer, lessons.codes)
+    sketch = fit_sketch(before, lessons)
     encoder.requires_grad_(False)
     memory.requires_grad_(True)
     trainer = Trainer(folder, _together(encoder, memory, sketch), schedule, worker)
@@ -179,16 +176,13 @@ def train_memory(
     trainer.run(loss, lambda step: None)
 
 
-def train_words(
-    worker: Worker, folder: Path, latents: torch.Tensor, encoded: EncodedScenes, captions: Captions,
-    tokenizer: CLIPTokenizer, before: CLIPTextModel, schedule: Schedule,
-) -> None:  # fmt: skip
+def train_words(worker: Worker, folder: Path, lessons: Lessons, before: CLIPTextModel, schedule: Schedule) -> None:
     """Train the encoder whose memory the stage `memory` left beside `folder`.
 
     Leaves checkpoint.pt and metrics.jsonl in `folder`.
     """
-    lessons, before = Lessons(latents, encoded, captions, tokenizer), before.eval().requires_grad_(False)
-    encoder, memory = build_encoder(tokenizer, lessons.codes)
+    before = before.eval().requires_grad_(False)
+    encoder, memory = build_encoder(lessons.tokenizer, lessons.codes)
     sketch = Sketch(before.config.hidden_size, lessons.targets.shape[2])
     modules = _together(encoder, memory, sketch)
     for name, module in modules.items():

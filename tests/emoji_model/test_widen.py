@@ -1,4 +1,4 @@
-"""The widening: composed scenes come with the noise that asks for them, and words keep what the UNet knows."""
+"""The widening: composed scenes come with the noise that asks for them."""
 
 import pytest
 import torch

@@ -42,9 +42,9 @@ def last(folder: Path) -> dict[str, float]:
 
 
 def test_sketches_are_fitted_to_what_the_encoder_holds(
-    captions: Captions, latents: torch.Tensor, before: CLIPTextModel, words: CLIPTokenizer
+    captions: Captions, latents: torch.Tensor, encoded: EncodedScenes, before: CLIPTextModel, words: CLIPTokenizer
 ) -> None:
-    sketch = stage.fit_sketch(before, captions, latents, words)
+    sketch = stage.fit_sketch(before, stage.Lessons(latents, encoded, captions, words))
     with torch.no_grad():
         drawn = sketch(before(text.tokens(words, ["cat face", "fire"])).last_hidden_state)
     wanted = text.cells(latents)[[0, 2]]
@@ -67,9 +67,9 @@ def test_captions_are_learned_in_two_stages_and_known_ones_keep_their_embeddings
     captions: Captions, latents: torch.Tensor, encoded: EncodedScenes, before: CLIPTextModel, words: CLIPTokenizer,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    lessons = latents, replace(encoded, latents=encoded.latents / 50), captions, words, before
-    stage.train_memory(Worker(), tmp_path / "memory", *lessons, SCHEDULE)
-    stage.train_words(Worker(), tmp_path / "words", *lessons, replace(SCHEDULE, steps=160))
+    lessons = stage.Lessons(latents, replace(encoded, latents=encoded.latents / 50), captions, words)
+    stage.train_memory(Worker(), tmp_path / "memory", lessons, before, SCHEDULE)
+    stage.train_words(Worker(), tmp_path / "words", lessons, before, replace(SCHEDULE, steps=160))
     first, second = last(tmp_path / "memory"), last(tmp_path / "words")
     assert set(first) == {"step", "sketch", "change", "samples_per_s"}
     assert second["route"] < 0.5 * stage.ROUTE
@@ -89,6 +89,8 @@ def test_a_batch_without_known_captions_is_learned_too(
     new = captions.draw(3, None, random.Random(0))
     assert max(new.meanings) >= 2
     monkeypatch.setattr(stage, "_draw_captions", lambda captions, count, rng: [(new, None)] * count)
-    stage.train_memory(Worker(), tmp_path / "memory", latents, encoded, captions, words, before, SCHEDULE)
+    stage.train_memory(
+        Worker(), tmp_path / "memory", stage.Lessons(latents, encoded, captions, words), before, SCHEDULE
+    )
     row = last(tmp_path / "memory")
     assert row["change"] == 0 and row["sketch"] > 0
