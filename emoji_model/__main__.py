@@ -3,18 +3,18 @@
     data         fetch the emoji sets from npm, rasterise every concept in every style
     tokenizer    learn a byte-pair tokenizer from the captions
     autoencoder  learn pictures <-> latents
-    text         teach the text encoder a sketch of each concept
-    generator    learn latents from captions and noise, in one step and in two
     scenes       compose scenes: colours, backgrounds, numbers, pairs, hats
-    memory       teach the text encoder's last layers the drawings of all concepts, and of things in scenes
+    sketch       learn to draw a picture from its content and the style that the noise asks for
+    memory       teach the text encoder's last layers the content of all drawings and scenes
     words        teach the text encoder which of them a caption asks for
-    widen        learn to draw all of that
+    generator    learn latents from captions and noise, in one step and in two
     decoder      sharpen the decoder on the generator's own latents
     judge        train a classifier of drawings, to measure composition with
     package      write the diffusers folder and the measurements
     scorers      train two preference scorers on drawings and on the generator's pictures
     bundle       export the graphs, with the priors that `pahi-rt train` left in WORK/priors/hi and WORK/priors/pahi
-    restore      in place of tokenizer to package: copy the published results, scorers and priors too
+    restore      in place of tokenizer, autoencoder, generator, decoder and package: copy the published results, scorers
+                 and priors too
     install      copy the results into the source tree, as the embedded default
 
 A stage that was stopped continues where it was. A finished stage says so and does nothing.
@@ -30,10 +30,12 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderTiny
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -52,18 +54,17 @@ from emoji_model import (
     related,
     render,
     scorer,
+    sketch,
     sources,
     targets,
-    text,
-    widen,
     words,
 )
 from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
 from emoji_model.published import BUNDLE, PUBLISHED
+from emoji_model.sampler import Sampler
 from emoji_model.scenes import Author
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
-from emoji_model.words import Lessons
 from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
@@ -102,39 +103,16 @@ class Workshop:
         """Leaves the tokenizer in transformers' format in `tokenizer/`."""
         folder = self.folder / "tokenizer"
         if not folder.exists():
-            captions, rng = Captions(self.concepts()[: sources.FIRST]), random.Random(self.seed)
-            kinds = [(c, s) for c in range(len(captions.concepts)) for s in (None, *sources.STYLES)]
-            bpe.train((captions.draw(*kind, rng).text for kind in kinds * 60), folder)
+            author, rng = Author(Captions(self.concepts())), random.Random(self.seed)
+            kinds = [(c, s) for c in range(len(author.concepts)) for s in (None, *sources.STYLES)]
+            plain = (author.captions.draw(*kind, rng).text for kind in kinds * 60)
+            composed = (author.caption(author.draw(rng), rng) for _ in range(60_000))
+            bpe.train(chain(plain, composed), folder)
         print(f"tokenizer: {len(bpe.load(folder))} entries in {folder}")
 
     def autoencoder(self) -> None:
         """Leaves checkpoint.pt in `autoencoder/`."""
-        pictures = self.pictures()[: sources.FIRST].flatten(0, 1)
-        self._train(autoencoder.train, "autoencoder", autoencoder.SCHEDULE, pictures)
-
-    def targets(self, stage: str, pictures: torch.Tensor) -> targets.Targets:
-        """The targets of plain captions, made on first use and kept in the stage's folder."""
-        path = self.folder / stage / "targets.pt"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            vae = autoencoder.load(self.folder / "autoencoder")
-            targets.save(list(_counted(targets.make(vae, pictures, self.seed), len(pictures))), path)
-        return targets.load(path)
-
-    def text(self) -> None:
-        """Leaves checkpoint.pt in `text/`."""
-        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-        latents = text.plain_latents(self.pictures()[: sources.FIRST], vae)
-        captions = Captions(self.concepts()[: sources.FIRST])
-        self._train(text.train, "text", text.SCHEDULE, latents, captions, tokenizer)
-
-    def generator(self) -> None:
-        """Leaves checkpoint.pt in `generator/`."""
-        tokenizer = bpe.load(self.folder / "tokenizer")
-        made = self.targets("generator", self.pictures()[: sources.FIRST])
-        captions = Captions(self.concepts()[: sources.FIRST])
-        encoder, vae = text.load(self.folder / "text", tokenizer), autoencoder.load(self.folder / "autoencoder")
-        self._train(generator.train, "generator", generator.SCHEDULE, made, captions, tokenizer, encoder, vae)
+        self._train(autoencoder.train, "autoencoder", autoencoder.SCHEDULE, lambda: (self.pictures().flatten(0, 1),))
 
     def scenes(self) -> None:
         """Leaves encoded.pt in `scenes/`."""
@@ -142,51 +120,55 @@ class Workshop:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             author = Author(Captions(self.concepts()))
-            vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-            spawn(encoded.make, self.workers, self.seed, path, author, self.pictures(), vae, tokenizer, count)
+            tokenizer = bpe.load(self.folder / "tokenizer")
+            spawn(encoded.make, self.workers, self.seed, path, author, self.pictures(), self._vae(), tokenizer, count)
             encoded.join(path, self.workers)
         print(f"scenes: {len(encoded.load(path))} in {path}")
 
+    def sketch(self) -> None:
+        """Leaves checkpoint.pt in `sketch/`."""
+        self._train(sketch.train, "sketch", sketch.SCHEDULE, lambda: (self._sampler(), self._vae()))
+
     def memory(self) -> None:
         """Leaves checkpoint.pt in `memory/`."""
-        self._train(words.train_memory, "memory", words.MEMORY, *self._lessons())
+        self._train(words.train_memory, "memory", words.MEMORY, lambda: (self._sampler(),))
 
     def words(self) -> None:
         """Leaves checkpoint.pt in `words/`."""
-        self._train(words.train_words, "words", words.WORDS, *self._lessons())
+        self._train(words.train_words, "words", words.WORDS, lambda: (self._sampler(),))
 
-    def _lessons(self) -> tuple[Lessons, nn.Module]:
-        """What `memory` and `words` learn from, and the encoder that `generator` left."""
-        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-        encoder = generator.load(self.folder / "generator", tokenizer)["text_encoder"]
-        made = encoded.load(self.folder / "scenes" / "encoded.pt")
-        latents = text.plain_latents(self.pictures(), vae)
-        return Lessons(latents, made, Captions(self.concepts()), tokenizer), encoder
+    def generator(self) -> None:
+        """Leaves checkpoint.pt in `generator/`."""
+        self._train(generator.train, "generator", generator.SCHEDULE, lambda: (self._sampler(), self._vae()))
 
-    def widen(self) -> None:
-        """Leaves checkpoint.pt in `widen/`."""
-        vae, tokenizer = autoencoder.load(self.folder / "autoencoder"), bpe.load(self.folder / "tokenizer")
-        captions, plain = Captions(self.concepts()), self.targets("widen", self.pictures())
-        sampler = generator.Sampler(plain, captions, tokenizer)
-        made = encoded.load(self.folder / "scenes" / "encoded.pt")
-        self._train(widen.train, "widen", widen.SCHEDULE, sampler, made, vae)
+    def _vae(self) -> AutoencoderTiny:
+        return autoencoder.load(self.folder / "autoencoder")
+
+    def _sampler(self) -> Sampler:
+        """Draws from all targets and scenes; the targets of plain captions are made on first use."""
+        scenes = encoded.load(left_by("scenes", self.folder / "scenes" / "encoded.pt"))
+        path, tokenizer = self.folder / "scenes" / "targets.pt", bpe.load(self.folder / "tokenizer")
+        if not path.exists():
+            made = targets.make(self._vae(), self.pictures(), self.seed)
+            targets.save(list(_counted(made, len(self.concepts()))), path)
+        return Sampler(targets.load(path), scenes, Captions(self.concepts()), tokenizer)
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""
-        vae = autoencoder.load(self.folder / "autoencoder")
-        tokenizer = bpe.load(self.folder / "tokenizer")
-        modules, author = generator.load(self.folder / "widen", tokenizer), Author(Captions(self.concepts()))
-        self._train(decoder.train, "decoder", decoder.SCHEDULE, vae, modules, author, self.pictures(), tokenizer)
+        tokenizer, author = bpe.load(self.folder / "tokenizer"), Author(Captions(self.concepts()))
+        self._train(
+            decoder.train, "decoder", decoder.SCHEDULE, lambda: (self._vae(), author, self.pictures(), tokenizer)
+        )
 
     def judge(self) -> None:
         """Leaves checkpoint.pt in `judge/`."""
         author = Author(Captions(self.concepts()))
-        self._train(judge.train, "judge", judge.SCHEDULE, author, self.pictures())
+        self._train(judge.train, "judge", judge.SCHEDULE, lambda: (author, self.pictures()))
 
     def package(self) -> None:
         """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json and vocabulary.json beside it."""
         tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
-        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "widen", tokenizer)
+        vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
         pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
         report = package.measure(model, tokenizer, concepts, self.pictures(), seeds=4)
@@ -257,7 +239,8 @@ class Workshop:
         def learn(number: int, name: str) -> None:
             # Each scorer has its own seed: another order of the data, other initial weights.
             single = Workshop(self.folder, 1, self.seed + number, self.steps)
-            single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, name, pool, captions, tokenizer)
+            made = name, pool, captions, tokenizer
+            single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, lambda: made)
 
         # Both at once: a process for each scorer is faster than two processes for one and then for the other.
         with ThreadPoolExecutor(self.workers) as threads:
@@ -296,8 +279,11 @@ class Workshop:
         return preferences.Pool(**torch.load(path, weights_only=True))
 
     def restore(self) -> None:
-        """Put the published results in place of those of the stages `tokenizer` to `package`, scorers and priors too if
-        there are any."""
+        """Put the published results in place of those of the stages, scorers and priors too if there are any.
+
+        What the stages between `autoencoder` and `generator` leave is not published. A restored stage is done; it
+        cannot be continued.
+        """
         pipeline = published.generator()
         wanted = {
             self.folder / "pahi-emoji": pipeline,
@@ -309,13 +295,10 @@ class Workshop:
             if source.exists() and not place.exists():
                 _copy(source, place)
         model = load_generator(pipeline)
-        encoder, vae = {"text_encoder": model.text_encoder}, {"vae": model.decoder}
+        vae = {"vae": model.decoder}
         parts = {
             "autoencoder": (autoencoder.SCHEDULE, vae),
-            "text": (text.SCHEDULE, encoder),
-            "generator": (generator.SCHEDULE, encoder | {"unet": model.unet}),
-            "words": (words.WORDS, encoder),
-            "widen": (widen.SCHEDULE, encoder | {"unet": model.unet}),
+            "generator": (generator.SCHEDULE, {"text_encoder": model.text_encoder, "unet": model.unet}),
             "decoder": (decoder.SCHEDULE, vae),
         }
         for name, (schedule, modules) in parts.items():
@@ -351,14 +334,16 @@ class Workshop:
         published.publish(self.folder / "pahi-emoji", BUNDLE, PUBLISHED)
         print(f"install: {self.folder / 'pahi-emoji'} in {PUBLISHED}, its weights in {BUNDLE}")
 
-    def _train(self, stage: Callable[..., None], name: str, schedule: Schedule, *arguments: object) -> None:
-        """Run a training stage in the folder `name`, unless it is done. `stage` gets worker, folder, `arguments` and
-        schedule."""
+    def _train(
+        self, stage: Callable[..., None], name: str, schedule: Schedule, arguments: Callable[[], tuple[object, ...]]
+    ) -> None:
+        """Run a training stage in the folder `name`, unless it is done. `stage` gets worker, folder, what `arguments`
+        makes, and schedule."""
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         if (done := steps_done(self.folder / name)) >= schedule.steps:
             print(f"{name}: {done} steps done in {self.folder / name}")
             return
-        spawn(stage, self.workers, self.seed, self.folder / name, *arguments, schedule)
+        spawn(stage, self.workers, self.seed, self.folder / name, *arguments(), schedule)
 
 
 def _copy(source: Path, place: Path) -> None:
@@ -380,7 +365,7 @@ def _counted(parts: Iterator[targets.Targets], length: int) -> Iterator[targets.
 
 
 STAGES = (
-    "data", "tokenizer", "autoencoder", "text", "generator", "scenes", "memory", "words", "widen", "decoder", "judge",
+    "data", "tokenizer", "autoencoder", "scenes", "sketch", "memory", "words", "generator", "decoder", "judge",
     "package", "scorers", "bundle",
 )  # fmt: skip
 """What `all` runs; `install` changes the source tree and is asked for by name."""

@@ -14,7 +14,7 @@ from emoji_model.scenes import COLOURS, WORN, Scene, Thing
 from emoji_model.sources import STYLES
 from emoji_model.text import CELLS, GRID
 
-SIDE = WHOLE[2] // GRID
+PIXELS = WHOLE[2] // GRID
 """The side of a cell, in pixels."""
 HALVED = CELLS
 """The first part of a thing at half size. Before it are the parts of a whole thing, after it those of creatures that
@@ -49,8 +49,8 @@ class Codes:
         code[..., 4] = NONE if scene.style is None else scene.style
         whole = DRESSED + CELLS * list(WORN).index(scene.worn) if scene.worn else 0
         for thing, (left, top, side) in zip(scene.shown, ROWS[len(scene.shown)], strict=True):
-            first, count = (HALVED if side < WHOLE[2] else whole), side // SIDE
-            place = code[top // SIDE :, left // SIDE :][:count, :count]
+            first, count = (HALVED if side < WHOLE[2] else whole), side // PIXELS
+            place = code[top // PIXELS :, left // PIXELS :][:count, :count]
             place[..., 0], place[..., 2] = thing.concept, _colour(thing.colour)
             place[..., 1] = first + torch.arange(count * count).view(count, count)
         return code.flatten(0, 1)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from emoji_model import coupling, generator, widen
+from emoji_model import coupling, drawing, generator
 from emoji_model.autoencoder import reconstruction_loss
 from emoji_model.painting import accessories, paint
 from emoji_model.pictures import save_grid
@@ -23,9 +23,8 @@ from emoji_model.scenes import Author, Scene
 from emoji_model.targets import encode
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker
+from emoji_model.unet import LATENT_SHAPE
 from pahi_rt.evaluate.picture_metrics import laplacian
-from pahi_rt.models.sampling import Schedule as Sampling
-from pahi_rt.models.sampling import euler_schedule, sample_latents
 
 SCHEDULE = Schedule(steps=1200, batch=16, learning_rate=5e-4, warmup=30, decay=0.5, sample_every=150, save_every=100)
 ADVERSARY = 0.1
@@ -70,7 +69,7 @@ def frozen(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def draw(
     modules: nn.ModuleDict, author: Author, pictures: torch.Tensor, tokenizer: CLIPTokenizer, count: int,
-    rng: torch.Generator, sampling: Sampling,
+    rng: torch.Generator, steps: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Generated latents [count, C, h, w], of plain labels and of as many scenes, and the pictures that caption and
     noise ask for."""
@@ -80,7 +79,7 @@ def draw(
         author.concepts[scene.things[0].concept].label if n % 2 else author.caption(scene, python_rng)
         for n, scene in enumerate(scenes)
     ]
-    noise = torch.randn(count, *generator.LATENT_SHAPE, generator=rng)
+    noise = torch.randn(count, *LATENT_SHAPE, generator=rng)
     values, worn = coupling.read(noise), accessories(author.concepts, pictures)
     asked = zip(coupling.style_of(values).tolist(), scenes, coupling.background(values), strict=True)
     wanted = [
@@ -88,23 +87,27 @@ def draw(
         for style, scene, ground in asked
     ]
     text = modules["text_encoder"](tokens(tokenizer, texts)).last_hidden_state
-    return sample_latents(generator.denoiser(modules["unet"], text, sampling), noise, sampling), torch.stack(wanted)
+    return drawing.draw(modules["unet"], text, noise, steps), torch.stack(wanted)
 
 
 def train(
-    worker: Worker, folder: Path, vae: AutoencoderTiny, modules: nn.ModuleDict, author: Author,
-    pictures: torch.Tensor, tokenizer: CLIPTokenizer, schedule: Schedule,
+    worker: Worker, folder: Path, vae: AutoencoderTiny, author: Author, pictures: torch.Tensor,
+    tokenizer: CLIPTokenizer, schedule: Schedule,
 ) -> None:  # fmt: skip
-    """Leaves checkpoint.pt (the whole autoencoder under `vae`) and samples in `folder`."""
+    """Train for the generator whose stage left its checkpoint beside `folder`.
+
+    Leaves checkpoint.pt (the whole autoencoder under `vae`) and samples in `folder`.
+    """
+    # Loaded here: a fork server hands over at most 256 tensors.
+    modules = generator.load(folder.with_name("generator"), tokenizer)
     vae.decoder.requires_grad_(True)
     vae.to(memory_format=torch.channels_last)
     trained = nn.ModuleDict({"vae": vae, "adversary": build_adversary()})
     trainer = Trainer(folder, trained, schedule, worker)
-    samplings = [euler_schedule(generator.build_scheduler(), steps) for steps in (1, 2)]
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         count = schedule.batch // worker.world
-        latents, wanted = draw(modules, author, pictures, tokenizer, count, rng, samplings[step % 2])
+        latents, wanted = draw(modules, author, pictures, tokenizer, count, rng, steps=1 + step % 2)
         latents = torch.cat([encode(vae, wanted[: count // REAL]), latents[count // REAL :]])
         output = (vae.decoder(latents.contiguous(memory_format=torch.channels_last)) + 1) / 2
         adversary = trained["adversary"]
@@ -118,8 +121,7 @@ def train(
         }
 
     def sample(step: int) -> None:
-        prompts = (*generator.PREVIEW, *widen.PREVIEW)
-        shown = generator.preview(modules, trainer.ema["vae"], tokenizer, steps=1, prompts=prompts)
+        shown = generator.preview(modules, trainer.ema["vae"], tokenizer)
         save_grid(shown, 12, folder / f"{step}.png")
 
     trainer.run(loss, sample)

@@ -1,4 +1,4 @@
-"""Composed scenes as latents: encoded once, drawn from by every step of the widening (words.py, widen.py)."""
+"""Composed scenes as latents: encoded once, drawn from by every step of the trainings (sampler.py)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class EncodedScenes:
     """int16 [N, POSITIONS]."""
     latents: torch.Tensor
     """float16 [N, styles, C, h, w]."""
+    plain: torch.Tensor
+    """float16 [N, styles, C, h, w]: the same, on tint 0 where the background is not named."""
     values: torch.Tensor
     """float32 [N, COUNT]: the tint's functionals, for the backgrounds that are not named. Other entries are 0."""
     grounded: torch.Tensor
@@ -60,15 +62,21 @@ def make(
     grounds, worn = coupling.background(values), accessories(author.concepts, pictures)
     codes = Codes(author.captions)
     vae.to(memory_format=torch.channels_last)
+    untinted = coupling.background(torch.zeros(1, coupling.COUNT))[0]
     latents = torch.empty(share, pictures.shape[1], coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH).half()
+    plain = torch.empty_like(latents)
     for number, scene in enumerate(scenes):
         latents[number] = silent(encode(vae, paint(scene, pictures, worn, grounds[number])))
+        plain[number] = latents[number]
+        if scene.background is None:
+            plain[number] = silent(encode(vae, paint(scene, pictures, worn, untinted)))
         if worker.rank == 0 and number % 500 == 0:
             print(f"scenes: {number * worker.world}/{count}", flush=True)
     named = [OPEN if scene.style is None else scene.style for scene in scenes]
     made = EncodedScenes(
         tokens(tokenizer, texts).short(),
         latents,
+        plain,
         values,
         torch.tensor([scene.background is not None for scene in scenes]),
         torch.tensor(named).char(),
@@ -87,7 +95,7 @@ def join(path: Path, workers: int) -> None:
 
 
 def load(path: Path) -> EncodedScenes:
-    """Load what `join` wrote; the latents stay on disk until they are read."""
+    """Load what `join` wrote; the latents stay on disk until they are read, and workers share one copy."""
     return EncodedScenes(**torch.load(path, weights_only=True, mmap=True))
 
 

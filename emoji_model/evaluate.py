@@ -15,9 +15,10 @@ from transformers import CLIPTokenizer
 
 from emoji_model import coupling
 from emoji_model.autoencoder import picture_psnr, psnr, reconstruct
-from emoji_model.generator import LATENT_SHAPE, denoiser
+from emoji_model.drawing import denoiser
 from emoji_model.targets import apply_attributes, encode
 from emoji_model.text import tokens
+from emoji_model.unet import LATENT_SHAPE
 from pahi_rt.evaluate.picture_metrics import edge_energy
 from pahi_rt.models.generators import Generator
 from pahi_rt.models.latents import decode_latents

@@ -14,10 +14,12 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPTokenizer
 
-from emoji_model import evaluate, generator
+from emoji_model import evaluate
+from emoji_model.drawing import build_scheduler
 from emoji_model.pictures import save_grid
 from emoji_model.scenes import Author
 from emoji_model.sources import LABELS, STYLES, Concept
+from emoji_model.unet import LATENT_SHAPE
 from pahi_rt.files import write_whole
 from pahi_rt.machine import cpu_name
 from pahi_rt.manifest import Card
@@ -56,7 +58,7 @@ def save_pipeline(vae: AutoencoderTiny, modules: nn.ModuleDict, tokenizer: CLIPT
         text_encoder=modules["text_encoder"],
         tokenizer=tokenizer,
         unet=modules["unet"],
-        scheduler=generator.build_scheduler(),
+        scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -99,7 +101,7 @@ PREVIEW = (
 @torch.no_grad()
 def write_preview(model: Generator, prior: Prior | None, path: Path) -> Path:
     """Draw the first four seeds of eight prompts, not cherry-picked, from the runtime's noise, shaped by `prior`."""
-    noise = torch.from_numpy(draw_noise(range(4), generator.LATENT_SHAPE)).repeat(len(PREVIEW), 1, 1, 1)
+    noise = torch.from_numpy(draw_noise(range(4), LATENT_SHAPE)).repeat(len(PREVIEW), 1, 1, 1)
     conditioning = model.encode_prompt(model.tokenize([prompt for prompt in PREVIEW for _ in range(4)]))
     if prior:
         noise = sample_noise(prior(conditioning.pooled), noise)

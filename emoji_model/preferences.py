@@ -352,7 +352,7 @@ def train(
     schedule: Schedule,
 ) -> None:
     """Train the scorer `name`; leaves checkpoint.pt (weights under `network`) and metrics.jsonl in `folder`."""
-    network = scorer.KINDS[name](len(tokenizer))
+    network = scorer.KINDS[name](tokenizer)
     classifier, detector = nn.Linear(2 * network.width, len(pool.real)), nn.Linear(2 * network.width, 1)
     modules = nn.ModuleDict({"network": network, "classifier": classifier, "detector": detector})
     trainer = Trainer(folder, modules.train(), schedule, worker)
@@ -371,7 +371,7 @@ def train(
 
 def load(folder: Path, name: str, tokenizer: CLIPTokenizer) -> scorer.Network:
     """The trained network (moving average of the weights), frozen."""
-    network = scorer.KINDS[name](len(tokenizer))
+    network = scorer.KINDS[name](tokenizer)
     network.load_state_dict(averaged(folder, "network"))
     return network.eval().requires_grad_(False)
 

@@ -24,7 +24,6 @@ from transformers import CLIPTokenizer
 
 from emoji_model.published import BUNDLE, PUBLISHED
 from emoji_model.text import tokens
-from emoji_model.tokenizer import POSITIONS
 from emoji_model.tokenizer import load as load_tokenizer
 from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.files import writing_whole
@@ -88,11 +87,11 @@ class DualEncoder(Network):
 
     unit, width = "cosine", 160
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.image = image_encoder((24, 48, 96, 128, self.width))
         self.image_head = nn.Linear(2 * self.width, 128)
-        self.words = nn.Embedding(entries, 128, padding_idx=0)
+        self.words = nn.Embedding(len(tokenizer), 128, padding_idx=0)
         self.text_head = nn.Sequential(nn.Linear(128, 256), nn.SiLU(), nn.Linear(256, 128))
         self.logit_scale = nn.Parameter(torch.tensor(2.3))
 
@@ -123,12 +122,12 @@ class CrossEncoder(Network):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         width = self.width
         self.image = image_encoder((24, 48, 96, 128, width))
-        self.words = nn.Embedding(entries, width, padding_idx=0)
-        self.positions = nn.Parameter(torch.randn(POSITIONS, width) * 0.02)
+        self.words = nn.Embedding(len(tokenizer), width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(tokenizer.model_max_length, width) * 0.02)
         self.text = nn.TransformerEncoderLayer(
             width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -160,13 +159,14 @@ KINDS: dict[str, type[DualEncoder | CrossEncoder]] = {"emoji-a": DualEncoder, "e
 class EmojiScorer(nn.Module):
     """A frozen network with its tokenizer: a Scorer of `pahi_rt.scorers`, and Portable."""
 
-    max_tokens, size = POSITIONS, (IMAGE_SIZE, IMAGE_SIZE)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
     unported: tuple[str, ...] = ()
 
     def __init__(self, name: str, network: Network, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.name, self.unit, self.scale = name, network.unit, network.scale
         self.network, self.tokenizer = network.eval().requires_grad_(False), tokenizer
+        self.max_tokens: int = tokenizer.model_max_length
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures [B, 3, 128, 128] in [0, 1] and B prompts -> scores [B]. Raises PahiError for other shapes."""
@@ -178,7 +178,7 @@ class EmojiScorer(nn.Module):
         return self.score_ids(images, ids)
 
     def score_ids(self, images: Tensor, input_ids: Tensor) -> Tensor:
-        """Pictures [B, 3, 128, 128] in [0, 1] and token ids int64 [B, 24] -> scores [B]."""
+        """Pictures [B, 3, 128, 128] in [0, 1] and token ids int64 [B, max_tokens] -> scores [B]."""
         scores: Tensor = self.network(images, input_ids)
         return scores
 
@@ -204,7 +204,7 @@ def load(name: str, source: str | Path | None = None, tokenizer: CLIPTokenizer |
     """
     path = Path(source) if source else HOME / f"{name}.safetensors"
     tokenizer = tokenizer or load_tokenizer(TOKENIZER)
-    network = KINDS[name](len(tokenizer))
+    network = KINDS[name](tokenizer)
     fix = "python -m emoji_model scorers"
     if not path.is_file():
         raise ScorerError(f"there is no scorer at {path}", fix=fix)

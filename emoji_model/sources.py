@@ -19,8 +19,6 @@ from typing import Any
 from pahi_rt.errors import PahiError
 from pahi_rt.files import sha256
 
-FIRST = 356
-"""The first FIRST concepts are learned from scratch; the others when the model is widened (words.py, widen.py)."""
 _SEQUENCE = re.compile(r".(?:\u200d.)*")
 """An emoji of concepts.txt: one character, or several with joiners between them."""
 

@@ -1,9 +1,9 @@
-"""The targets of the generator's regression: latents of every concept in every style, on random tints."""
+"""Latents of every concept in every style: on random tints, which are targets, and on tint 0, which is content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -23,6 +23,8 @@ class Targets:
 
     latents: torch.Tensor
     """float16 [concepts, styles, VARIANTS, C, h, w]."""
+    plain: torch.Tensor
+    """float16 [concepts, styles, C, h, w]: on tint 0."""
     values: torch.Tensor
     """float32 [concepts, VARIANTS, COUNT]: values of the functionals that ask for each variant, in every style. The
     entries of the style and the choice are arbitrary."""
@@ -55,15 +57,16 @@ def make(vae: AutoencoderTiny, pictures: torch.Tensor, seed: int) -> Iterator[Ta
     for concept in pictures:
         # The same values for all styles, so that a variant has one tint in all of them.
         values = torch.randn(VARIANTS, coupling.COUNT, generator=rng)
-        shown = concept.repeat_interleave(VARIANTS, 0)
-        latents = silent(encode(vae, apply_attributes(shown, values.repeat(len(concept), 1))))
-        yield Targets(latents.unflatten(0, (len(concept), VARIANTS)).half(), values)
+        tints = torch.cat([values, torch.zeros(1, coupling.COUNT)])
+        shown = concept.repeat_interleave(len(tints), 0)
+        latents = silent(encode(vae, apply_attributes(shown, tints.repeat(len(concept), 1))))
+        every = latents.unflatten(0, (len(concept), len(tints))).half()
+        yield Targets(every[:, :-1], every[:, -1], values)
 
 
 def save(parts: list[Targets], path: Path) -> None:
     """Save the targets of all concepts, one part for each concept, as one file."""
-    latents, values = (torch.stack([getattr(part, name) for part in parts]) for name in ("latents", "values"))
-    save_atomically({"latents": latents, "values": values}, path)
+    save_atomically({f.name: torch.stack([getattr(part, f.name) for part in parts]) for f in fields(Targets)}, path)
 
 
 def load(path: Path) -> Targets:

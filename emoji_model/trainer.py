@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pahi_rt.errors import PahiError
 from pahi_rt.files import writing_whole
@@ -85,9 +86,12 @@ class Trainer:
         example pictures."""
         started, first = time.perf_counter(), self.step
         while self.step < self.schedule.steps:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bfloat16):
-                losses = loss(self.step, self.worker.rng(self.step))
-            sum(losses.values(), torch.zeros(())).backward()
+            # On a CPU, the backward pass of the flash kernel takes 29 % of a UNet's step. Without it, a step takes a
+            # fifth less time.
+            with sdpa_kernel(SDPBackend.MATH):
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bfloat16):
+                    losses = loss(self.step, self.worker.rng(self.step))
+                sum(losses.values(), torch.zeros(())).backward()
             self._update()
             if self.worker.rank == 0:
                 rate = (self.step + 1 - first) * self.schedule.batch / (time.perf_counter() - started)

@@ -1,18 +1,23 @@
 """A small emoji world: real classes, made-up concepts."""
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from emoji_model import coupling, generator, tokenizer
+from emoji_model import coupling, tokenizer
 from emoji_model.captions import Captions
 from emoji_model.codes import Codes
 from emoji_model.encoded import OPEN, EncodedScenes
 from emoji_model.preferences import Pool
-from emoji_model.scenes import Scene, Thing
+from emoji_model.sampler import Sampler
+from emoji_model.scenes import Author, Scene, Thing
 from emoji_model.sources import STYLES, Concept
+from emoji_model.targets import Targets
+from emoji_model.text import tokens
+from emoji_model.unet import LATENT_SHAPE
 
 
 def square(colour: str) -> str:
@@ -54,19 +59,36 @@ def pool(concepts: list[Concept]) -> Pool:
 
 
 @pytest.fixture
-def encoded(captions: Captions) -> EncodedScenes:
-    """Ten scenes; each latent is filled with its scene's number times ten, and its style's."""
-    numbers = 10.0 * torch.arange(10)[:, None] + torch.arange(3)
+def encoded(captions: Captions, words: CLIPTokenizer) -> EncodedScenes:
+    """Ten scenes; each latent is filled with its scene's number times ten, and its style's; on tint 0, with half."""
+    numbers = (10.0 * torch.arange(10)[:, None] + torch.arange(3))[:, :, None, None, None]
+    latents = numbers.expand(10, 3, *LATENT_SHAPE).half()
     values = torch.zeros(10, coupling.COUNT)
     values[:, coupling.TINT] = torch.randn(10, coupling.COUNT, generator=torch.Generator().manual_seed(5))[:, 3:5]
-    codes = Codes(captions)
+    codes, author, rng = Codes(captions), Author(captions), random.Random(6)
     scenes = [Scene((Thing(number % 4),), 1 + number % 3) for number in range(10)]
     return EncodedScenes(
-        torch.randint(1, 300, (10, tokenizer.POSITIONS), generator=torch.Generator().manual_seed(6)).short(),
-        numbers[:, :, None, None, None].expand(10, 3, *generator.LATENT_SHAPE).half(),
+        tokens(words, [author.caption(scene, rng) for scene in scenes]).short(),
+        latents,
+        latents / 2,
         values,
         torch.arange(10) % 2 == 0,
         torch.tensor([OPEN, OPEN, 0, 1, 2] * 2).char(),
         torch.tensor([len(scene.shown) for scene in scenes]).char(),
         torch.stack([codes.of_scene(scene) for scene in scenes]).short(),
     )
+
+
+@pytest.fixture
+def targets(concepts: list[Concept]) -> Targets:
+    """Of five tints. Each latent is filled with its own number; on tint 0, with that of its concept and style."""
+    size = (len(concepts), len(STYLES), 5)
+    numbers = torch.arange(size[0] * size[1] * size[2]).view(*size, 1, 1, 1)
+    plain = torch.arange(size[0] * size[1]).view(*size[:2], 1, 1, 1)
+    values = torch.randn(len(concepts), 5, coupling.COUNT, generator=torch.Generator().manual_seed(3))
+    return Targets(numbers.expand(*size, *LATENT_SHAPE).half(), plain.expand(*size[:2], *LATENT_SHAPE).half(), values)
+
+
+@pytest.fixture
+def sampler(targets: Targets, encoded: EncodedScenes, captions: Captions, words: CLIPTokenizer) -> Sampler:
+    return Sampler(targets, encoded, captions, words)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emoji_model import __main__ as stages
-from emoji_model import assessment, autoencoder, generator, preferences, published, scorer, text, tokenizer
+from emoji_model import assessment, autoencoder, generator, preferences, published, scorer, tokenizer
 from emoji_model.__main__ import Workshop
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
@@ -20,15 +20,14 @@ def test_published_weights_stand_in_for_the_stages(tmp_path: Path, capsys: pytes
     recipe.restore()
     words, model = tokenizer.load(tmp_path / "tokenizer"), load_generator("emoji")
     restored = {
-        "text_encoder": text.load(tmp_path / "text", words),
-        "unet": generator.load(tmp_path / "generator", words)["unet"],
+        **generator.load(tmp_path / "generator", words),
         "decoder": autoencoder.load(tmp_path / "decoder"),
     }
     for name, module in restored.items():
         expected = getattr(model, name).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in module.state_dict().items())
     capsys.readouterr()
-    recipe._train(pytest.fail, "generator", generator.SCHEDULE)
+    recipe.generator()  # and reads neither scenes nor packages
     assert f"generator: {generator.SCHEDULE.steps} steps done" in capsys.readouterr().out
 
 
@@ -97,7 +96,7 @@ def test_published_priors_are_restored_unless_there_are_others(tmp_path: Path, m
 
 def test_a_scorer_is_measured_as_it_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = tokenizer.load(scorer.TOKENIZER)
-    network, path = scorer.DualEncoder(len(words)), tmp_path / "emoji-a.safetensors"
+    network, path = scorer.DualEncoder(words), tmp_path / "emoji-a.safetensors"
     monkeypatch.setattr(assessment, "measure", lambda network, *rest: {"scale": network.scale})
     unused: Any = None
     report = Workshop(tmp_path, 1, 0, None)._finish(network, path, unused, unused, words)

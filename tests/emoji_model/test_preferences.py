@@ -92,7 +92,7 @@ def test_a_picture_is_jittered_twice(pool: Pool, captions: Captions, words: CLIP
 
 
 def test_convolutions_are_exact_unless_they_learn(words: CLIPTokenizer) -> None:
-    network = scorer.KINDS["emoji-a"](len(words))
+    network = scorer.KINDS["emoji-a"](words)
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     rough, exact = (preferences.look(network.train(mode), pictures) for mode in (True, False))
     assert torch.equal(exact, network.look(pictures)) and rough.dtype == torch.float32
@@ -217,7 +217,7 @@ def test_pools_are_joined_concept_by_concept(pool: Pool) -> None:
 
 @pytest.mark.parametrize("name", scorer.KINDS)
 def test_what_was_seen_is_judged_under_any_prompt(name: str, words: CLIPTokenizer) -> None:
-    network, images = scorer.KINDS[name](len(words)).eval(), torch.rand(2, 3, 128, 128)
+    network, images = scorer.KINDS[name](words).eval(), torch.rand(2, 3, 128, 128)
     ids = text.tokens(words, ["red heart", "panda"])
     with torch.no_grad():
         seen = network.look(images)

@@ -20,6 +20,8 @@ def test_targets_hold_nothing_where_the_noise_is_read() -> None:
     parts = list(targets.make(vae, pictures, seed=0))
     assert len(parts) == 2
     part = parts[0]
+    untinted = targets.encode(vae, targets.apply_attributes(pictures[0], torch.zeros(3, coupling.COUNT)))
+    assert torch.allclose(part.plain.float(), targets.silent(untinted), atol=1e-2)
     assert part.latents.shape == (3, targets.VARIANTS, 4, 16, 16)
     made = part.latents.float().flatten(0, 1)
     assert coupling.read(made).abs().max() < 0.02
