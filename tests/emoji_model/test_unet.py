@@ -21,13 +21,17 @@ def test_functionals_reach_every_resolution_whatever_training_did() -> None:
     assert all(torch.allclose(weight, pinned[name], atol=1e-7) for name, weight in unet.named_parameters())
     noise = torch.randn(64, *module.LATENT_SHAPE, generator=rng)
     seen: list[torch.Tensor] = []
-    for layer in (unet.down_blocks[0], unet.down_blocks[2], unet.mid_block, unet.up_blocks[1]):
+    for layer in (
+        unet.down_blocks[0].downsamplers[0],
+        unet.mid_block,
+        *(unet.up_blocks[n].upsamplers[0] for n in (0, 1)),
+    ):
         layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
     with torch.no_grad():
         unet(noise, 999, torch.randn(64, POSITIONS, WIDTH, generator=rng))
     wanted = coupling.read(noise)[:, :4]
     for output in seen:
-        carried = (output[0] if isinstance(output, tuple) else output)[:, :4].mean((2, 3))
+        carried = output[:, :4].mean((2, 3))
         for channel in range(4):
             assert torch.corrcoef(torch.stack([carried[:, channel], wanted[:, channel]]))[0, 1] > 0.75
 

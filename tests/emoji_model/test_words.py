@@ -25,11 +25,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def sampler(sampler: Sampler) -> Sampler:
     """With random pictures: of those that are filled with a number, cells hold the same after their layer norm."""
     rng = torch.Generator().manual_seed(0)
-    targets, encoded = (
-        replace(part, plain=torch.randn(part.plain.shape, generator=rng).half())
-        for part in (sampler.targets, sampler.encoded)
+    targets, encoded = sampler.targets, sampler.encoded
+    return Sampler(
+        replace(targets, plain=torch.randn(targets.plain.shape, generator=rng).half()),
+        replace(encoded, plain=torch.randn(encoded.plain.shape, generator=rng).half()),
+        sampler.captions,
+        sampler.tokenizer,
     )
-    return Sampler(targets, encoded, sampler.captions, sampler.tokenizer)
 
 
 def test_errors_are_those_of_cells_start_words_and_end(sampler: Sampler) -> None:
