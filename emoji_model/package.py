@@ -44,9 +44,9 @@ A noise prior for the emoji generator of pahi-rt, made by `pahi-rt train`. {LICE
 """
 LIMITS = (
     "draws the listed concepts and their everyday synonyms; other words give a blend at best",
-    "a soft lookup with variation over style and tint, not a general image model",
-    "what it has learned of one concept does not carry over to another: no 'blue frog', no 'cat with sunglasses'",
-    "drawn at 128 x 128 pixels; fine detail is softer than in the original drawings",
+    "composes what it was taught to: a colour, a background, two or three of a kind, two things, a hat or sunglasses",
+    "knows no actions, sizes or places, and is not a general image model",
+    "drawn at 128 x 128 pixels; fine detail is softer than in the original drawings, most of all in groups",
     "unknown words are named on stderr; English only",
 )
 

@@ -22,7 +22,7 @@ from emoji_model.text import CELLS, MARKS, WIDTH, build
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 MEMORY = Schedule(steps=6000, batch=128, learning_rate=1.5e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
-WORDS = Schedule(steps=5000, batch=128, learning_rate=1e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
+WORDS = Schedule(steps=3500, batch=128, learning_rate=1e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
 UNITS, LAYERS, REMEMBERING = 1536, 5, 2
 """Units of the MLPs, layers of the encoder, and how many of them, the last ones, hold the drawings."""
 ROUTE, FRAME = 0.5, 0.2
