@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -24,6 +25,12 @@ def build_scheduler() -> EulerDiscreteScheduler:
     return turbo_scheduler("sample")
 
 
+@cache
+def sampling(steps: int) -> Sampling:
+    """The noise levels of one step or two, with the scheduler that the pipeline ships."""
+    return euler_schedule(build_scheduler(), steps)
+
+
 def denoiser(unet: nn.Module, text: torch.Tensor, schedule: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
     """The UNet as a function of the scaled latents and the index of the step, with all other inputs fixed."""
 
@@ -42,7 +49,7 @@ def scale(sample: torch.Tensor, sigma: float) -> torch.Tensor:
 @torch.no_grad()
 def draw(unet: nn.Module, text: torch.Tensor, noise: torch.Tensor, steps: int) -> torch.Tensor:
     """Latents [B, C, h, w] for text embeddings [B, T, D] and noise of their own shape."""
-    schedule = euler_schedule(build_scheduler(), steps)
+    schedule = sampling(steps)
     return sample_latents(denoiser(unet, text, schedule), noise, schedule)
 
 
@@ -55,10 +62,9 @@ def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
     return styles[torch.arange(len(drawn)), errors.argmin(1)]
 
 
-def losses(
-    unet: nn.Module, text: torch.Tensor, batch: Batch, two: Sampling, again: slice | None
-) -> dict[str, torch.Tensor]:
+def losses(unet: nn.Module, text: torch.Tensor, batch: Batch, again: slice | None) -> dict[str, torch.Tensor]:
     """Errors of the first step on the batch, and of the second one on the rows `again`. Without these, of the first."""
+    two = sampling(2)
     first = denoiser(unet, text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
     terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
     if again:

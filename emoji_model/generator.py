@@ -16,13 +16,12 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from emoji_model import text as encoders
-from emoji_model.drawing import build_scheduler, draw, losses
+from emoji_model.drawing import draw, losses
 from emoji_model.pictures import save_grid
 from emoji_model.sampler import Sampler
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker
 from emoji_model.unet import LATENT_SHAPE, load_unet, pin
-from pahi_rt.models.sampling import euler_schedule
 
 SCHEDULE = Schedule(steps=6000, batch=48, learning_rate=6e-4, warmup=100, decay=0.5, sample_every=500, bfloat16=True)
 AGAIN = 4
@@ -44,14 +43,13 @@ def train(worker: Worker, folder: Path, sampler: Sampler, vae: AutoencoderTiny, 
     unet = load_unet(folder.with_name("sketch")).requires_grad_(True).train()
     modules = nn.ModuleDict({"text_encoder": encoder, "unet": unet})
     trainer = Trainer(folder, modules, schedule, worker)
-    two = euler_schedule(build_scheduler(), 2)
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         pin(unet)
         batch = sampler.draw(schedule.batch // worker.world, rng)
         text = encoder(batch.input_ids).last_hidden_state
         # One row in a few, so that all kinds of captions are drawn a second time.
-        return losses(unet, text, batch, two, slice(step % AGAIN, None, AGAIN))
+        return losses(unet, text, batch, slice(step % AGAIN, None, AGAIN))
 
     def sample(step: int) -> None:
         save_grid(preview(trainer.ema, vae, sampler.tokenizer), 12, folder / f"{step}.png")

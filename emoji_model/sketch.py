@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from emoji_model import coupling
-from emoji_model.drawing import build_scheduler, draw, losses
+from emoji_model.drawing import draw, losses
 from emoji_model.pictures import save_grid
 from emoji_model.sampler import Batch, Sampler, join
 from emoji_model.sources import STYLES
@@ -26,7 +26,6 @@ from emoji_model.targets import silent
 from emoji_model.text import GRID, MARKS, PER_STYLE, WIDTH
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 from emoji_model.unet import build_unet, pin
-from pahi_rt.models.sampling import euler_schedule
 
 SCHEDULE = Schedule(steps=4000, batch=48, learning_rate=8e-4, warmup=100, decay=0.4, sample_every=500, bfloat16=True)
 COLLAGES = 0.5
@@ -88,14 +87,13 @@ def train(worker: Worker, folder: Path, sampler: Sampler, vae: AutoencoderTiny, 
     """
     sketcher, unet = Sketcher(), build_unet()
     trainer = Trainer(folder, nn.ModuleDict({"sketcher": sketcher, "unet": unet}).train(), schedule, worker)
-    two = euler_schedule(build_scheduler(), 2)
     count, length = schedule.batch // worker.world, sampler.tokenizer.model_max_length
     mixed = round(count * COLLAGES)
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         pin(unet)
         batch = join(sampler.draw(count - mixed, rng), collage(sampler.draw(mixed, rng), rng))
-        return losses(unet, embed(sketcher, batch.content, length, rng), batch, two, again=None)
+        return losses(unet, embed(sketcher, batch.content, length, rng), batch, again=None)
 
     def sample(step: int) -> None:
         save_grid(preview(trainer.ema, vae, sampler), 12, folder / f"{step}.png")
