@@ -166,7 +166,8 @@ class Workshop:
         self._train(judge.train, "judge", judge.SCHEDULE, lambda: (author, self.pictures()))
 
     def package(self) -> None:
-        """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json and vocabulary.json beside it."""
+        """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json, emoji-composition.png and
+        vocabulary.json beside it."""
         tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
         vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
         pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
@@ -175,6 +176,7 @@ class Workshop:
         author = Author(Captions(concepts))
         seer = judge.load(self.folder / "judge", len(concepts))
         report["composition"] = composition.measure(model, tokenizer, seer, author, self.pictures())
+        composition.sheet(model, tokenizer, author).save(self.folder / "emoji-composition.png")
         package.write_json(report, self.folder / "emoji-generator.json")
         table = related.make(author.captions, author.words(), self.folder / "data" / "packages")
         package.write_json(package.vocabulary(author, table), self.folder / "vocabulary.json")
@@ -309,7 +311,7 @@ class Workshop:
     def _published(self) -> dict[Path, Path]:
         """Result in the working folder -> its place in the source tree."""
         return {
-            self.folder / "emoji-generator.json": RESULTS / "emoji-generator.json",
+            **{self.folder / name: RESULTS / name for name in ("emoji-generator.json", "emoji-composition.png")},
             **{self.prior(kind): PRIORS / f"{kind}.safetensors" for kind in KINDS},
         }
 

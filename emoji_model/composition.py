@@ -8,27 +8,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import CLIPTokenizer
 
 from emoji_model import coupling, evaluate
 from emoji_model.judge import COLOUR_WORDS, Judge, places, whole
 from emoji_model.painting import accessories, paint
+from emoji_model.pictures import captioned
 from emoji_model.scenes import WORN, Author, Scene, withheld
 from pahi_rt.models.generators import Generator
 
-PROMPTS = 200
+PROMPTS, SHOWN = 200, 30
+"""How many captions are measured, and how many a sheet shows."""
 SEEDS = 4
+KINDS = ("colour", "background", "number", "pair", "worn")
 
 
 def scenes(author: Author, count: int, seed: int) -> list[tuple[Scene, str]]:
     """`count` scenes with at least one withheld combination, and a caption for each, evenly over the kinds."""
     rng, found = random.Random(seed), defaultdict[str, list[tuple[Scene, str]]](list)
-    kinds = ("colour", "background", "number", "pair", "worn")
-    while any(len(found[kind]) < count // len(kinds) for kind in kinds):
+    each = count // len(KINDS)
+    while any(len(found[kind]) < each for kind in KINDS):
         scene = author.propose(rng)
-        if withheld(scene) and scene.style is None and len(found[kind_of(scene)]) < count // len(kinds):
+        if withheld(scene) and scene.style is None and len(found[kind_of(scene)]) < each:
             found[kind_of(scene)].append((scene, author.caption(scene, rng)))
-    return [row for kind in kinds for row in found[kind]]
+    return [row for kind in KINDS for row in found[kind]]
 
 
 def kind_of(scene: Scene) -> str:
@@ -84,6 +88,14 @@ def measure(
         painted = paint(scene, pictures, worn, grounds[0])
         rows["drawings"].append((kind_of(scene), judged(judge, scene, painted)))
     return {"prompts": len(asked), "seeds": SEEDS} | {name: shares(results) for name, results in rows.items()}
+
+
+def sheet(model: Generator, tokenizer: CLIPTokenizer, author: Author) -> Image.Image:
+    """The first SHOWN / KINDS captions of each kind that `measure` asks for, each with its first two pictures."""
+    asked, each = scenes(author, PROMPTS, seed=1), PROMPTS // len(KINDS)
+    captions = [text for number, (_, text) in enumerate(asked) if number % each < SHOWN // len(KINDS)]
+    pictures = torch.stack([drawn(model, tokenizer, text, steps=1)[:2] for text in captions])
+    return captioned(captions, pictures, columns=3)
 
 
 def shares(rows: Sequence[tuple[str, dict[str, torch.Tensor]]]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from diffusers import EulerDiscreteScheduler
 from torch import nn
 from torch.nn import functional as F
 
-from emoji_model.sampler import Batch
+from emoji_model.sampler import Batch, of_style
 from pahi_rt.models.components import turbo_scheduler
 from pahi_rt.models.sampling import Schedule as Sampling
 from pahi_rt.models.sampling import euler_schedule, sample_latents
@@ -59,7 +59,7 @@ def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
     They are the targets of the second step, which refines what the first one drew.
     """
     errors = (styles - drawn[:, None]).square().mean((2, 3, 4))
-    return styles[torch.arange(len(drawn)), errors.argmin(1)]
+    return of_style(styles, errors.argmin(1))
 
 
 def losses(unet: nn.Module, text: torch.Tensor, batch: Batch, again: slice | None) -> dict[str, torch.Tensor]:

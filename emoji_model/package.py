@@ -94,7 +94,8 @@ def measure(
 
 
 PREVIEW = (
-    "a grinning cat", "panda", "red heart", "hamburger", "rocket", "octopus", "guitar", "skull",
+    "a grinning cat", "a blue frog", "hamburger", "two cats", "octopus", "a rocket and a star", "guitar",
+    "a panda on a green background",
 )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from pahi_rt.pictures import to_bytes
 
@@ -25,3 +26,20 @@ def save_grid(pictures: torch.Tensor, columns: int, path: Path) -> None:
     """Save `to_image(pictures, columns)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     to_image(pictures, columns).save(path)
+
+
+LINE, GAP = 20, 12
+"""Pixels: the height of a line of text, and the space between columns."""
+
+
+def captioned(captions: Sequence[str], pictures: torch.Tensor, columns: int) -> Image.Image:
+    """A sheet of pictures [captions, K, 3, H, W] in [0, 1]: in each cell a caption, and its K pictures below."""
+    cells = [to_image(several, len(several)) for several in pictures]
+    width, height = cells[0].width + GAP, cells[0].height + LINE
+    sheet = Image.new("RGB", (columns * width - GAP, -(-len(cells) // columns) * height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (caption, cell) in enumerate(zip(captions, cells, strict=True)):
+        left, top = number % columns * width, number // columns * height
+        pen.text((left + 2, top + LINE // 2), caption, "dimgrey", font, anchor="lm")
+        sheet.paste(cell, (left, top + LINE))
+    return sheet

@@ -102,6 +102,11 @@ class Sampler:
         )  # fmt: skip
 
 
+def of_style(every: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """From pictures in every style [B, styles, ...], those of the styles int64 [B]: [B, ...]."""
+    return every[torch.arange(len(styles)), styles]
+
+
 def join(*batches: Batch) -> Batch:
     """Batches one after the other."""
     return Batch(**{f.name: torch.cat([getattr(batch, f.name) for batch in batches]) for f in fields(Batch)})
@@ -116,14 +121,14 @@ def _batch(
     named: torch.Tensor, noise: torch.Tensor, values: torch.Tensor,
 ) -> Batch:  # fmt: skip
     """A batch of captions that name the styles `named` [B], whose noise has the functionals `values` [B, COUNT]."""
-    rows, style = torch.arange(len(named)), torch.where(named == OPEN, coupling.style_of(values), named)
+    style = torch.where(named == OPEN, coupling.style_of(values), named)
     plain, latents = (_in_style(every.float(), named) for every in (plain, latents))
     plane = tinted[:, None, None, None].expand(-1, 1, *plain.shape[-2:])
     content = torch.cat([plain.flatten(1, 2), plane], 1)
-    return Batch(input_ids, codes, content, coupling.write(noise, values), latents[rows, style], latents)
+    return Batch(input_ids, codes, content, coupling.write(noise, values), of_style(latents, style), latents)
 
 
 def _in_style(every: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
     """Latents [B, styles, C, h, w] with the style that the caption names in place of every one."""
-    same = every[torch.arange(len(named)), named.clamp(min=0), None].expand_as(every)
+    same = of_style(every, named.clamp(min=0))[:, None].expand_as(every)
     return torch.where((named == OPEN)[:, None, None, None, None], every, same)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from emoji_model import coupling
 from emoji_model.drawing import draw, losses
 from emoji_model.pictures import save_grid
-from emoji_model.sampler import Batch, Sampler, join
+from emoji_model.sampler import Batch, Sampler, join, of_style
 from emoji_model.sources import STYLES
 from emoji_model.targets import silent
 from emoji_model.text import GRID, MARKS, PER_STYLE, WIDTH
@@ -75,7 +75,7 @@ def collage(batch: Batch, rng: torch.Generator) -> Batch:
     styles = silent(styles.flatten(0, 1)).view_as(styles)
     values = coupling.read(batch.noise)
     values[:, coupling.TINT] = 0
-    latents = styles[torch.arange(len(styles)), coupling.style_of(values)]
+    latents = of_style(styles, coupling.style_of(values))
     return replace(batch, content=content, noise=coupling.write(batch.noise, values), latents=latents, styles=styles)
 
 

@@ -24,6 +24,7 @@ from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row
 from pahi_rt.comparison import Comparison
+from pahi_rt.errors import ReportError
 from pahi_rt.evaluate.report import Report as Evaluation
 from pahi_rt.evaluate.report import Row
 from pahi_rt.manifest import PRECISIONS
@@ -267,6 +268,33 @@ def generator(report: GeneratorReport) -> str:
     return table(("", "one step", "two steps"), rows)
 
 
+_IDEAS = {
+    "thing": "each thing",
+    "colour": "its colour",
+    "background": "the background",
+    "number": "how many",
+    "worn": "hat or sunglasses",
+    "all": "all of these",
+}
+_KINDS = {
+    "colour": "a colour",
+    "background": "a background",
+    "number": "two or three of a kind",
+    "pair": "two things",
+    "worn": "a hat or sunglasses",
+}
+
+
+def composition(report: GeneratorReport) -> str:
+    """How often each idea of a composed prompt is right, without a prior. Raises ReportError if nobody measured it."""
+    if not (found := report.composition):
+        raise ReportError("the report has no composition", fix="measure it: python -m emoji_model package")
+    kinds = {f"all {kind}": f"all, prompts with {words}" for kind, words in _KINDS.items()}
+    columns = (found.one_step, found.two_steps, found.drawings)
+    rows = [(words, *(_share(column[name]) for column in columns)) for name, words in (_IDEAS | kinds).items()]
+    return table(("right", "one step", "two steps", "the drawings themselves"), rows)
+
+
 def _share(part: float) -> str:
     return f"{100 * part:.1f} %"
 
@@ -282,6 +310,7 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "cold-start": _of(LatencyReport, cold_start),
     "components": _of(Table2Report, components),
     "cuda": _of(CudaReport, cuda),
+    "composition": _of(GeneratorReport, composition),
     "generator": _of(GeneratorReport, generator),
     "load": _of(ServeReport, load),
     "operators": _of(OperatorsReport, layer_tables.operators),

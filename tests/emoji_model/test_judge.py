@@ -7,6 +7,7 @@ import torch
 
 from emoji_model import composition, judge
 from emoji_model.scenes import COLOURS, WORN, Scene, Thing
+from pahi_rt.bench import markdown
 from pahi_rt.bench.reports import generator
 
 PICTURES = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
@@ -79,3 +80,13 @@ def test_the_report_of_the_generator_holds_the_shares() -> None:
     read = generator.GeneratorReport.from_dict(report)
     assert read.composition is not None
     assert read.composition.drawings == {"all": 0.5}
+
+
+def test_the_table_has_every_idea_and_every_kind() -> None:
+    path = Path(generator.__file__).parents[1] / "results" / "emoji-generator.json"
+    ideas = ("thing", "colour", "background", "number", "worn", "all", *(f"all {kind}" for kind in composition.KINDS))
+    columns = {name: dict.fromkeys(ideas, share) for name, share in (("one_step", 0.8), ("two_steps", 0.7))}
+    measured = {"prompts": 200, "seeds": 4, "drawings": dict.fromkeys(ideas, 1)} | columns
+    lines = markdown.TABLES["composition"](json.loads(path.read_text()) | {"composition": measured}).splitlines()
+    assert lines[2] == "| each thing | 80.0 % | 70.0 % | 100.0 % |"
+    assert len(lines) == 2 + len(ideas)
