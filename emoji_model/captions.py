@@ -14,8 +14,25 @@ from emoji_model.sources import STYLES, Concept
 
 TEMPLATES = ("{p} emoji", "an emoji of {a}", "{a}", "a picture of {a}", "cute {p}", "the {p}")
 STYLED = ("{s} style {p}", "{p} in {s} style", "{s} style emoji of {a}", "{s} {p}", "{p}, {s} style")
-MOST = 4
-"""Most meanings of a phrase: one that fits more concepts, such as `heart`, means the first of them."""
+MEANT = {
+    "adult": "man", "alcohol": "beer mug", "animal": "dog face", "bag": "handbag", "ball": "soccer ball",
+    "beach": "palm tree", "box": "package", "breakfast": "pancakes", "building": "house",
+    "celebration": "party popper", "clothing": "t shirt", "computer": "laptop", "cut": "scissors", "desert": "cactus",
+    "dinosaur": "t rex", "doctor": "health worker", "drop": "droplet", "evil": "smiling face with horns",
+    "excited": "star struck", "fantasy": "fairy", "farm": "cow face", "flower": "blossom", "fly": "airplane",
+    "food": "hamburger", "forest": "deciduous tree", "fruit": "red apple", "full": "full moon",
+    "funny": "face with tears of joy", "garden": "snail", "good": "thumbs up", "halloween": "jack o lantern",
+    "health": "health worker", "insect": "butterfly", "instrument": "guitar", "lady": "woman",
+    "laugh": "face with tears of joy", "light": "light bulb", "love": "red heart", "medicine": "pill",
+    "money": "money bag", "monkey": "monkey face", "music": "musical note", "paper": "scroll",
+    "person": "person running", "pet": "dog face", "plant": "potted plant", "please": "folded hands",
+    "puppy": "dog face", "sad": "crying face", "scared": "face screaming in fear", "scary": "ghost", "sea": "sailboat",
+    "snow": "snowflake", "space": "rocket", "sport": "soccer ball", "tear": "crying face", "teeth": "tooth",
+    "tool": "hammer", "travel": "airplane", "tree": "deciduous tree", "ufo": "flying saucer", "unhappy": "crying face",
+    "vegetable": "carrot", "vehicle": "automobile", "water": "droplet", "wedding": "ring", "win": "trophy",
+    "wow": "face with open mouth",
+}  # fmt: skip
+"""Phrase that fits several concepts -> the one that people mean by it, where the rule of `Captions` finds another."""
 
 
 @dataclass(frozen=True)
@@ -24,24 +41,32 @@ class Caption:
 
     text: str
     meanings: tuple[int, ...]
-    """Indices of the concepts that the text may mean, ascending. The noise chooses among them."""
+    """Indices of the concepts that the text may mean. The first one is drawn."""
 
 
 class Captions:
-    """Draws captions. A phrase means the concepts with that label, else with that synonym, else with that tag."""
+    """Draws captions. A phrase means the concepts with that label, else with that synonym, else with that tag.
+
+    Of several concepts it asks for one: that of MEANT, else the first whose label ends with the phrase (`moon`:
+    crescent moon), else the first that has it as a word, else the first. An embedding holds one picture: when the noise
+    was to choose among four, what was drawn was a blend of all.
+    """
 
     def __init__(self, concepts: Sequence[Concept]) -> None:
         self.concepts = concepts
         labels = _index((concept.label,) for concept in concepts)
         synonyms = _index(concept.synonyms for concept in concepts)
         tags = _index(concept.tags for concept in concepts)
-        self.meanings = tags | synonyms | labels
+        self.meanings = {
+            phrase: tuple(sorted(numbers, key=lambda number: _distance(phrase, concepts[number].label)))
+            for phrase, numbers in (tags | synonyms | labels).items()
+        }
         self.synonyms = [self._meaning(number, concept.synonyms) for number, concept in enumerate(concepts)]
         self.tags = [self._meaning(number, concept.tags) for number, concept in enumerate(concepts)]
 
     def _meaning(self, concept: int, phrases: Iterable[str]) -> list[str]:
-        """The phrases among `phrases` whose meanings include the concept."""
-        return [phrase for phrase in phrases if concept in self.meanings[phrase]]
+        """The phrases among `phrases` that ask for the concept."""
+        return [phrase for phrase in phrases if self.meanings[phrase][0] == concept]
 
     def draw(self, concept: int, style: str | None, rng: random.Random) -> Caption:
         """A caption of the concept that names the drawing style if one is given."""
@@ -53,10 +78,10 @@ class Captions:
         if kind < 0.25 and self.synonyms[concept]:
             phrase = rng.choice(self.synonyms[concept])
             return phrase, self.meanings[phrase]
-        if kind < 0.33 and self.tags[concept]:
+        if kind < 0.45 and self.tags[concept]:
             phrase = rng.choice(self.tags[concept])
             return phrase, self.meanings[phrase]
-        if kind < 0.43 and self.concepts[concept].tags:
+        if kind < 0.53 and self.concepts[concept].tags:
             return f"{label} {rng.choice(self.concepts[concept].tags)}", (concept,)
         return label, (concept,)
 
@@ -68,12 +93,18 @@ class Captions:
         return sorted(words | {word for word in frame if "{" not in word})
 
 
-def _index(groups: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
+def _distance(phrase: str, label: str) -> int:
+    """How far the label is from what the phrase asks for: 0 is nearest."""
+    ends = label == phrase or label.endswith(f" {phrase}")
+    return (MEANT.get(phrase) == label, ends, phrase in label.split(), True).index(True)
+
+
+def _index(groups: Iterable[Iterable[str]]) -> dict[str, list[int]]:
     table: defaultdict[str, list[int]] = defaultdict(list)
     for number, phrases in enumerate(groups):
         for phrase in phrases:
             table[phrase].append(number)
-    return {phrase: tuple(numbers[:MOST]) for phrase, numbers in table.items()}
+    return table
 
 
 def phrasings(phrase: str) -> list[str]:

@@ -1,9 +1,9 @@
 """The attributes that the noise decides, and how a training target gets noise that asks for it.
 
-A prompt leaves some attributes open: the drawing style, the background, which of several hearts. Fixed linear
-functionals of unit norm read them from the noise, so that each value is N(0, 1) under Gaussian noise. Training pairs
-every target with noise whose functionals ask for exactly that target, as reflow and semi-discrete optimal transport do.
-So each pair of noise and caption has one answer, and regression does not have to blur.
+A prompt leaves some attributes open: the drawing style and the background. Fixed linear functionals of unit norm read
+them from the noise, so that each value is N(0, 1) under Gaussian noise. Training pairs every target with noise whose
+functionals ask for exactly that target, as reflow and semi-discrete optimal transport do. So each pair of noise and
+caption has one answer, and regression does not have to blur.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 
 CHANNELS, HEIGHT, WIDTH = 4, 16, 16
-STYLE, TINT, CHOICE = slice(0, 3), slice(3, 5), 5
-"""Positions of the attributes among the functionals. CHOICE picks one meaning of an ambiguous caption."""
-COUNT = 6
+STYLE, TINT = slice(0, 3), slice(3, 5)
+"""Positions of the attributes among the functionals."""
+COUNT = 5
 """Number of functionals."""
 
 
@@ -26,7 +26,7 @@ def functionals() -> torch.Tensor:
     """
     ones = torch.ones(HEIGHT, WIDTH)
     top = torch.where(torch.arange(HEIGHT) < HEIGHT // 2, 1.0, -1.0)[:, None].expand(HEIGHT, WIDTH)
-    patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top), (1, top))
+    patterns = ((0, ones), (1, ones), (2, ones), (3, ones), (3, top))
     rows = torch.zeros(COUNT, CHANNELS, HEIGHT, WIDTH)
     for row, (channel, pattern) in zip(rows, patterns, strict=True):
         row[channel] = pattern * checkerboard(HEIGHT, WIDTH)
@@ -68,8 +68,3 @@ def background(values: torch.Tensor) -> torch.Tensor:
     warm, green = torch.tanh(0.8 * values[:, TINT]).unbind(1)
     offsets = torch.stack([warm, -0.5 * warm + 0.866 * green, -0.5 * warm - 0.866 * green], 1)
     return 0.97 + 0.16 * (offsets - offsets.max(1, keepdim=True).values)
-
-
-def choice_value(index: torch.Tensor, count: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """A value of CHOICE in the `index`-th of `count` equally likely intervals; `uniform` [B] is its place within."""
-    return torch.special.ndtri(((index + uniform) / count).clamp(1e-6, 1 - 1e-6))

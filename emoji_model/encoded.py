@@ -11,7 +11,7 @@ from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from emoji_model import coupling
-from emoji_model.codes import Codes
+from emoji_model.codes import code
 from emoji_model.painting import accessories, paint
 from emoji_model.scenes import Author
 from emoji_model.targets import encode, silent
@@ -60,7 +60,6 @@ def make(
     values = torch.zeros(share, coupling.COUNT)
     values[:, coupling.TINT] = torch.randn(share, coupling.COUNT, generator=rng)[:, coupling.TINT]
     grounds, worn = coupling.background(values), accessories(author.concepts, pictures)
-    codes = Codes(author.captions)
     vae.to(memory_format=torch.channels_last)
     untinted = coupling.background(torch.zeros(1, coupling.COUNT))[0]
     latents = torch.empty(share, pictures.shape[1], coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH).half()
@@ -81,7 +80,7 @@ def make(
         torch.tensor([scene.background is not None for scene in scenes]),
         torch.tensor(named).char(),
         torch.tensor([len(scene.shown) for scene in scenes]).char(),
-        torch.stack([codes.of_scene(scene) for scene in scenes]).short(),
+        torch.stack([code(scene) for scene in scenes]).short(),
     )
     save_atomically(vars(made), _part(path, worker.rank))
 

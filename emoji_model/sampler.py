@@ -10,8 +10,9 @@ from transformers import CLIPTokenizer
 
 from emoji_model import coupling
 from emoji_model.captions import Captions
-from emoji_model.codes import Codes
+from emoji_model.codes import code
 from emoji_model.encoded import OPEN, EncodedScenes
+from emoji_model.scenes import Scene, Thing
 from emoji_model.sources import STYLES
 from emoji_model.targets import Targets
 from emoji_model.text import tokens
@@ -46,7 +47,6 @@ class Sampler:
 
     def __init__(self, targets: Targets, encoded: EncodedScenes, captions: Captions, tokenizer: CLIPTokenizer) -> None:
         self.targets, self.encoded, self.captions, self.tokenizer = targets, encoded, captions, tokenizer
-        self.codes = Codes(captions)
         several = encoded.things > 1
         self._several, self._single = several.nonzero().flatten(), (~several).nonzero().flatten()
 
@@ -70,18 +70,15 @@ class Sampler:
             self.captions.draw(concept, None if style == OPEN else names[style], python_rng)
             for concept, style in zip(concepts.tolist(), named.tolist(), strict=True)
         ]
-        place = torch.tensor([d.meanings.index(c) for d, c in zip(drawn, concepts.tolist(), strict=True)])
-        number = torch.tensor([len(d.meanings) for d in drawn])
         noise = torch.randn(count, *self.targets.latents.shape[3:], generator=rng)
         values = self.targets.values[concepts, variants]
         # A style that the caption does not name is the one that was drawn: so each is drawn as often.
         free = coupling.read(noise)
         asked = torch.where((named == OPEN)[:, None], coupling.with_style(free, styles), free)
         values[:, coupling.STYLE] = asked[:, coupling.STYLE]
-        values[:, coupling.CHOICE] = coupling.choice_value(place, number, torch.rand(count, generator=rng))
         codes = [
-            self.codes.of_caption(caption, None if style == OPEN else style)
-            for caption, style in zip(drawn, named.tolist(), strict=True)
+            code(Scene((Thing(concept),), style=None if style == OPEN else style))
+            for concept, style in zip(concepts.tolist(), named.tolist(), strict=True)
         ]
         return _batch(
             tokens(self.tokenizer, [d.text for d in drawn]), torch.stack(codes), self.targets.plain[concepts],

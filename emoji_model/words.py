@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from emoji_model import sketch
-from emoji_model.codes import Codes
+from emoji_model.codes import sizes
 from emoji_model.sampler import Batch, Sampler
 from emoji_model.text import CELLS, MARKS, WIDTH, build
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 MEMORY = Schedule(steps=6000, batch=128, learning_rate=1.5e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
-WORDS = Schedule(steps=3500, batch=128, learning_rate=1e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
+WORDS = Schedule(steps=6000, batch=128, learning_rate=1e-3, warmup=100, decay=0.4, sample_every=10**9, bfloat16=True)
 UNITS, LAYERS, REMEMBERING = 1536, 5, 2
 """Units of the MLPs, layers of the encoder, and how many of them, the last ones, hold the drawings."""
 ROUTE, FRAME = 0.5, 0.2
@@ -56,12 +56,12 @@ class Memory(nn.Module):
 
 
 @torch.no_grad()
-def build_encoder(tokenizer: CLIPTokenizer, codes: Codes) -> tuple[CLIPTextModel, Memory]:
+def build_encoder(tokenizer: CLIPTokenizer, concepts: int) -> tuple[CLIPTextModel, Memory]:
     """A new encoder, and the memory in its last layers, whose attention does nothing yet."""
     encoder = build(tokenizer, UNITS, LAYERS)
     for layer in encoder.encoder.layers[-REMEMBERING:]:
         layer.self_attn.out_proj.weight.zero_()
-    return encoder, Memory(encoder, codes.sizes)
+    return encoder, Memory(encoder, sizes(concepts))
 
 
 def train_memory(worker: Worker, folder: Path, sampler: Sampler, schedule: Schedule) -> None:
@@ -70,14 +70,13 @@ def train_memory(worker: Worker, folder: Path, sampler: Sampler, schedule: Sched
     Leaves checkpoint.pt and metrics.jsonl in `folder`.
     """
     sketcher = sketch.load(folder.with_name("sketch"))
-    encoder, memory = build_encoder(sampler.tokenizer, sampler.codes)
+    encoder, memory = build_encoder(sampler.tokenizer, len(sampler.captions.concepts))
     encoder.requires_grad_(False)
     memory.requires_grad_(True)
     trainer = Trainer(folder, _together(encoder, memory), schedule, worker)
 
     def loss(step: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         batch = sampler.draw(schedule.batch // worker.world, rng)
-        # A caption with several meanings gets the mean of their sketches; the noise decides which one is drawn.
         return {"sketch": F.mse_loss(memory(batch.codes), sketcher(batch.content))}
 
     trainer.run(loss, lambda step: None)
@@ -89,7 +88,7 @@ def train_words(worker: Worker, folder: Path, sampler: Sampler, schedule: Schedu
     Leaves checkpoint.pt and metrics.jsonl in `folder`.
     """
     sketcher, end = sketch.load(folder.with_name("sketch")), sampler.tokenizer.eos_token_id
-    encoder, memory = build_encoder(sampler.tokenizer, sampler.codes)
+    encoder, memory = build_encoder(sampler.tokenizer, len(sampler.captions.concepts))
     modules = _together(encoder, memory)
     for name, module in modules.items():
         module.load_state_dict(averaged(folder.with_name("memory"), name))

@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 
 from emoji_model import coupling, tokenizer
 from emoji_model.captions import Captions
-from emoji_model.codes import Codes
+from emoji_model.codes import code
 from emoji_model.encoded import OPEN, EncodedScenes
 from emoji_model.preferences import Pool
 from emoji_model.sampler import Sampler
@@ -65,7 +65,7 @@ def encoded(captions: Captions, words: CLIPTokenizer) -> EncodedScenes:
     latents = numbers.expand(10, 3, *LATENT_SHAPE).half()
     values = torch.zeros(10, coupling.COUNT)
     values[:, coupling.TINT] = torch.randn(10, coupling.COUNT, generator=torch.Generator().manual_seed(5))[:, 3:5]
-    codes, author, rng = Codes(captions), Author(captions), random.Random(6)
+    author, rng = Author(captions), random.Random(6)
     scenes = [Scene((Thing(number % 4),), 1 + number % 3) for number in range(10)]
     return EncodedScenes(
         tokens(words, [author.caption(scene, rng) for scene in scenes]).short(),
@@ -75,7 +75,7 @@ def encoded(captions: Captions, words: CLIPTokenizer) -> EncodedScenes:
         torch.arange(10) % 2 == 0,
         torch.tensor([OPEN, OPEN, 0, 1, 2] * 2).char(),
         torch.tensor([len(scene.shown) for scene in scenes]).char(),
-        torch.stack([codes.of_scene(scene) for scene in scenes]).short(),
+        torch.stack([code(scene) for scene in scenes]).short(),
     )
 
 

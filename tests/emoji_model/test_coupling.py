@@ -34,14 +34,6 @@ def test_asking_for_evenly_drawn_styles_keeps_the_noise_gaussian() -> None:
     assert (torch.cov(coupled.T) - torch.eye(coupling.COUNT)).abs().max() < 0.04
 
 
-def test_choice_values_fall_into_equally_likely_intervals() -> None:
-    count = torch.tensor([1, 2, 3, 4, 4])
-    index = torch.tensor([0, 1, 1, 0, 3])
-    for uniform in (0.01, 0.5, 0.99):
-        value = coupling.choice_value(index, count, torch.full((5,), uniform))
-        assert torch.equal((torch.special.ndtr(value) * count).long(), index)
-
-
 def test_backgrounds_are_pastel_and_near_white_in_the_middle() -> None:
     values = 3 * torch.randn(1000, coupling.COUNT, generator=torch.Generator().manual_seed(2))
     colours = coupling.background(values)

@@ -61,7 +61,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 
 def test_the_memory_lies_in_the_last_layers(sampler: Sampler) -> None:
     torch.manual_seed(0)
-    encoder, memory = stage.build_encoder(sampler.tokenizer, sampler.codes)
+    encoder, memory = stage.build_encoder(sampler.tokenizer, len(sampler.captions.concepts))
     encoder.eval()
     codes = sampler.encoded.codes.long()
     with torch.no_grad():
