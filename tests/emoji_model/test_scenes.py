@@ -33,7 +33,7 @@ def test_articles_and_plurals(phrase: str, one: str, many: str) -> None:
 def test_names_mean_the_concept_before_any_other(author: Author) -> None:
     assert author.names[0] == ["cat face", "face", "cat"]
     assert author.names[1] == ["dog face", "dog", "animal", "pet"]
-    assert names(author.captions, 3) == ["hot face"]
+    assert names(author.captions, 3) == ["hot face", "hot"]
 
 
 def test_captions_say_what_is_shown(author: Author) -> None:
