@@ -49,6 +49,7 @@ from emoji_model import (
     generator,
     judge,
     package,
+    pools,
     preferences,
     published,
     related,
@@ -61,9 +62,11 @@ from emoji_model import (
 )
 from emoji_model import tokenizer as bpe
 from emoji_model.captions import Captions
+from emoji_model.painting import accessories
 from emoji_model.published import BUNDLE, PUBLISHED
 from emoji_model.sampler import Sampler
 from emoji_model.scenes import Author
+from emoji_model.subjects import Subjects
 from emoji_model.trainer import Schedule, left_by, restore, save_atomically, spawn, steps_done
 from pahi_rt.cli import messages
 from pahi_rt.errors import PahiError
@@ -233,15 +236,15 @@ class Workshop:
 
     def scorers(self) -> None:
         """Leaves emoji-a.safetensors, emoji-b.safetensors and emoji-scorers.json in `scorers/`."""
-        tokenizer, captions = bpe.load(self.folder / "tokenizer"), Captions(self.concepts())
-        labels, folder = [concept.label for concept in captions.concepts], self.folder / "scorers"
-        test, report = self._pool("test", 90, tokenizer, labels), {}
-        pool = preferences.join([self._pool(f"train-{seed}", seed, tokenizer, labels) for seed in POOLS])
+        tokenizer, folder = bpe.load(self.folder / "tokenizer"), self.folder / "scorers"
+        subjects, report = self._subjects(), {}
+        test = self._pool("test", 90, tokenizer, subjects)
+        pool = pools.join([self._pool(f"train-{seed}", seed, tokenizer, subjects) for seed in POOLS])
 
         def learn(number: int, name: str) -> None:
             # Each scorer has its own seed: another order of the data, other initial weights.
             single = Workshop(self.folder, 1, self.seed + number, self.steps)
-            made = name, pool, captions, tokenizer
+            made = name, pool, subjects, tokenizer
             single._train(preferences.train, f"scorers/{name}", preferences.SCHEDULE, lambda: made)
 
         # Both at once: a process for each scorer is faster than two processes for one and then for the other.
@@ -249,10 +252,10 @@ class Workshop:
             list(threads.map(learn, range(1, 1 + len(scorer.KINDS)), scorer.KINDS))
         for name in scorer.KINDS:
             network = preferences.load(folder / name, name, tokenizer)
-            preferences.standardise(network, pool, labels, tokenizer)
-            report[name] = self._finish(network, folder / f"{name}.safetensors", test, captions, tokenizer)
+            preferences.standardise(network, pool, subjects.labels, tokenizer)
+            report[name] = self._finish(network, folder / f"{name}.safetensors", test, subjects, tokenizer)
         shipped = [scorer.load(name, folder / f"{name}.safetensors", tokenizer).network for name in scorer.KINDS]
-        report["agreement"] = assessment.agreement(shipped, test, labels, tokenizer)
+        report["agreement"] = assessment.agreement(shipped, test, subjects.labels, tokenizer)
         package.write_json(report, folder / "emoji-scorers.json")
         print(json.dumps(report, indent=1))
 
@@ -260,25 +263,28 @@ class Workshop:
         self,
         network: scorer.Network,
         path: Path,
-        test: preferences.Pool,
-        captions: Captions,
+        test: pools.Pool,
+        subjects: Subjects,
         tokenizer: CLIPTokenizer,
     ) -> dict[str, Any]:
         """Save a scorer in half precision, and measure it as loaded from the file."""
         scorer.save(network, path, {})
         shipped = scorer.load(path.stem, path, tokenizer).network
-        report = assessment.measure(shipped, test, captions, tokenizer)
+        report = assessment.measure(shipped, test, subjects, tokenizer)
         scorer.save(shipped, path, report)
         return report
 
-    def _pool(self, name: str, seed: int, tokenizer: CLIPTokenizer, labels: list[str]) -> preferences.Pool:
+    def _subjects(self) -> Subjects:
+        author, pictures = Author(Captions(self.concepts())), self.pictures()
+        return Subjects(author, pictures, accessories(author.concepts, pictures), self.seed)
+
+    def _pool(self, name: str, seed: int, tokenizer: CLIPTokenizer, subjects: Subjects) -> pools.Pool:
         path = self.folder / "scorers" / f"pool-{name}.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             model, rng = load_generator(self.folder / "pahi-emoji"), torch.Generator().manual_seed(self.seed + seed)
-            pool = preferences.make_pool(model, tokenizer, labels, self.pictures(), rng)
-            save_atomically(vars(pool), path)
-        return preferences.Pool(**torch.load(path, weights_only=True))
+            save_atomically(vars(pools.make(model, tokenizer, subjects, rng)), path)
+        return pools.Pool(**torch.load(path, weights_only=True))
 
     def restore(self) -> None:
         """Put the published results in place of those of the stages, scorers and priors too if there are any.

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from emoji_model import scorer
-from emoji_model.captions import Captions
 from emoji_model.distortions import harmless
-from emoji_model.preferences import PAIRS, SCHEDULE, Pool, compare, draw_batch, look, score_all, style_means
+from emoji_model.pools import Pool, style_means
+from emoji_model.preferences import PAIRS, SCHEDULE, compare, draw_batch, look, score_all
 from emoji_model.sources import STYLES
+from emoji_model.subjects import Subjects
 from emoji_model.text import tokens
 from pahi_rt.errors import PahiError
 from pahi_rt.machine import cpu_name
@@ -24,19 +25,18 @@ LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
 """To be installed, a scorer needs this accuracy on every kind of pair, and at most this shift by harmless changes."""
 
 
-def measure(network: scorer.Network, pool: Pool, captions: Captions, tokenizer: CLIPTokenizer) -> dict[str, Any]:
+def measure(network: scorer.Network, pool: Pool, subjects: Subjects, tokenizer: CLIPTokenizer) -> dict[str, Any]:
     """Measure accuracy on each kind of pair, how far harmless changes move the score, and what styles do to it.
 
-    The pool's noises and tints, and the random captions and damage, are held out from training. The concepts, their
+    The pool's noises and tints, and the random captions and damage, are held out from training. The subjects, their
     drawings, and the kinds of wording and damage are those of training.
     """
-    labels = [concept.label for concept in captions.concepts]
     return {
         "hardware": f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads",
-        "held_out": "noises, tints, draws of captions and damage; not concepts, drawings or kinds of damage",
-        "pair_accuracy": accuracy(network, pool, captions, tokenizer, seed=0),
-        "shift_by_harmless_changes_in_prompt_std": invariance(network, pool, labels, tokenizer),
-        "style_preferences_in_prompt_std": style_preferences(network, pool, labels, tokenizer),
+        "held_out": "noises, tints, draws of captions and damage; not concepts, scenes, drawings or kinds of damage",
+        "pair_accuracy": accuracy(network, pool, subjects, tokenizer, seed=0),
+        "shift_by_harmless_changes_in_prompt_std": invariance(network, pool, subjects.labels, tokenizer),
+        "style_preferences_in_prompt_std": style_preferences(network, pool, subjects.labels, tokenizer),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
 
@@ -58,11 +58,11 @@ def require(name: str, report: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def accuracy(
-    network: scorer.Network, pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, seed: int
+    network: scorer.Network, pool: Pool, subjects: Subjects, tokenizer: CLIPTokenizer, seed: int
 ) -> dict[str, float]:
     """Share of a pool's pairs whose better half scores higher."""
     rng = torch.Generator().manual_seed(seed)
-    batches = (draw_batch(pool, captions, tokenizer, 64, rng) for _ in range(24))
+    batches = (draw_batch(pool, subjects, tokenizer, 64, rng) for _ in range(24))
     parts = [compare(network, look(network, batch.pictures), batch) for batch in batches]
     return {kind: round(float((torch.cat([p[kind] for p in parts]) > 0).float().mean()), 4) for kind in PAIRS}
 
@@ -90,10 +90,10 @@ def invariance(
 def style_preferences(
     network: scorer.Network, pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer
 ) -> dict[str, Any]:
-    """What the score makes of styles, in standard deviations of the scores of one concept's generated pictures.
+    """What the score makes of styles, in standard deviations of the scores of one subject's generated pictures.
 
-    For drawings the mean of each style over concepts, less that of all, and the spread: the root mean square over
-    concepts of what is left, for one concept and style. For generated pictures, the share of the variance that the
+    For drawings the mean of each style over subjects, less that of all, and the spread: the root mean square over
+    subjects of what is left, for one subject and style. For generated pictures, the share of the variance that the
     style explains.
     """
     drawn = _style_scores(network, pool, labels, tokenizer)
@@ -110,7 +110,7 @@ def style_preferences(
 def agreement(
     networks: Sequence[scorer.Network], pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer
 ) -> dict[str, float]:
-    """Correlation of two scorers: between a concept's generated pictures, within a style, and between the styles of its
+    """Correlation of two scorers: between a subject's generated pictures, within a style, and between the styles of its
     drawings. Without a preference, the last one is left to chance."""
     scores = [gaussian_scores(network, pool, labels, tokenizer) for network in networks]
     styles, drawn = _gaussian(pool.styles), [_style_scores(network, pool, labels, tokenizer) for network in networks]
@@ -126,22 +126,22 @@ def agreement(
 
 
 def gaussian_scores(network: scorer.Network, pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer) -> Tensor:
-    """Scores [concepts, SAMPLES / 2] of the pictures that were drawn from standard Gaussian noise."""
+    """Scores [subjects, SAMPLES / 2] of the pictures that were drawn from standard Gaussian noise."""
     return score_all(network, _gaussian(pool.samples), labels, tokenizer)
 
 
 def _gaussian(of_samples: Tensor) -> Tensor:
-    """The second half of what a pool of one seed has for each sample [concepts, SAMPLES, ...]."""
+    """The second half of what a pool of one seed has for each sample [subjects, SAMPLES, ...]."""
     return of_samples[:, of_samples.shape[1] // 2 :]
 
 
 def _style_scores(network: scorer.Network, pool: Pool, labels: Sequence[str], tokenizer: CLIPTokenizer) -> Tensor:
-    """Mean scores [concepts, styles] of the drawings, less the concept's own mean."""
+    """Mean scores [subjects, styles] of the drawings, less the subject's own mean."""
     rows = score_all(network, pool.real, labels, tokenizer).unflatten(1, (len(STYLES), -1)).mean(2)
     return rows - rows.mean(1, keepdim=True)
 
 
 def _within_styles(scores: Tensor, styles: Tensor) -> Tensor:
-    """Variance of scores [concepts, K] within a style, over all concepts, unbiased."""
+    """Variance of scores [subjects, K] within a style, over all subjects, unbiased."""
     kinds = torch.tensor([len(row.unique()) for row in styles])
     return (scores - style_means(scores, styles)).square().sum() / (scores.shape[1] - kinds).sum()

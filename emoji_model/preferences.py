@@ -1,12 +1,12 @@
 """Stage `scorers`: trains the emoji scorers on pairs whose better half is known.
 
     real      a drawing through the autoencoder, over a generated picture of the same prompt
-    match     a picture under its own prompt, over the same picture under prompts of other concepts
+    match     a picture under its own prompt, over the same picture under prompts of other subjects
     clean     a picture, over the same one degraded: blurred, blended, patched, torn
     sample    of two generated pictures of one prompt in one style, the one that is nearer to the style's drawing
 
 The loss is Bradley-Terry: the logit of the preference is scale * (s - s'). In a first phase scorers learn only `match`
-and, with classifiers that are discarded afterwards, to tell concepts apart, and drawings from generated pictures. This
+and, with classifiers that are discarded afterwards, to tell subjects apart, and drawings from generated pictures. This
 replaces the pre-training of PickScore, which started as a CLIP, and of ImageReward, which started as a BLIP.
 
 Scorers learn shortcuts where they can. So every picture is rounded to bytes, and jittered separately in contrast,
@@ -31,20 +31,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from emoji_model import coupling, scorer
-from emoji_model.autoencoder import reconstruct
-from emoji_model.captions import Captions
+from emoji_model import scorer
 from emoji_model.distortions import degrade, jitter
-from emoji_model.evaluate import decode, draw_latents
+from emoji_model.pools import REALS, Pool
 from emoji_model.sources import STYLES
-from emoji_model.targets import apply_attributes
+from emoji_model.subjects import Subjects
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
-from pahi_rt.models.generators import Generator
 
 SCHEDULE = Schedule(steps=1600, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
-SAMPLES, REALS = 16, 2
-"""Generated pictures of each concept, and tints of each drawing, in a pool."""
 MARGIN = 1.3
 """A generated picture is clearly better than another if the other's squared error is at least this many times as large.
 
@@ -52,7 +47,7 @@ Some styles have lower squared errors than others: the style explains two thirds
 pairs across styles would teach scorers to prefer the style with low errors. Within a style errors are closer together:
 of 12 pictures 57 % have a partner that is 1.2 times as good or bad, 43 % one that is 1.3 times (20 concepts).
 """
-CONCEPT_STEPS = 500
+FIRST_STEPS = 500
 """Steps of the first phase. Beside the other kinds of pairs, which are easy, `match` hardly moved in 700 steps."""
 FOREIGN = 8
 """Prompts besides its own that a picture is scored under: those of neighbouring rows of the batch."""
@@ -62,98 +57,11 @@ NEUTRAL = ("steady", "style")
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Pictures to train scorers on, or to measure them on."""
-
-    real: Tensor
-    """uint8 [concepts, styles * REALS, 3, H, W]: drawings through the autoencoder, on the same tints in all styles."""
-    samples: Tensor
-    """uint8 [concepts, SAMPLES, 3, H, W]: generated for the concept's label; the first half from unusual noise. Those
-    at 2 k and 2 k + 1 are twins: their noises differ only in the style that they ask for."""
-    errors: Tensor
-    """float32 [concepts, SAMPLES]: mean squared error to the nearest of the concept's drawings on the same tint."""
-    styles: Tensor
-    """int64 [concepts, SAMPLES]: the style of that nearest drawing."""
-
-    @property
-    def usual_errors(self) -> Tensor:
-        """float32 [concepts, SAMPLES]: the geometric mean error of the concept's pictures in the same style."""
-        return style_means(self.errors.log(), self.styles).exp()
-
-
-def join(pools: Sequence[Pool]) -> Pool:
-    """One pool with the pictures of all `pools`."""
-    return Pool(*(torch.cat(parts, 1) for parts in zip(*(vars(pool).values() for pool in pools), strict=True)))
-
-
-def make_pool(
-    model: Generator, tokenizer: CLIPTokenizer, labels: Sequence[str], pictures: Tensor, rng: torch.Generator
-) -> Pool:
-    """Draw a pool. `labels` has one plain prompt per concept; `pictures` is uint8 [concepts, styles, 4, H, W]."""
-    rows = [_draw_concept(model, tokenizer, *row, rng) for row in zip(labels, pictures, strict=True)]
-    return Pool(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
-
-
-@torch.no_grad()
-def _draw_concept(
-    model: Generator, tokenizer: CLIPTokenizer, label: str, drawings: Tensor, rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tints = 1.3 * torch.randn(REALS, coupling.COUNT, generator=rng).repeat(len(drawings), 1)
-    real = reconstruct(model.decoder, apply_attributes(drawings.repeat_interleave(REALS, 0), tints))
-    noise = twin_noise(unusual_noise(SAMPLES // 2, rng), rng)
-    drawn = decode(model, draw_latents(model, tokenizer, [label] * SAMPLES, noise, steps=1))
-    values = coupling.read(noise).repeat_interleave(len(drawings), 0)
-    wanted = apply_attributes(drawings.repeat(SAMPLES, 1, 1, 1), values).unflatten(0, (SAMPLES, len(drawings)))
-    errors, styles = (drawn[:, None] - wanted).square().mean((2, 3, 4)).min(1)
-    return to_bytes(real), to_bytes(drawn), errors, styles
-
-
-def style_means(scores: Tensor, styles: Tensor) -> Tensor:
-    """[concepts, K] each -> for each picture the mean score of the concept's pictures in its style."""
-    same = (styles[:, :, None] == styles[:, None]).to(scores.dtype)
-    return (same @ scores[:, :, None]).squeeze(2) / same.sum(2)
-
-
-def unusual_noise(count: int, rng: torch.Generator) -> Tensor:
-    """Noise [count, C, h, w]. The second half is Gaussian; the first is smaller or larger, and shifted at low
-    frequencies and along the functionals that the generator reads.
-
-    A scorer knows nothing about pictures that it never saw, so it must see those that a prior may lead to.
-    """
-    shape = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-    noise = torch.randn(count, *shape, generator=rng)
-    half = count // 2
-    size = 0.6 + 0.6 * torch.rand(half, 1, 1, 1, generator=rng)
-    shift = F.interpolate(torch.randn(half, shape[0], 4, 4, generator=rng), shape[1:], mode="bicubic")
-    noise[:half] = noise[:half] * size + shift * torch.rand(half, 1, 1, 1, generator=rng)
-    values = coupling.read(noise[:half])
-    noise[:half] = coupling.write(noise[:half], values + torch.randn(values.shape, generator=rng))
-    return noise
-
-
-def twin_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
-    """Noise [B, C, h, w] -> [2 B, C, h, w]: each one, and the same with its style values moved to other styles.
-
-    The values of Gaussian noise stay Gaussian.
-    """
-    values = coupling.read(noise)
-    count = values[:, coupling.STYLE].shape[1]
-    shifts = torch.randint(1, count, (len(noise), 1), generator=rng)
-    values[:, coupling.STYLE] = values[:, coupling.STYLE].gather(1, (torch.arange(count) + shifts) % count)
-    return torch.stack([noise, coupling.write(noise, values)], 1).flatten(0, 1)
-
-
-def to_bytes(pictures: Tensor) -> Tensor:
-    """Pictures in [0, 1] as uint8, rounded and not floored: floored pools taught a scorer that exactly 255 is real."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-@dataclass(frozen=True)
 class Batch:
-    """B rows: pictures, float [B, 3, H, W] in [0, 1], of one concept each, and its prompt."""
+    """B rows: pictures, float [B, 3, H, W] in [0, 1], of one subject each, and its prompt."""
 
-    concepts: Tensor
-    """int64 [B]: indices of the concepts."""
+    subjects: Tensor
+    """int64 [B]: indices of the subjects."""
     real: Tensor
     """A drawing through the autoencoder."""
     one: Tensor
@@ -187,24 +95,24 @@ class Batch:
         return torch.cat([self.real, self.one, self.other, self.degraded, self.again, self.twin])
 
 
-def draw_batch(pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, count: int, rng: torch.Generator) -> Batch:
+def draw_batch(pool: Pool, subjects: Subjects, tokenizer: CLIPTokenizer, count: int, rng: torch.Generator) -> Batch:
     """Draw a batch of `count` rows. It depends only on the arguments and on the order in which `rng` is used here."""
     python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
-    concepts = torch.randint(len(pool.real), (count,), generator=rng)
-    drawn = [captions.draw(concept, None, python_rng) for concept in concepts.tolist()]
+    rows = torch.randint(len(pool.real), (count,), generator=rng)
+    drawn = [subjects.caption(row, python_rng) for row in rows.tolist()]
     drawn_places = torch.randint(pool.real.shape[1], (count,), generator=rng)
-    real = pool.real[concepts, drawn_places] / 255
-    places, telling = draw_places(pool, concepts, rng)
-    one, other = (pool.samples[concepts[:, None], places] / 255).unbind(1)
+    real = pool.real[rows, drawn_places] / 255
+    places, telling = draw_places(pool, rows, rng)
+    one, other = (pool.samples[rows[:, None], places] / 255).unbind(1)
     degraded, of_real = _draw_degraded(real, one, rng)
-    twin, twin_of_real, fair = _draw_twin(pool, concepts, drawn_places, places[:, 0], rng)
+    twin, twin_of_real, fair = _draw_twin(pool, rows, drawn_places, places[:, 0], rng)
     mirrored = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
 
     def vary(pictures: Tensor) -> Tensor:
         return jitter(torch.where(mirrored, pictures.flip(-1), pictures), rng)
 
     return Batch(
-        concepts=concepts,
+        subjects=rows,
         real=vary(real),
         one=vary(one),
         other=vary(other),
@@ -216,7 +124,7 @@ def draw_batch(pool: Pool, captions: Captions, tokenizer: CLIPTokenizer, count: 
         of_real=of_real,
         input_ids=tokens(tokenizer, [caption.text for caption in drawn]),
         foreign=_foreign([set(caption.meanings) for caption in drawn]),
-        errors=pool.errors[concepts[:, None], places],
+        errors=pool.errors[rows[:, None], places],
         telling=telling,
     )
 
@@ -232,7 +140,7 @@ def _draw_degraded(real: Tensor, one: Tensor, rng: torch.Generator) -> tuple[Ten
 
 
 def _draw_twin(
-    pool: Pool, concepts: Tensor, real: Tensor, one: Tensor, rng: torch.Generator
+    pool: Pool, subjects: Tensor, real: Tensor, one: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The twin of the drawing at the places `real` [B] or of the picture at `one` [B]: `Batch.twin` and what follows.
 
@@ -241,27 +149,27 @@ def _draw_twin(
     """
     block = len(STYLES) * REALS
     shifts = REALS * torch.randint(1, len(STYLES), (len(real),), generator=rng)
-    drawn = pool.real[concepts, real - real % block + (real + shifts) % block]
+    drawn = pool.real[subjects, real - real % block + (real + shifts) % block]
     other = one ^ 1
-    goodness = pool.errors[concepts] / pool.usual_errors[concepts]
+    goodness = pool.errors[subjects] / pool.usual_errors[subjects]
     rows = torch.arange(len(one))
-    ratios, styles = goodness[rows, one] / goodness[rows, other], pool.styles[concepts]
+    ratios, styles = goodness[rows, one] / goodness[rows, other], pool.styles[subjects]
     fair = (styles[rows, one] != styles[rows, other]) & (torch.maximum(ratios, 1 / ratios) <= MARGIN)
     of_real = torch.rand(len(one), generator=rng) < 0.5
     return (
-        torch.where(of_real[:, None, None, None], drawn, pool.samples[concepts, other]) / 255,
+        torch.where(of_real[:, None, None, None], drawn, pool.samples[subjects, other]) / 255,
         of_real,
         of_real | fair,
     )
 
 
-def draw_places(pool: Pool, concepts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose two generated pictures of each of `concepts` [B]: their indices int64 [B, 2], and `Batch.telling` [B].
+def draw_places(pool: Pool, subjects: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Choose two generated pictures of each of `subjects` [B]: their indices int64 [B, 2], and `Batch.telling` [B].
 
     The first is any picture. The second makes the pair telling if there is such a picture, else it is any picture too.
     """
-    rows, errors, styles = torch.arange(len(concepts)), pool.errors[concepts], pool.styles[concepts]
-    first = torch.randint(errors.shape[1], (len(concepts),), generator=rng)
+    rows, errors, styles = torch.arange(len(subjects)), pool.errors[subjects], pool.styles[subjects]
+    first = torch.randint(errors.shape[1], (len(subjects),), generator=rng)
     ratios = errors / errors[rows, first][:, None]
     fits = (styles == styles[rows, first][:, None]) & (torch.maximum(ratios, 1 / ratios) > MARGIN)
     second = (fits + torch.rand(errors.shape, generator=rng)).argmax(1)
@@ -276,10 +184,10 @@ def _foreign(meanings: Sequence[set[int]]) -> Tensor:
 
 
 def recognise(network: scorer.Network, classifier: nn.Module, seen: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Losses of the first phase: `match`, and the classification of concepts. `seen`: features of `real` and `one`."""
+    """Losses of the first phase: `match`, and the classification of subjects. `seen`: features of `real` and `one`."""
     match = against_foreign(network, seen, network.judge(seen, batch.input_ids.repeat(2, 1)), batch)
-    named = F.cross_entropy(classifier(scorer.pool(seen)), batch.concepts.repeat(2))
-    return {"match": bradley_terry(network, match), "concept": named}
+    named = F.cross_entropy(classifier(scorer.pool(seen)), batch.subjects.repeat(2))
+    return {"match": bradley_terry(network, match), "subject": named}
 
 
 def detect(detector: nn.Module, seen: Tensor) -> dict[str, Tensor]:
@@ -305,7 +213,7 @@ def bradley_terry(network: scorer.Network, differences: Tensor) -> Tensor:
 
 
 def against_foreign(network: scorer.Network, seen: Tensor, own: Tensor, batch: Batch) -> Tensor:
-    """`own` scores [2 B] minus scores of the same pictures, features `seen`, under prompts of other concepts."""
+    """`own` scores [2 B] minus scores of the same pictures, features `seen`, under prompts of other subjects."""
     shifts = range(1, FOREIGN + 1)
     others = [network.judge(seen, batch.input_ids.roll(shift, 0).repeat(2, 1)) for shift in shifts]
     return (own - torch.stack(others))[batch.foreign.repeat(1, 2)]
@@ -347,7 +255,7 @@ def train(
     folder: Path,
     name: str,
     pool: Pool,
-    captions: Captions,
+    subjects: Subjects,
     tokenizer: CLIPTokenizer,
     schedule: Schedule,
 ) -> None:
@@ -358,9 +266,9 @@ def train(
     trainer = Trainer(folder, modules.train(), schedule, worker)
 
     def loss(step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        batch = draw_batch(pool, captions, tokenizer, schedule.batch // worker.world, rng)
+        batch = draw_batch(pool, subjects, tokenizer, schedule.batch // worker.world, rng)
         pictures, both = batch.pictures, 2 * len(batch.real)
-        if step < CONCEPT_STEPS:
+        if step < FIRST_STEPS:
             seen = look(network, pictures[:both])
             return recognise(network, classifier, seen, batch) | detect(detector, seen)
         seen = look(network, pictures)
@@ -386,6 +294,6 @@ def standardise(network: scorer.Network, pool: Pool, labels: Sequence[str], toke
 
 @torch.no_grad()
 def score_all(network: scorer.Network, pictures: Tensor, labels: Sequence[str], tokenizer: CLIPTokenizer) -> Tensor:
-    """Scores [concepts, K] of uint8 pictures [concepts, K, 3, H, W], each under its concept's label."""
+    """Scores [subjects, K] of uint8 pictures [subjects, K, 3, H, W], each under its subject's label."""
     rows = zip(labels, pictures, strict=True)
     return torch.stack([network(row / 255, tokens(tokenizer, [label] * len(row))) for label, row in rows])

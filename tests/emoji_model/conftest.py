@@ -11,10 +11,11 @@ from emoji_model import coupling, tokenizer
 from emoji_model.captions import Captions
 from emoji_model.codes import code
 from emoji_model.encoded import OPEN, EncodedScenes
-from emoji_model.preferences import Pool
+from emoji_model.pools import Pool
 from emoji_model.sampler import Sampler
 from emoji_model.scenes import Author, Scene, Thing
 from emoji_model.sources import STYLES, Concept
+from emoji_model.subjects import Subjects
 from emoji_model.targets import Targets
 from emoji_model.text import tokens
 from emoji_model.unet import LATENT_SHAPE
@@ -56,6 +57,12 @@ def pool(concepts: list[Concept]) -> Pool:
     samples = (greys + 40 * errors[:, :, None, None, None]).expand(-1, -1, 3, 128, 128)
     styles = torch.tensor([0, 1, 0, 1]).expand(len(concepts), -1)
     return Pool(greys.expand(-1, 6, 3, 128, 128).to(torch.uint8), samples.round().to(torch.uint8), errors, styles)
+
+
+@pytest.fixture
+def subjects(captions: Captions) -> Subjects:
+    """The concepts alone, as in `pool`."""
+    return Subjects(Author(captions), torch.zeros(4, 3, 4, 128, 128, dtype=torch.uint8), {}, seed=0, composed=0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 from emoji_model import assessment, preferences
 from emoji_model.captions import Captions
-from emoji_model.preferences import Pool
+from emoji_model.pools import Pool
 from emoji_model.sources import STYLES
 from pahi_rt.errors import PahiError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emoji_model import __main__ as stages
-from emoji_model import assessment, autoencoder, generator, preferences, published, scorer, tokenizer
+from emoji_model import assessment, autoencoder, generator, pools, preferences, published, scorer, tokenizer
 from emoji_model.__main__ import Workshop
 from pahi_rt.errors import PahiError
 from pahi_rt.models.generators import load_generator
@@ -55,8 +55,8 @@ def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monk
     monkeypatch.setattr(Workshop, "_train", note)
     monkeypatch.setattr(Workshop, "_pool", lambda self, name, seed, *rest: f"{name} {seed}")
     monkeypatch.setattr(Workshop, "_finish", lambda self, network, path, *rest: {"path": path.name})
-    monkeypatch.setattr(Workshop, "concepts", lambda self: [])
-    monkeypatch.setattr(preferences, "join", lambda pools: pools)
+    monkeypatch.setattr(Workshop, "_subjects", lambda self: SimpleNamespace(labels=[]))
+    monkeypatch.setattr(pools, "join", lambda made: made)
     monkeypatch.setattr(preferences, "load", lambda folder, name, words: name)
     monkeypatch.setattr(preferences, "standardise", lambda *rest: None)
     monkeypatch.setattr(tokenizer, "load", lambda folder: None)

@@ -11,19 +11,19 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from emoji_model import coupling, preferences, scorer, text
-from emoji_model.captions import Captions
-from emoji_model.preferences import Pool
+from emoji_model import preferences, scorer, text
+from emoji_model.pools import Pool
+from emoji_model.subjects import Subjects
 from emoji_model.trainer import Worker
 from pahi_rt.errors import PahiError
 
 
-def draw(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int = 0) -> preferences.Batch:
-    return preferences.draw_batch(pool, captions, words, 16, torch.Generator().manual_seed(seed))
+def draw(pool: Pool, subjects: Subjects, words: CLIPTokenizer, seed: int = 0) -> preferences.Batch:
+    return preferences.draw_batch(pool, subjects, words, 16, torch.Generator().manual_seed(seed))
 
 
-def test_batches_depend_on_the_generator_alone(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
-    first, again, other = (draw(pool, captions, words, seed) for seed in (1, 1, 2))
+def test_batches_depend_on_the_generator_alone(pool: Pool, subjects: Subjects, words: CLIPTokenizer) -> None:
+    first, again, other = (draw(pool, subjects, words, seed) for seed in (1, 1, 2))
     assert torch.equal(first.degraded, again.degraded) and torch.equal(first.input_ids, again.input_ids)
     assert not torch.equal(first.real, other.real)
 
@@ -38,9 +38,9 @@ def test_prompts_are_foreign_where_they_share_no_meaning() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_differences_are_better_minus_worse(pool: Pool, captions: Captions, words: CLIPTokenizer, seed: int) -> None:
+def test_differences_are_better_minus_worse(pool: Pool, subjects: Subjects, words: CLIPTokenizer, seed: int) -> None:
     """A scorer that knows the pictures' true grey: darker is nearer to the drawing."""
-    batch = draw(pool, captions, words, seed)
+    batch = draw(pool, subjects, words, seed)
 
     class Darkness:
         training = False
@@ -84,8 +84,8 @@ def test_detectors_learn_what_is_drawn() -> None:
     assert losses[1] == pytest.approx(math.log1p(math.exp(3)), abs=1e-6)
 
 
-def test_a_picture_is_jittered_twice(pool: Pool, captions: Captions, words: CLIPTokenizer) -> None:
-    batch = draw(pool, captions, words)
+def test_a_picture_is_jittered_twice(pool: Pool, subjects: Subjects, words: CLIPTokenizer) -> None:
+    batch = draw(pool, subjects, words)
     assert not torch.equal(batch.one, batch.again)
     # Contrast and brightness may move a grey of 0.16 to 0.94 by no more than a tenth, twice.
     assert (batch.one - batch.again).mean((1, 2, 3)).abs().max() < 0.2
@@ -109,21 +109,6 @@ def test_only_pictures_of_one_style_are_compared() -> None:
     assert not telling[concepts == 1].any()  # within its styles nothing is clearly better
     assert set(places[concepts == 1, 0].tolist()) == set(range(5))
     assert (telling == ((places == 0) | (places == 2) | (places == 3)).all(1) & (concepts == 0)).all()
-
-
-def test_twins_differ_in_their_style_alone() -> None:
-    rng = torch.Generator().manual_seed(0)
-    noise = torch.randn(300, 4, 16, 16, generator=rng)
-    both = preferences.twin_noise(noise, rng).unflatten(0, (300, 2))
-    assert torch.equal(both[:, 0], noise)
-    first, second = (coupling.read(part) for part in both.unbind(1))
-    torch.testing.assert_close(first[:, coupling.TINT.start :], second[:, coupling.TINT.start :])
-    assert (coupling.style_of(first) != coupling.style_of(second)).all()
-    torch.testing.assert_close(first[:, coupling.STYLE].sort().values, second[:, coupling.STYLE].sort().values)
-    torch.testing.assert_close(*(coupling.write(part, torch.zeros(300, coupling.COUNT)) for part in both.unbind(1)))
-    # Every style leads to every other one equally often.
-    moves = coupling.style_of(first) * 3 + coupling.style_of(second)
-    assert moves.bincount(minlength=9).tolist()[1] == pytest.approx(50, abs=22)
 
 
 def test_the_twin_of_a_drawing_is_the_same_tint_in_another_style() -> None:
@@ -158,28 +143,17 @@ def test_neither_style_is_rewarded() -> None:
     assert float(preferences.indifference(network, torch.zeros(0))) == 0
 
 
-def test_unusual_noise_keeps_half_of_it_gaussian() -> None:
-    noise = preferences.unusual_noise(400, torch.Generator().manual_seed(0))
-    assert noise[200:].std(dim=(1, 2, 3)).sub(1).abs().max() < 0.15
-    assert noise[:200].std(dim=(1, 2, 3)).std() > 0.1
-
-
-def test_bytes_are_rounded() -> None:
-    assert preferences.to_bytes(torch.tensor([0.0, 0.6 / 255, 254.6 / 255, 1.2])).tolist() == [0, 1, 255, 255]
-
-
 @pytest.mark.parametrize("name", scorer.KINDS)
 def test_a_scorer_learns_is_saved_and_loaded(
-    name: str, pool: Pool, captions: Captions, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, pool: Pool, subjects: Subjects, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = replace(preferences.SCHEDULE, steps=2, batch=4)
-    monkeypatch.setattr(preferences, "CONCEPT_STEPS", 1)
-    preferences.train(Worker(), tmp_path / name, name, pool, captions, words, schedule)
+    monkeypatch.setattr(preferences, "FIRST_STEPS", 1)
+    preferences.train(Worker(), tmp_path / name, name, pool, subjects, words, schedule)
     (row,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
     assert {*preferences.PAIRS, *preferences.NEUTRAL} < json.loads(row).keys()
     network = preferences.load(tmp_path / name, name, words)
-    labels = [concept.label for concept in captions.concepts]
-    preferences.standardise(network, pool, labels, words)
+    preferences.standardise(network, pool, subjects.labels, words)
     path = tmp_path / f"{name}.safetensors"
     scorer.save(network, path, {"pair_accuracy": {"real": 0.5}})
     assert scorer.measured(path) == {"pair_accuracy": {"real": 0.5}}
@@ -206,13 +180,6 @@ def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
     foreign.write_bytes(b"not a scorer")
     with pytest.raises(PahiError, match="cannot read .*foreign"):
         scorer.load("emoji-a", foreign)
-
-
-def test_pools_are_joined_concept_by_concept(pool: Pool) -> None:
-    both = preferences.join([pool, pool])
-    assert both.samples.shape[:2] == (len(pool.samples), 8)
-    assert torch.equal(both.errors[:, 4:], pool.errors) and torch.equal(both.styles[:, :4], pool.styles)
-    assert torch.equal(both.real[:, :6], pool.real)
 
 
 @pytest.mark.parametrize("name", scorer.KINDS)
