@@ -1,4 +1,4 @@
-"""Every number that decides what the service admits. docs/serve.md lists them."""
+"""Every number that decides what the service admits. docs/serve.md explains the main ones."""
 
 from __future__ import annotations
 
