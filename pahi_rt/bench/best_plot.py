@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.bench.cells import measured_on
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.reports.best import BestReport, BestRow
 from pahi_rt.manifest import GAUSSIAN
 
@@ -15,10 +16,8 @@ COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
 
 
 def draw(report: BestReport, path: Path, metadata: Mapping[str, str | None]) -> None:
-    """Write the plot, with `metadata` in the file. Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.2 * len(report.judges), 5), layout="constrained")
+    """Write the plot, with `metadata` in the file. Raises PahiError without matplotlib."""
+    figure = new_figure(6.2 * len(report.judges), 5)
     panels = figure.subplots(1, len(report.judges), squeeze=False)[0]
     for panel, judge in zip(panels, report.judges, strict=True):
         _panel(report, judge, panel)

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.bench.cells import measured_on
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 
 
 def draw(report: CudaReport, path: Path, metadata: Mapping[str, str | None]) -> None:
     """Write the plot, with `metadata` in the file. Contenders that were not measured are left to the table."""
-    from matplotlib.figure import Figure
-
     rows = [row for row in report.contenders if isinstance(row, CudaRow)]
-    figure = Figure(figsize=(9, 1.4 + 0.34 * len(rows)), layout="constrained")
+    figure = new_figure(9, 1.4 + 0.34 * len(rows))
     panel = figure.subplots()
     for place, row in enumerate(rows):
         _bar(panel, place, row)

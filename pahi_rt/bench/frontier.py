@@ -16,9 +16,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.reports.frontier import FrontierReport, FrontierRow
-from pahi_rt.cache import lend_cache
-from pahi_rt.errors import PahiError, ReportError
+from pahi_rt.errors import ReportError
 
 Rows = Sequence[FrontierRow]
 RUN = re.compile(r"(hi|pahi)-(\d[\d.e-]*)")
@@ -54,13 +54,8 @@ def sort_rows(rows: Rows) -> tuple[dict[str, Rows], Rows]:
 
 def draw(report: FrontierReport, path: Path, metadata: Mapping[str, str | None] | None = None) -> None:
     """Write the plot, with `metadata` in the file. Raises PahiError without matplotlib."""
-    lend_cache()
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
     group = report.groups[-1]
-    figure = Figure(figsize=(5.2 * len(report.scorers), 4.6), layout="constrained")
+    figure = new_figure(5.2 * len(report.scorers), 4.6)
     axes = figure.subplots(1, len(report.scorers), squeeze=False)[0]
     for panel, (label, note) in zip(axes, report.scorers.items(), strict=True):
         kinds, others = sort_rows(group.rows)

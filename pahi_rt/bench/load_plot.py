@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.bench.cells import hardware
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.reports.serve import ServeReport
 
 
 def draw(report: ServeReport, path: Path, metadata: Mapping[str, str | None]) -> None:
-    """Write the plot, with `metadata` in the file. Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 7.5), layout="constrained")
+    """Write the plot, with `metadata` in the file. Raises PahiError without matplotlib."""
+    figure = new_figure(8, 7.5)
     requests, times, memory = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1.2))
     _requests(report, requests)
     _times(report, times)

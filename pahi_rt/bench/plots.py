@@ -10,6 +10,7 @@ from typing import Any
 
 from pahi_rt.bench import best_plot, cuda_plot, frontier, load_plot, shards_plot
 from pahi_rt.bench.cells import measured_on
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.markdown import Json
 from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.best import BestReport
@@ -19,8 +20,6 @@ from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.table2 import Table2Report
-from pahi_rt.cache import lend_cache
-from pahi_rt.errors import PahiError
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.record import Record
 
@@ -45,11 +44,6 @@ def draw(data: Json, path: Path, digest: str) -> None:
 
     Raises PahiError without matplotlib, and ReportError for a report that has no plot.
     """
-    lend_cache()
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise PahiError("plots need matplotlib", fix="pip install 'pahi-rt[bench]'") from error
     metadata = {REPORT: digest, "Software": None}
     for key, (kind, draw_apart) in APART.items():
         if key in data:
@@ -58,7 +52,7 @@ def draw(data: Json, path: Path, digest: str) -> None:
     report = PeersReport.from_dict(data) if "reference" in data else Table2Report.from_dict(data)
     panels = list(_panels(report))
     rows, columns = -(-len(panels) // 2), min(2, len(panels))
-    figure = Figure(figsize=(13 if columns == 2 else 8, 4.4 * rows), layout="constrained")
+    figure = new_figure(13 if columns == 2 else 8, 4.4 * rows)
     places = figure.subplots(rows, columns, squeeze=False).flat
     for panel, place in zip(panels, places, strict=False):
         panel(place)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.reports.shards import ShardsReport, ShardsRow
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:red")
@@ -14,10 +15,8 @@ _PARTS = {"waiting for a shard": "0.75", "work lost": "tab:red", "replacing work
 
 
 def draw(report: ShardsReport, path: Path, metadata: Mapping[str, str | None]) -> None:
-    """Write the plot, with `metadata` in the file. Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    """Write the plot, with `metadata` in the file. Raises PahiError without matplotlib."""
+    figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     for colour, lifetime in zip(_COLOURS, report.lifetimes, strict=False):
         _line(left, [row for row in report.rows if row.lifetime_h == lifetime], colour, _name(lifetime))
