@@ -18,10 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: workers with two threads each are half as fast on two cores.
     os.environ["OMP_NUM_THREADS"] = "1"
 
-# `make compat` has no PyTorch: these cannot even be imported there.
+# `make compat` has neither PyTorch nor onnx: these cannot even be imported there.
 NEED_TORCH = [
     *("bench", "cpp", "emoji_model", "evaluate", "export", "models", "qualify", "scorers", "train"),
-    *("cli/test_qualify.py", "cli/test_train.py"),
+    *("cli/test_qualify.py", "cli/test_train.py", "test_quotes.py"),
 ]
 NEED_ARROW = ["bulk", "cli/test_bulk.py"]
 collect_ignore = [*([] if find_spec("torch") else NEED_TORCH), *([] if find_spec("pyarrow") else NEED_ARROW)]
