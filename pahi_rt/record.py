@@ -26,7 +26,7 @@ class JsonPlace(Place):
     where: str
     error: type[PahiError]
     fix: str
-    names: ClassVar = {
+    names: ClassVar[Mapping[type, str]] = {
         dict: "an object",
         list: "a list",
         int: "a value of type int",
@@ -34,8 +34,8 @@ class JsonPlace(Place):
         bool: "a value of type bool",
         str: "a value of type str",
     }
-    none: ClassVar = None
-    takes_empty_text: ClassVar = True
+    none: ClassVar[str | None] = None
+    takes_empty_text: ClassVar[bool] = True
 
     def at(self, key: str) -> JsonPlace:
         return replace(self, where=f"{self.where}: {key}")

@@ -72,3 +72,12 @@ def test_runtimes_are_found_without_pillow() -> None:
 
 def test_import_is_light() -> None:
     assert run(LIGHT) == ""
+
+
+@pytest.mark.parametrize("package", ["pahi_rt", "emoji_model"])
+def test_class_variables_name_their_type(package: str) -> None:
+    """Python 3.10 cannot resolve the hints of a class that has a plain ClassVar, and schema.py resolves them."""
+    for path in (ROOT / package).rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        plain = [n for n in nodes if isinstance(n, ast.AnnAssign) and ast.unparse(n.annotation) == "ClassVar"]
+        assert not plain, f"{path}:{plain[0].lineno}"

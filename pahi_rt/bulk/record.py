@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from pahi_rt.bulk.layout import RECORD, is_ours, shard_of_stats
 from pahi_rt.bulk.settings import Settings, differences
 from pahi_rt.bulk.store import Store
-from pahi_rt.errors import OutputError, RunError
+from pahi_rt.errors import OutputError, PahiError, RunError
 from pahi_rt.record import Record
 from pahi_rt.runtimes.base import Description
 
@@ -49,8 +49,8 @@ class Part(Record):
 class RunRecord(Record):
     """The content of bulk.json."""
 
-    read_error: ClassVar = RunError
-    read_fix: ClassVar = _BEGIN_AGAIN
+    read_error: ClassVar[type[PahiError]] = RunError
+    read_fix: ClassVar[str] = _BEGIN_AGAIN
 
     format_version: int
     bundle: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
-from pahi_rt.errors import RequestError, RunError
+from pahi_rt.errors import PahiError, RequestError, RunError
 from pahi_rt.record import Record
 from pahi_rt.schema import IF_ANY, Range
 
@@ -36,8 +36,8 @@ RESERVED = (
 class Settings(Record):
     """What is drawn, and how it is written. The names are those of the options, with underscores."""
 
-    read_error: ClassVar = RunError
-    read_fix: ClassVar = "name another folder, or begin again with --incremental-mode overwrite"
+    read_error: ClassVar[type[PahiError]] = RunError
+    read_fix: ClassVar[str] = "name another folder, or begin again with --incremental-mode overwrite"
 
     bundle_sha256: str
     """Hash of pahi.json, which holds the sha256 of every other file."""

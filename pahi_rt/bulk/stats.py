@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pahi_rt.bulk.sample import Sample, clean
-from pahi_rt.errors import RunError
+from pahi_rt.errors import PahiError, RunError
 from pahi_rt.record import Record
 
 
@@ -25,8 +25,8 @@ class Failure(Record):
 class Stats(Record):
     """What is known of a shard that is whole. Those of img2dataset's names that apply mean the same."""
 
-    read_error: ClassVar = RunError
-    read_fix: ClassVar = "remove this file, and give the same command again: the shard is made anew"
+    read_error: ClassVar[type[PahiError]] = RunError
+    read_fix: ClassVar[str] = "remove this file, and give the same command again: the shard is made anew"
 
     shard: int
     rows: int

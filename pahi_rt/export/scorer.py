@@ -20,7 +20,7 @@ import onnx_ir as ir
 from torch import nn
 
 from pahi_rt.bundle import file_record
-from pahi_rt.errors import ScorerError
+from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.export.found_weights import FoundWeights, restore_transposed
 from pahi_rt.export.graph import PORTABLE_OPSET, check_opset, export_module, release
 from pahi_rt.export.precision import ALL
@@ -50,8 +50,8 @@ SIZE = (512, 512)
 class ScorerFolder(Record):
     """The content of scorer.json."""
 
-    read_error: ClassVar = ScorerError
-    read_fix: ClassVar = "export the scorer again: pahi-rt export-scorer"
+    read_error: ClassVar[type[PahiError]] = ScorerError
+    read_fix: ClassVar[str] = "export the scorer again: pahi-rt export-scorer"
 
     format_version: int
     name: str

@@ -23,7 +23,7 @@ NONE = "none"
 class TomlPlace(Place):
     """A key of a recipe; makes the errors about its value."""
 
-    names: ClassVar = {
+    names: ClassVar[Mapping[type, str]] = {
         dict: "a table",
         list: "a list",
         int: "a whole number",
@@ -31,8 +31,8 @@ class TomlPlace(Place):
         bool: "true or false",
         str: "text",
     }
-    none: ClassVar = NONE
-    takes_empty_text: ClassVar = False
+    none: ClassVar[str | None] = NONE
+    takes_empty_text: ClassVar[bool] = False
 
     file: str
     origins: Mapping[tuple[str, ...], str]
