@@ -46,6 +46,7 @@ async def live(websocket: WebSocket) -> None:
         service.live -= 1
         drawing.cancel()
         session.close()
+        service.answering.discard(session)
 
 
 class Session:
@@ -68,6 +69,7 @@ class Session:
             self._service.engine.check_open()
             order = await self._service.read(partial(order_live, request))
             obsolete = self._place(_Wanted(request.id, order))
+            self._service.answering.add(self)
         except Problem as problem:
             await self._say({"id": read_id(text or ""), "error": problem.brief()})
             return
@@ -94,6 +96,8 @@ class Session:
                 await self._say({"id": self._current.id, "error": internal().brief()})
             finally:
                 self.close()
+                if self._next is None:
+                    self._service.answering.discard(self)
 
     def close(self) -> None:
         """Give up what is drawn or waits."""

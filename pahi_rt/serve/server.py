@@ -148,8 +148,12 @@ class Server(Uvicorn):
             self._drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end now: when all that was accepted is drawn, or the grace is over."""
-        if self._ends is not None and (not self.service.engine.queue.unfinished or time.monotonic() > self._ends):
+        """Whether to end now: when all that was accepted is drawn and answered, or the grace is over.
+
+        uvicorn waits for HTTP's answers, and closes WebSockets at once.
+        """
+        done = not self.service.engine.queue.unfinished and not self.service.answering
+        if self._ends is not None and (done or time.monotonic() > self._ends):
             # uvicorn hands it to asyncio, which takes fractions of a second too.
             self.config.timeout_graceful_shutdown = max(0.0, self._ends - time.monotonic())  # type: ignore[assignment]
             self.should_exit = True

@@ -45,6 +45,8 @@ class Service:
     _judges: Judges = field(default_factory=Judges)
     live: int = 0
     """Open connections to /v1/live."""
+    answering: set[object] = field(default_factory=set)
+    """Those of them whose requests have not been answered yet: drawn is not enough for the service to end."""
     _encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"))
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "read"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -266,6 +267,27 @@ def test_the_end(gated: Running) -> None:
         with pytest.raises(ConnectionClosed) as closed:
             socket.next()
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
+
+
+def test_the_end_waits_for_the_answer_and_not_only_for_the_picture(
+    gated: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, drawn = gated.service.encode, threading.Event()
+
+    async def slow(*rest: Any) -> Any:
+        drawn.set()
+        await asyncio.sleep(0.5)
+        return await real(*rest)
+
+    monkeypatch.setattr(gated.service, "encode", slow)
+    gated.gate.open.set()
+    with live(gated.client) as socket:
+        socket.send(1)
+        assert drawn.wait(SECONDS)
+        until(lambda: gated.unfinished == 0)
+        gated.end()
+        assert socket.next()["id"] == 1
+    assert not gated.service.answering
 
 
 def test_a_message_that_is_too_large(client: Client) -> None:
