@@ -18,8 +18,10 @@ from emoji_model.painting import HALF, ROWS, accessories, paint
 from emoji_model.scenes import COLOURS, WORN, Author, Scene
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
-SCHEDULE = Schedule(steps=3000, batch=96, learning_rate=1.5e-3, warmup=100, decay=0.5, sample_every=10**9)
-WIDTHS = (48, 96, 192, 256)
+SCHEDULE = Schedule(
+    steps=1400, batch=96, learning_rate=1.5e-3, warmup=100, decay=0.5, sample_every=10**9, bfloat16=True
+)
+WIDTHS = (32, 64, 128, 192)
 COLOUR_WORDS, WORN_WORDS = list(COLOURS), list(WORN)
 NONE = -1
 """A question that has no answer: the concept of a whole picture with several things."""
