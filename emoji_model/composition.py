@@ -1,10 +1,16 @@
-"""Measures composition: are thing, colour, background and number right, for captions that no training saw?"""
+"""Measures composition: are thing, colour, background and number right, for captions that no training saw?
+
+The judge says what is shown, how often, and what it wears. A colour is right if the picture is nearer to the drawings
+in that colour than to those in any other one, or in their own; in the same way for the background. A judge that was
+asked for colours as well found 41 % of those of the drawings themselves.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +18,12 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from emoji_model import coupling, evaluate
-from emoji_model.judge import COLOUR_WORDS, Judge, places, whole
+from emoji_model.autoencoder import reconstruct
+from emoji_model.judge import Judge, places, whole
 from emoji_model.painting import accessories, paint
 from emoji_model.pictures import captioned
-from emoji_model.scenes import WORN, Author, Scene, withheld
+from emoji_model.scenes import COLOURS, WORN, Author, Scene, withheld
+from emoji_model.sources import STYLES
 from pahi_rt.models.generators import Generator
 
 PROMPTS, SHOWN = 200, 30
@@ -46,24 +54,58 @@ def kind_of(scene: Scene) -> str:
     return "background" if scene.background else "colour"
 
 
+def recoloured(scene: Scene) -> dict[str, list[Scene]]:
+    """Idea -> the scene as it is, and then with every other colour there, or with none.
+
+    The ideas are the background and each thing, where the scene names its colour.
+    """
+    found = {}
+    if scene.background:
+        found["background"] = [replace(scene, background=word) for word in _from(scene.background)]
+    for place, thing in enumerate(scene.things):
+        if thing.colour:
+            changed = (replace(thing, colour=word) for word in _from(thing.colour))
+            before, after = scene.things[:place], scene.things[place + 1 :]
+            found[f"colour {place}"] = [replace(scene, things=(*before, other, *after)) for other in changed]
+    return found
+
+
+def _from(colour: str) -> list[str | None]:
+    return [colour, *(word for word in (*COLOURS, None) if word != colour)]
+
+
+Painter = Callable[[Scene, torch.Tensor], torch.Tensor]
+"""A scene and a background [3] where it names none -> the scene in every style, [styles, 3, H, W]."""
+
+
+def repaint(scene: Scene, painter: Painter, grounds: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Idea -> the scenes of `recoloured` on each of the `grounds` [B, 3]: [B, colours, styles, 3, H, W]."""
+    return {
+        idea: torch.stack([torch.stack([painter(one, ground) for one in scenes]) for ground in grounds])
+        for idea, scenes in recoloured(scene).items()
+    }
+
+
 @torch.no_grad()
-def judged(judge: Judge, scene: Scene, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """For pictures [B, 3, 128, 128] of a scene: is each idea of it right? Bool [B] each."""
+def judged(
+    judge: Judge, scene: Scene, pictures: torch.Tensor, repainted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """For pictures [B, 3, 128, 128] of a scene: is each idea of it right? Bool [B] each.
+
+    `repainted` is what `repaint` makes of the scene, on the backgrounds of these pictures.
+    """
     every, views = judge(whole(pictures)), places(pictures, len(scene.shown))
     seen = [judge(view) for view in views]
     right = {
         "thing": torch.stack([s.concept.argmax(1) == t.concept for s, t in zip(seen, scene.shown, strict=True)]).all(0),
         "number": every.number.argmax(1) == len(scene.shown) - 1,
     }
-    coloured = [
-        s.colour.argmax(1) == COLOUR_WORDS.index(t.colour) for s, t in zip(seen, scene.shown, strict=True) if t.colour
-    ]
-    if coloured:
-        right["colour"] = torch.stack(coloured).all(0)
-    if scene.background:
-        right["background"] = every.ground.argmax(1) == COLOUR_WORDS.index(scene.background)
     if scene.worn:
         right["worn"] = every.worn.argmax(1) == list(WORN).index(scene.worn)
+    for idea, painted in repainted.items():
+        errors = (pictures[:, None, None] - painted).square().mean((3, 4, 5))
+        name = idea.split()[0]
+        right[name] = right.get(name, torch.tensor(True)) & (errors.amin(2).argmin(1) == 0)
     return right | {"all": torch.stack(list(right.values())).all(0)}
 
 
@@ -77,16 +119,26 @@ def drawn(model: Generator, tokenizer: CLIPTokenizer, text: str, steps: int) -> 
 def measure(
     model: Generator, tokenizer: CLIPTokenizer, judge: Judge, author: Author, pictures: torch.Tensor
 ) -> dict[str, Any]:
-    """Shares of right ideas over PROMPTS withheld captions, of the model's pictures and of the drawings themselves."""
-    asked = scenes(author, PROMPTS, seed=1)
-    worn = accessories(author.concepts, pictures)
+    """Shares of right ideas over PROMPTS withheld captions: of the model's pictures, and of the drawings themselves
+    through the autoencoder, which no model can be better than."""
+    asked, worn = scenes(author, PROMPTS, seed=1), accessories(author.concepts, pictures)
     grounds = coupling.background(coupling.read(evaluate.noises(SEEDS)))
+
+    def painter(scene: Scene, ground: torch.Tensor) -> torch.Tensor:
+        return paint(scene, pictures, worn, ground)
+
     rows: dict[str, list[tuple[str, dict[str, torch.Tensor]]]] = {"one_step": [], "two_steps": [], "drawings": []}
     for scene, text in asked:
-        for steps, name in ((1, "one_step"), (2, "two_steps")):
-            rows[name].append((kind_of(scene), judged(judge, scene, drawn(model, tokenizer, text, steps))))
-        painted = paint(scene, pictures, worn, grounds[0])
-        rows["drawings"].append((kind_of(scene), judged(judge, scene, painted)))
+        # The styles take turns, for the same number of pictures.
+        painted = torch.stack([painter(scene, ground)[seed % len(STYLES)] for seed, ground in enumerate(grounds)])
+        made = {
+            "one_step": drawn(model, tokenizer, text, 1),
+            "two_steps": drawn(model, tokenizer, text, 2),
+            "drawings": reconstruct(model.decoder, painted),
+        }
+        repainted = repaint(scene, painter, grounds)
+        for name, shown in made.items():
+            rows[name].append((kind_of(scene), judged(judge, scene, shown, repainted)))
     return {"prompts": len(asked), "seeds": SEEDS} | {name: shares(results) for name, results in rows.items()}
 
 

@@ -23,7 +23,7 @@ from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker
 from emoji_model.unet import LATENT_SHAPE, load_unet, pin
 
-SCHEDULE = Schedule(steps=6000, batch=48, learning_rate=6e-4, warmup=100, decay=0.5, sample_every=500, bfloat16=True)
+SCHEDULE = Schedule(steps=10000, batch=48, learning_rate=6e-4, warmup=100, decay=0.5, sample_every=500, bfloat16=True)
 AGAIN = 4
 """One in this many samples is drawn a second time."""
 PREVIEW = (

@@ -1,5 +1,7 @@
 """Stage `judge`: a classifier that says what a picture shows. It learns from drawings alone, never from the generator.
 
+Colours are not its business: of a red heart in red it cannot tell whether red was asked for (composition.py).
+
 It looks at 64 x 64 pixels: a whole picture at half size, or the place of one thing among two or three at full size.
 """
 
@@ -15,14 +17,14 @@ from torch.nn import functional as F
 
 from emoji_model import coupling
 from emoji_model.painting import HALF, ROWS, accessories, paint
-from emoji_model.scenes import COLOURS, WORN, Author, Scene
+from emoji_model.scenes import WORN, Author, Scene
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
 SCHEDULE = Schedule(
     steps=1400, batch=96, learning_rate=1.5e-3, warmup=100, decay=0.5, sample_every=10**9, bfloat16=True
 )
 WIDTHS = (32, 64, 128, 192)
-COLOUR_WORDS, WORN_WORDS = list(COLOURS), list(WORN)
+WORN_WORDS = list(WORN)
 NONE = -1
 """A question that has no answer: the concept of a whole picture with several things."""
 
@@ -32,10 +34,6 @@ class Answers:
     """What B views show: logits [B, n] of the judge, or the right answers [B], NONE where there is none."""
 
     concept: torch.Tensor
-    colour: torch.Tensor
-    """The colour that the thing was given; the last one is its own."""
-    ground: torch.Tensor
-    """The background's colour; the last one is a pastel tint."""
     number: torch.Tensor
     """1, 2 or 3 things, less 1."""
     worn: torch.Tensor
@@ -47,7 +45,7 @@ class Judge(nn.Module):
 
     def __init__(self, concepts: int) -> None:
         super().__init__()
-        self.sizes = (concepts, len(COLOURS) + 1, len(COLOURS) + 1, 3, len(WORN) + 1)
+        self.sizes = (concepts, 3, len(WORN) + 1)
         layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], 3, padding=1)]
         for narrow, wide in zip(WIDTHS, (*WIDTHS[1:], WIDTHS[-1]), strict=True):
             layers += [_Block(narrow), nn.GroupNorm(8, narrow), nn.SiLU(), nn.Conv2d(narrow, wide, 3, 2, 1)]
@@ -90,8 +88,6 @@ def views_of(scene: Scene, pictures: torch.Tensor) -> tuple[torch.Tensor, Answer
     rows = [
         (
             thing.concept if thing else NONE,
-            NONE if thing is None else COLOUR_WORDS.index(thing.colour) if thing.colour else len(COLOURS),
-            COLOUR_WORDS.index(scene.background) if scene.background else len(COLOURS),
             number - 1 if view == 0 else NONE,
             WORN_WORDS.index(scene.worn) if scene.worn else len(WORN),
         )

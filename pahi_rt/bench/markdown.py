@@ -292,7 +292,7 @@ def composition(report: GeneratorReport) -> str:
     kinds = {f"all {kind}": f"all, prompts with {words}" for kind, words in _KINDS.items()}
     columns = (found.one_step, found.two_steps, found.drawings)
     rows = [(words, *(_share(column[name]) for column in columns)) for name, words in (_IDEAS | kinds).items()]
-    return table(("right", "one step", "two steps", "the drawings themselves"), rows)
+    return table(("right", "one step", "two steps", "drawings, through the autoencoder"), rows)
 
 
 def _share(part: float) -> str:

@@ -37,9 +37,10 @@ class ExplainedVariance(Record):
 
 @dataclass(frozen=True)
 class Composition(Record):
-    """Shares of right pictures of composed captions that no training saw, judged by a classifier of drawings.
+    """Shares of right pictures of composed captions that no training saw, judged by a classifier of drawings, and for
+    colours by the nearest drawing.
 
-    Each table has the idea (`thing`, `colour`, `background`, `number`, `all`) or `all KIND` -> its share.
+    Each table has the idea (`thing`, `colour`, `background`, `number`, `worn`, `all`) or `all KIND` -> its share.
     """
 
     prompts: int
@@ -47,7 +48,7 @@ class Composition(Record):
     one_step: Mapping[str, float]
     two_steps: Mapping[str, float]
     drawings: Mapping[str, float]
-    """The classifier's answers on drawings themselves: what it cannot tell."""
+    """Of the drawings themselves, through the autoencoder: what no model can be better than."""
 
 
 @dataclass(frozen=True)
