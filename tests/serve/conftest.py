@@ -125,7 +125,7 @@ class Running:
         from pahi_rt.serve.settings import Settings
 
         self.gate = Gate()
-        self.settings = Settings(tuple(map(str, bundles)), **{"port": 0, "grace": 5.0, "threads": 1, **settings})
+        self.settings = Settings(tuple(map(str, bundles)), **{"port": 0, "grace": 20.0, "threads": 1, **settings})
         models = open_models(self.settings)
         load = {} if real else {"load": lambda chosen: Pipeline(chosen.bundle, self.gate, prior=chosen.prior)}
         self.service = Service.of(models, self.settings, **load)
