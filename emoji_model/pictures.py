@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,18 +29,19 @@ def save_grid(pictures: torch.Tensor, columns: int, path: Path) -> None:
     to_image(pictures, columns).save(path)
 
 
-LINE, GAP = 20, 12
-"""Pixels: the height of a line of text, and the space between columns."""
+LINES, GAP = 34, 12
+"""Pixels: the height of a caption of two lines, and the space between columns."""
 
 
 def captioned(captions: Sequence[str], pictures: torch.Tensor, columns: int) -> Image.Image:
     """A sheet of pictures [captions, K, 3, H, W] in [0, 1]: in each cell a caption, and its K pictures below."""
     cells = [to_image(several, len(several)) for several in pictures]
-    width, height = cells[0].width + GAP, cells[0].height + LINE
+    width, height = cells[0].width + GAP, cells[0].height + LINES
     sheet = Image.new("RGB", (columns * width - GAP, -(-len(cells) // columns) * height), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for number, (caption, cell) in enumerate(zip(captions, cells, strict=True)):
         left, top = number % columns * width, number // columns * height
-        pen.text((left + 2, top + LINE // 2), caption, "dimgrey", font, anchor="lm")
-        sheet.paste(cell, (left, top + LINE))
+        lines = textwrap.fill(caption, max(1, int(cell.width / font.getlength("n"))))
+        pen.multiline_text((left + 2, top + LINES - 2), lines, "dimgrey", font, anchor="ld", spacing=1)
+        sheet.paste(cell, (left, top + LINES))
     return sheet

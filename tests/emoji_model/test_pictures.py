@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from emoji_model.pictures import GAP, LINE, captioned, to_image
+from emoji_model.pictures import GAP, LINES, captioned, to_image
 
 
 def test_a_grid_is_filled_row_by_row_and_values_are_rounded() -> None:
@@ -16,7 +16,7 @@ def test_a_grid_is_filled_row_by_row_and_values_are_rounded() -> None:
 def test_each_caption_stands_above_its_pictures() -> None:
     pictures = torch.tensor([0.2, 0.4, 0.6])[:, None, None, None, None].expand(-1, 2, 3, 8, 8)
     sheet = np.asarray(captioned(["a", "b", "c"], pictures, columns=2))
-    assert sheet.shape == (2 * (LINE + 8), 2 * 16 + GAP, 3)
-    tops = [sheet[top, left, 0] for top in (LINE, LINE + LINE + 8) for left in (0, 16 + GAP)]
+    assert sheet.shape == (2 * (LINES + 8), 2 * 16 + GAP, 3)
+    tops = [sheet[top, left, 0] for top in (LINES, LINES + LINES + 8) for left in (0, 16 + GAP)]
     assert tops == [51, 102, 153, 255]
-    assert (sheet[:LINE, :16] < 255).any(), "the caption"
+    assert (sheet[:LINES, :16] < 255).any(), "the caption"
