@@ -91,6 +91,10 @@ class Workshop:
         """The concepts of concepts.txt, from the npm packages."""
         return sources.load_concepts(self.folder / "data" / "packages")
 
+    def author(self) -> Author:
+        """Who writes captions of these concepts, alone and composed."""
+        return Author(Captions(self.concepts()))
+
     def pictures(self) -> torch.Tensor:
         """uint8 [concepts, styles, 4, 128, 128]."""
         return torch.load(left_by("data", self.folder / "data" / "pictures.pt"), weights_only=True)
@@ -106,7 +110,7 @@ class Workshop:
         """Leaves the tokenizer in transformers' format in `tokenizer/`."""
         folder = self.folder / "tokenizer"
         if not folder.exists():
-            author, rng = Author(Captions(self.concepts())), random.Random(self.seed)
+            author, rng = self.author(), random.Random(self.seed)
             kinds = [(c, s) for c in range(len(author.concepts)) for s in (None, *sources.STYLES)]
             plain = (author.captions.draw(*kind, rng).text for kind in kinds * 60)
             composed = (author.caption(author.draw(rng), rng) for _ in range(60_000))
@@ -122,9 +126,8 @@ class Workshop:
         path, count = self.folder / "scenes" / "encoded.pt", self.steps or encoded.SCENES
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            author = Author(Captions(self.concepts()))
-            tokenizer = bpe.load(self.folder / "tokenizer")
-            spawn(encoded.make, self.workers, self.seed, path, author, self.pictures(), self._vae(), tokenizer, count)
+            made = self.author(), self.pictures(), self._vae(), bpe.load(self.folder / "tokenizer")
+            spawn(encoded.make, self.workers, self.seed, path, *made, count)
             encoded.join(path, self.workers)
         print(f"scenes: {len(encoded.load(path))} in {path}")
 
@@ -158,26 +161,24 @@ class Workshop:
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""
-        tokenizer, author = bpe.load(self.folder / "tokenizer"), Author(Captions(self.concepts()))
+        tokenizer, author = bpe.load(self.folder / "tokenizer"), self.author()
         self._train(
             decoder.train, "decoder", decoder.SCHEDULE, lambda: (self._vae(), author, self.pictures(), tokenizer)
         )
 
     def judge(self) -> None:
         """Leaves checkpoint.pt in `judge/`."""
-        author = Author(Captions(self.concepts()))
-        self._train(judge.train, "judge", judge.SCHEDULE, lambda: (author, self.pictures()))
+        self._train(judge.train, "judge", judge.SCHEDULE, lambda: (self.author(), self.pictures()))
 
     def package(self) -> None:
         """Leaves the diffusers folder in `pahi-emoji/`, and emoji-generator.json, emoji-composition.png and
         vocabulary.json beside it."""
-        tokenizer, concepts = bpe.load(self.folder / "tokenizer"), self.concepts()
+        tokenizer, author = bpe.load(self.folder / "tokenizer"), self.author()
         vae, modules = autoencoder.load(self.folder / "decoder"), generator.load(self.folder / "generator", tokenizer)
         pipeline = package.save_pipeline(vae, modules, tokenizer, self.folder / "pahi-emoji")
         model = load_generator(pipeline)
-        report = package.measure(model, tokenizer, concepts, self.pictures(), seeds=4)
-        author = Author(Captions(concepts))
-        seer = judge.load(self.folder / "judge", len(concepts))
+        report = package.measure(model, tokenizer, author.concepts, self.pictures(), seeds=4)
+        seer = judge.load(self.folder / "judge", len(author.concepts))
         report["composition"] = composition.measure(model, tokenizer, seer, author, self.pictures())
         composition.sheet(model, tokenizer, author).save(self.folder / "emoji-composition.png")
         package.write_json(report, self.folder / "emoji-generator.json")
@@ -275,7 +276,7 @@ class Workshop:
         return report
 
     def _subjects(self) -> Subjects:
-        author, pictures = Author(Captions(self.concepts())), self.pictures()
+        author, pictures = self.author(), self.pictures()
         return Subjects(author, pictures, accessories(author.concepts, pictures), self.seed)
 
     def _pool(self, name: str, seed: int, tokenizer: CLIPTokenizer, subjects: Subjects) -> pools.Pool:

@@ -43,6 +43,11 @@ def scenes(author: Author, count: int, seed: int) -> list[tuple[Scene, str]]:
     return [row for kind in KINDS for row in found[kind]]
 
 
+def asked(author: Author) -> list[tuple[Scene, str]]:
+    """The PROMPTS that are measured, with their scenes."""
+    return scenes(author, PROMPTS, seed=1)
+
+
 def kind_of(scene: Scene) -> str:
     """What a scene is an example of."""
     if scene.worn:
@@ -120,15 +125,15 @@ def measure(
     model: Generator, tokenizer: CLIPTokenizer, judge: Judge, author: Author, pictures: torch.Tensor
 ) -> dict[str, Any]:
     """Shares of right ideas over PROMPTS withheld captions: of the model's pictures, and of the drawings themselves
-    through the autoencoder, which no model can be better than."""
-    asked, worn = scenes(author, PROMPTS, seed=1), accessories(author.concepts, pictures)
+    through the autoencoder, the upper limit of any model."""
+    prompts, worn = asked(author), accessories(author.concepts, pictures)
     grounds = coupling.background(coupling.read(evaluate.noises(SEEDS)))
 
     def painter(scene: Scene, ground: torch.Tensor) -> torch.Tensor:
         return paint(scene, pictures, worn, ground)
 
     rows: dict[str, list[tuple[str, dict[str, torch.Tensor]]]] = {"one_step": [], "two_steps": [], "drawings": []}
-    for scene, text in asked:
+    for scene, text in prompts:
         # The styles take turns, for the same number of pictures.
         painted = torch.stack([painter(scene, ground)[seed % len(STYLES)] for seed, ground in enumerate(grounds)])
         made = {
@@ -139,13 +144,13 @@ def measure(
         repainted = repaint(scene, painter, grounds)
         for name, shown in made.items():
             rows[name].append((kind_of(scene), judged(judge, scene, shown, repainted)))
-    return {"prompts": len(asked), "seeds": SEEDS} | {name: shares(results) for name, results in rows.items()}
+    return {"prompts": len(prompts), "seeds": SEEDS} | {name: shares(results) for name, results in rows.items()}
 
 
 def sheet(model: Generator, tokenizer: CLIPTokenizer, author: Author) -> Image.Image:
     """The first SHOWN / KINDS captions of each kind that `measure` asks for, each with its first two pictures."""
-    asked, each = scenes(author, PROMPTS, seed=1), PROMPTS // len(KINDS)
-    captions = [text for number, (_, text) in enumerate(asked) if number % each < SHOWN // len(KINDS)]
+    each = PROMPTS // len(KINDS)
+    captions = [text for number, (_, text) in enumerate(asked(author)) if number % each < SHOWN // len(KINDS)]
     pictures = torch.stack([drawn(model, tokenizer, text, steps=1)[:2] for text in captions])
     return captioned(captions, pictures, columns=3)
 

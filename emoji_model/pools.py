@@ -14,6 +14,7 @@ from emoji_model import coupling
 from emoji_model.autoencoder import reconstruct
 from emoji_model.evaluate import decode, draw_latents
 from emoji_model.subjects import Subjects
+from emoji_model.unet import LATENT_SHAPE
 from pahi_rt.models.generators import Generator
 
 SAMPLES, REALS = 16, 2
@@ -77,11 +78,11 @@ def unusual_noise(count: int, rng: torch.Generator) -> Tensor:
 
     A scorer knows nothing about pictures that it never saw, so it must see those that a prior may lead to.
     """
-    shape = (coupling.CHANNELS, coupling.HEIGHT, coupling.WIDTH)
-    noise = torch.randn(count, *shape, generator=rng)
+    noise = torch.randn(count, *LATENT_SHAPE, generator=rng)
     half = count // 2
     size = 0.6 + 0.6 * torch.rand(half, 1, 1, 1, generator=rng)
-    shift = F.interpolate(torch.randn(half, shape[0], 4, 4, generator=rng), shape[1:], mode="bicubic")
+    coarse = torch.randn(half, coupling.CHANNELS, 4, 4, generator=rng)
+    shift = F.interpolate(coarse, LATENT_SHAPE[1:], mode="bicubic")
     noise[:half] = noise[:half] * size + shift * torch.rand(half, 1, 1, 1, generator=rng)
     values = coupling.read(noise[:half])
     noise[:half] = coupling.write(noise[:half], values + torch.randn(values.shape, generator=rng))

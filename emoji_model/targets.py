@@ -27,7 +27,7 @@ class Targets:
     """float16 [concepts, styles, C, h, w]: on tint 0."""
     values: torch.Tensor
     """float32 [concepts, VARIANTS, COUNT]: values of the functionals that ask for each variant, in every style. The
-    entries of the style and the choice are arbitrary."""
+    entries of the style are arbitrary."""
 
 
 def apply_attributes(pictures: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ class Composition(Record):
     one_step: Mapping[str, float]
     two_steps: Mapping[str, float]
     drawings: Mapping[str, float]
-    """Of the drawings themselves, through the autoencoder: what no model can be better than."""
+    """Of the drawings themselves, through the autoencoder: the upper limit of any model."""
 
 
 @dataclass(frozen=True)
