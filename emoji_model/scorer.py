@@ -200,10 +200,11 @@ def measured(path: Path) -> dict[str, Any]:
 def load(name: str, source: str | Path | None = None, tokenizer: CLIPTokenizer | None = None) -> EmojiScorer:
     """Load the scorer `emoji-a` or `emoji-b` from `source`, by default the published one.
 
-    `tokenizer` replaces the published one. Raises ScorerError if the file is missing, or is not that scorer.
+    `tokenizer` replaces that of the working folder that `source` lies in, or the published one. Raises ScorerError if
+    the file is missing, or is not that scorer.
     """
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    tokenizer = tokenizer or load_tokenizer(TOKENIZER)
+    tokenizer = tokenizer or load_tokenizer(_tokenizer_for(path))
     network = KINDS[name](tokenizer)
     fix = "python -m emoji_model scorers"
     if not path.is_file():
@@ -211,6 +212,12 @@ def load(name: str, source: str | Path | None = None, tokenizer: CLIPTokenizer |
     # float16 becomes float32 as weights are copied into the network.
     fill(network, read_weights(path), path, fix)
     return EmojiScorer(name, network, tokenizer)
+
+
+def _tokenizer_for(path: Path) -> Path:
+    """The stage `scorers` leaves weights in a folder beside the tokenizer that they belong to."""
+    made = path.absolute().parent.with_name("tokenizer")
+    return made if made.is_dir() else TOKENIZER
 
 
 load_emoji_a = partial(load, "emoji-a")

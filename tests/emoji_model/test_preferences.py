@@ -154,11 +154,11 @@ def test_a_scorer_learns_is_saved_and_loaded(
     assert {*preferences.PAIRS, *preferences.NEUTRAL} < json.loads(row).keys()
     network = preferences.load(tmp_path / name, name, words)
     preferences.standardise(network, pool, subjects.labels, words)
-    path = tmp_path / f"{name}.safetensors"
+    path = tmp_path / "scorers" / f"{name}.safetensors"
+    path.parent.mkdir()
     scorer.save(network, path, {"pair_accuracy": {"real": 0.5}})
     assert scorer.measured(path) == {"pair_accuracy": {"real": 0.5}}
-    monkeypatch.setattr(scorer, "TOKENIZER", tmp_path / "tokenizer")
-    loaded = scorer.load(name, path)
+    loaded = scorer.load(name, path)  # with the tokenizer beside that folder
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scores = loaded.score(pictures, ["cat face", "fire"])
     assert scores.shape == (2,)
