@@ -27,9 +27,9 @@ from emoji_model.unet import LATENT_SHAPE
 from pahi_rt.evaluate.picture_metrics import laplacian
 
 SCHEDULE = Schedule(steps=1200, batch=16, learning_rate=5e-4, warmup=30, decay=0.5, sample_every=150, save_every=100)
-ADVERSARY = 0.1
+ADVERSARY = 0.2
 """Weight of the adversarial term beside the reconstruction."""
-EDGES = 3.0
+EDGES = 6.0
 """Weight of `edge_loss`."""
 REAL = 4
 """One in this many latents comes from the encoder, so that encoder and decoder stay an autoencoder."""
