@@ -147,8 +147,9 @@ def test_neither_style_is_rewarded() -> None:
 def test_a_scorer_learns_is_saved_and_loaded(
     name: str, pool: Pool, subjects: Subjects, words: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schedule = replace(preferences.SCHEDULE, steps=2, batch=4)
-    monkeypatch.setattr(preferences, "FIRST_STEPS", 1)
+    schedule = replace(preferences.SCHEDULE, steps=3, batch=4)
+    monkeypatch.setattr(preferences, "DETECTION", 1)
+    monkeypatch.setattr(preferences, "RECOGNITION", 1)
     preferences.train(Worker(), tmp_path / name, name, pool, subjects, words, schedule)
     (row,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
     assert {*preferences.PAIRS, *preferences.NEUTRAL} < json.loads(row).keys()
