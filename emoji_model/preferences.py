@@ -40,7 +40,7 @@ from emoji_model.subjects import Subjects
 from emoji_model.text import tokens
 from emoji_model.trainer import Schedule, Trainer, Worker, averaged
 
-SCHEDULE = Schedule(steps=2400, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
+SCHEDULE = Schedule(steps=4000, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 MARGIN = 1.3
 """A generated picture is clearly better than another if the other's squared error is at least this many times as large.
 

@@ -46,9 +46,9 @@ from pahi_rt.models.generators import load_generator
 from pahi_rt.models.priors import PRIORS as KINDS
 from pahi_rt.models.priors import load_prior
 
-POOLS = (1, 2)
-"""Seeds of the pools; both scorers learn from all of them. With two pools of 356 subjects in place of 663, emoji-b was
-right on 99 % of the pairs of samples in training and on 88 % of those of the test."""
+POOLS = (1, 2, 3)
+"""Seeds of the pools; both scorers learn from all of them. From two pools of 356 subjects emoji-b learned 99 % of its
+pairs of samples, and was right on 88 % of those of the test; a third pool brought 90 %."""
 
 
 class Workshop:
