@@ -5,10 +5,9 @@
     clean     a picture, over the same one degraded: blurred, blended, patched, torn
     sample    of two generated pictures of one prompt in one style, the one that is nearer to the style's drawing
 
-The loss is Bradley-Terry: the logit of the preference is scale * (s - s'). Before that
-scorers learn to tell drawings from generated pictures, then subjects apart too, and `match`, with classifiers that are
-discarded afterwards. This replaces the pre-training of PickScore, which started as a CLIP, and of ImageReward, which
-started as a BLIP.
+The loss is Bradley-Terry: the logit of the preference is scale * (s - s'). Scorers first learn to tell drawings from
+generated pictures, then `match` and to tell subjects apart too, with classifiers that are discarded afterwards. This
+replaces the pre-training of PickScore, which started as a CLIP, and of ImageReward, which started as a BLIP.
 
 Scorers learn shortcuts where they can. So every picture is rounded to bytes, and jittered separately in contrast,
 brightness, sharpness and noise; real pictures pass through the autoencoder like generated ones; and a picture that is
@@ -270,13 +269,12 @@ def train(
 
     def loss(step: int, rng: torch.Generator) -> dict[str, Tensor]:
         batch = draw_batch(pool, subjects, tokenizer, schedule.batch // worker.world, rng)
-        pictures, both = batch.pictures, 2 * len(batch.real)
-        if step >= DETECTION + RECOGNITION:
-            seen = look(network, pictures)
-            return prefer(network, seen, batch) | detect(detector, seen[:both])
-        seen = look(network, pictures[:both])
-        told = detect(detector, seen)
-        return told if step < DETECTION else recognise(network, classifier, seen, batch) | told
+        prefers, both = step >= DETECTION + RECOGNITION, 2 * len(batch.real)
+        seen = look(network, batch.pictures if prefers else batch.pictures[:both])
+        detected = detect(detector, seen[:both])
+        if prefers:
+            return prefer(network, seen, batch) | detected
+        return detected if step < DETECTION else recognise(network, classifier, seen, batch) | detected
 
     trainer.run(loss, lambda step: None)
 

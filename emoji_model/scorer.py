@@ -197,14 +197,14 @@ def measured(path: Path) -> dict[str, Any]:
     return report
 
 
-def load(name: str, source: str | Path | None = None, tokenizer: CLIPTokenizer | None = None) -> EmojiScorer:
+def load(name: str, source: str | Path | None = None) -> EmojiScorer:
     """Load the scorer `emoji-a` or `emoji-b` from `source`, by default the published one.
 
-    `tokenizer` replaces that of the working folder that `source` lies in, or the published one. Raises ScorerError if
-    the file is missing, or is not that scorer.
+    Its tokenizer is that of the working folder that `source` lies in, or the published one. Raises ScorerError if the
+    file is missing, or is not that scorer.
     """
     path = Path(source) if source else HOME / f"{name}.safetensors"
-    tokenizer = tokenizer or load_tokenizer(_tokenizer_for(path))
+    tokenizer = load_tokenizer(_tokenizer_for(path))
     network = KINDS[name](tokenizer)
     fix = "python -m emoji_model scorers"
     if not path.is_file():

@@ -225,7 +225,7 @@ class Workshop:
             network = preferences.load(folder / name, name, tokenizer)
             preferences.standardise(network, pool, subjects.labels, tokenizer)
             report[name] = self._finish(network, folder / f"{name}.safetensors", test, subjects, tokenizer)
-        shipped = [scorer.load(name, folder / f"{name}.safetensors", tokenizer).network for name in scorer.KINDS]
+        shipped = [scorer.load(name, folder / f"{name}.safetensors").network for name in scorer.KINDS]
         report["agreement"] = assessment.agreement(shipped, test, subjects.labels, tokenizer)
         package.write_json(report, folder / "emoji-scorers.json")
         print(json.dumps(report, indent=1))
@@ -240,7 +240,7 @@ class Workshop:
     ) -> dict[str, Any]:
         """Save a scorer in half precision, and measure it as loaded from the file."""
         scorer.save(network, path, {})
-        shipped = scorer.load(path.stem, path, tokenizer).network
+        shipped = scorer.load(path.stem, path).network
         report = assessment.measure(shipped, test, subjects, tokenizer)
         scorer.save(shipped, path, report)
         return report

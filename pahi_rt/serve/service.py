@@ -46,7 +46,7 @@ class Service:
     live: int = 0
     """Open connections to /v1/live."""
     answering: set[object] = field(default_factory=set)
-    """Those of them that wait for an answer. The service does not end before they have it."""
+    """Open connections to /v1/live that wait for an answer. The service does not end before they have it."""
     _encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"))
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "read"))
 

@@ -26,7 +26,7 @@ def test_scorers_learn_side_by_side_from_seeds_of_their_own(tmp_path: Path, monk
     monkeypatch.setattr(preferences, "load", lambda folder, name, words: name)
     monkeypatch.setattr(preferences, "standardise", lambda *rest: None)
     monkeypatch.setattr(tokenizer, "load", lambda folder: None)
-    monkeypatch.setattr(scorer, "load", lambda name, path, words: SimpleNamespace(network=path.name))
+    monkeypatch.setattr(scorer, "load", lambda name, path: SimpleNamespace(network=path.name))
     monkeypatch.setattr(assessment, "agreement", lambda networks, *rest: {"of": networks})
     recipe.folder.joinpath("scorers").mkdir()
     recipe.scorers()

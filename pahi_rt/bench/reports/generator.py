@@ -48,7 +48,7 @@ class Composition(Record):
     one_step: Mapping[str, float]
     two_steps: Mapping[str, float]
     drawings: Mapping[str, float]
-    """Of the drawings themselves, through the autoencoder: the upper limit of any model."""
+    """Shares for the drawings themselves, through the autoencoder: an upper limit for every generator."""
 
 
 @dataclass(frozen=True)
