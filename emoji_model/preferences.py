@@ -37,7 +37,7 @@ from emoji_model.pools import REALS, Pool
 from emoji_model.sources import STYLES
 from emoji_model.subjects import Subjects
 from emoji_model.text import tokens
-from emoji_model.trainer import Schedule, Trainer, Worker, averaged
+from emoji_model.trainer import Schedule, Trainer, Worker, averaged, bfloat16
 
 SCHEDULE = Schedule(steps=4000, batch=32, learning_rate=1e-3, warmup=100, decay=0.5, sample_every=10**9)
 MARGIN = 1.3
@@ -204,9 +204,10 @@ def detect(detector: nn.Module, seen: Tensor) -> dict[str, Tensor]:
 
 
 def look(network: scorer.Network, pictures: Tensor) -> Tensor:
-    """The network's features of pictures, in float32. In training convolutions run in bfloat16, in half the time."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=network.training):
-        return network.look(pictures).float()
+    """The network's features of pictures, in float32."""
+    # This layout takes a quarter less time for convolutions in float32.
+    with bfloat16(network.training):
+        return network.look(pictures.contiguous(memory_format=torch.channels_last)).float()
 
 
 def bradley_terry(network: scorer.Network, differences: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.machine import check_threads, cpu_features, cpu_name, is_core_taken, module_version
+from pahi_rt.machine import check_threads, cpu_features, cpu_name, has_bfloat16, is_core_taken, module_version
 
 
 def test_the_model_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +25,22 @@ def test_a_processor_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_features_are_those_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "flags\t\t: fpu avx2 avx512_vnni avx2x\n")
     assert cpu_features() == ["avx2", "avx512_vnni"]
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("flags\t: avx2 fma", False),
+        ("flags\t: avx2 avx512f avx512_bf16", True),
+        ("flags\t: avx2 amx_bf16", True),
+        ("Features\t: fp asimd", False),
+        ("Features\t: fp asimd bf16", True),
+        ("", False),
+    ],
+)
+def test_which_processors_multiply_in_bfloat16(text: str, has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: text)
+    assert has_bfloat16() is has
 
 
 def test_versions_come_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pahi_rt.errors import RecipeError, ScorerError
+from pahi_rt.machine import has_bfloat16
 from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.placement import Placement
 from pahi_rt.scorers import PromptEmbedder, Scorer, load_scorer
+from pahi_rt.train.recipe import Autocast
 
 Timed = Callable[[str], AbstractContextManager[object]]
 """Name of a long stage -> context manager to run it in."""
@@ -123,10 +125,17 @@ def compile_models(models: Models) -> None:
     models.generator.decoder.decoder.compile(options=options)
 
 
-def check_precision(autocast: str, device: torch.device) -> None:
-    """Raises RecipeError if `device` cannot compute in `autocast`, which is "no", "bf16" or "fp16"."""
-    if autocast == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        what = "this GPU has no bfloat16"
-        raise RecipeError(what, fix='--set optimisation.autocast="fp16"')
-    if autocast == "fp16" and device.type == "cpu":
+def settle_precision(autocast: Autocast, device: torch.device) -> Autocast:
+    """What `device` is to compute in if a recipe asks for `autocast`: that, or for "auto" what is fast there.
+
+    Raises RecipeError for what it cannot compute in. A processor without instructions for bfloat16 can, slowly.
+    """
+    is_cuda = device.type == "cuda"
+    is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else has_bfloat16()
+    if autocast == "auto":
+        return "bf16" if is_fast else "no"
+    if autocast == "bf16" and is_cuda and not is_fast:
+        raise RecipeError("this GPU has no bfloat16", fix='--set optimisation.autocast="fp16"')
+    if autocast == "fp16" and not is_cuda:
         raise RecipeError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')
+    return autocast

@@ -33,6 +33,7 @@ Count = Annotated[int, Range(1)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, exclusive=True)]
+Autocast = Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Optimisation:
     """Replaces each scorer's own factor in the exponent of eq. (4)."""
     gradient_checkpointing: bool = False
     """Whether to use less memory for a third more work."""
-    autocast: Literal["no", "bf16", "fp16"] = "no"
-    """Type of the forward pass; "no" is float32."""
+    autocast: Autocast = "no"
+    """Type of the forward pass; "no" is float32. "auto": bf16 where the device has instructions for it, else "no"."""
     compile: bool = False
     """Whether to run the UNet and the decoder through torch.compile."""
     seed: Seed = 0

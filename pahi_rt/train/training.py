@@ -16,7 +16,7 @@ from pathlib import Path
 from pahi_rt.errors import RecipeError, RunError
 from pahi_rt.terminal import command
 from pahi_rt.train.checkpoint import Checkpoint, State, corrupt, read_checkpoint, restore_checkpoint
-from pahi_rt.train.frozen import check_precision, compile_models, load_models, place
+from pahi_rt.train.frozen import compile_models, load_models, place, settle_precision
 from pahi_rt.train.gradients import Running
 from pahi_rt.train.initialisation import build_prior, fit_prior, pretrain_prior
 from pahi_rt.train.loop import Loop, Outcome
@@ -24,14 +24,16 @@ from pahi_rt.train.memory import fitting
 from pahi_rt.train.metrics_log import MetricsLog
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import join_processes
-from pahi_rt.train.recipe import Recipe, differing
+from pahi_rt.train.recipe import Optimisation, Recipe, differing
 from pahi_rt.train.run import Run, check_new_run, create_run, describe_environment, open_run
 from pahi_rt.train.trainer import AUTOCAST, Trainer, check_gradient
 from pahi_rt.train.validation import Validation
 from pahi_rt.train.watch import Silent, Watch, timed
 
+SETTLED = ("micro_batch", "autocast")
+"""Settings of the optimisation that may be "auto": a run settles them for its device when it begins."""
 MAY_CHANGE_ON_RESUME = (
-    "optimisation.micro_batch",
+    *(f"optimisation.{name}" for name in SETTLED),
     "optimisation.gradient_checkpointing",
     "optimisation.compile",
 )
@@ -54,7 +56,7 @@ def train(
     recipe, settings, processes = run.recipe, run.recipe.optimisation, join_processes()
     watch = watch if watch and processes.is_main else Silent()
     stage = partial(timed, watch)
-    check_precision(settings.autocast, processes.device)
+    settings = replace(settings, autocast=settle_precision(settings.autocast, processes.device))
     with stage("load prompts"):
         split = recipe.prompts.load()
         if run.split and split.sha256 != run.split:
@@ -78,7 +80,7 @@ def train(
         if settings.micro_batch == "auto":
             trainer.fit()
         gradient = trainer.rehearse()
-    # The run records how many prompts it draws at once, so that it keeps the number when it is resumed.
+    # The run records what was settled for this device, so that it keeps it when it is resumed.
     batch = trainer.micro_batch
     run = replace(run, recipe=replace(recipe, optimisation=replace(settings, micro_batch=batch)))
     if settings.compile:
@@ -122,11 +124,15 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
     if names:
         what = f"the recipe is not the one that {path} began with: {', '.join(names)} differs"
         raise RunError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")
-    if recipe.optimisation.micro_batch == "auto":
-        settled = run.recipe.optimisation.micro_batch
-        recipe = replace(recipe, optimisation=replace(recipe.optimisation, micro_batch=settled))
+    recipe = replace(recipe, optimisation=_keep_settled(recipe.optimisation, run.recipe.optimisation))
     checkpoints = run.checkpoints()
     return replace(run, recipe=recipe), read_checkpoint(checkpoints[-1]) if checkpoints else None
+
+
+def _keep_settled(settings: Optimisation, settled: Optimisation) -> Optimisation:
+    """`settings`, with what the run `settled` for its device in place of "auto"."""
+    kept = {name: getattr(settled, name) for name in SETTLED if getattr(settings, name) == "auto"}
+    return replace(settings, **kept)
 
 
 def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -> State:

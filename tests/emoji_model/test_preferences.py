@@ -91,12 +91,13 @@ def test_a_picture_is_jittered_twice(pool: Pool, subjects: Subjects, words: CLIP
     assert (batch.one - batch.again).mean((1, 2, 3)).abs().max() < 0.2
 
 
-def test_convolutions_are_exact_unless_they_learn(words: CLIPTokenizer) -> None:
+def test_convolutions_are_exact_unless_they_learn(words: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emoji_model.trainer.has_bfloat16", lambda: True)
     network = scorer.KINDS["emoji-a"](words)
     pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     rough, exact = (preferences.look(network.train(mode), pictures) for mode in (True, False))
-    assert torch.equal(exact, network.look(pictures)) and rough.dtype == torch.float32
-    assert 0 < (rough - exact).abs().max() < 0.1
+    assert torch.allclose(exact, network.look(pictures), atol=1e-4) and rough.dtype == torch.float32
+    assert 1e-3 < (rough - exact).abs().max() < 0.1
 
 
 def test_only_pictures_of_one_style_are_compared() -> None:

@@ -52,8 +52,11 @@ def test_two_workers_agree_and_learn(tmp_path: Path) -> None:
     assert torch.allclose(line, torch.ones(1, 3), atol=0.2)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_products_are_as_precise_as_the_schedule_says(tmp_path: Path, bfloat16: bool) -> None:
+@pytest.mark.parametrize(("bfloat16", "has_it"), [(False, True), (True, True), (True, False)])
+def test_products_are_as_precise_as_the_schedule_says(
+    tmp_path: Path, bfloat16: bool, has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emoji_model.trainer.has_bfloat16", lambda: has_it)
     model, seen = nn.ModuleDict({"line": nn.Linear(3, 1)}), set()
     trainer = Trainer(tmp_path, model, replace(SCHEDULE, steps=2, bfloat16=bfloat16), Worker())
 
@@ -63,7 +66,7 @@ def test_products_are_as_precise_as_the_schedule_says(tmp_path: Path, bfloat16: 
         return {"error": drawn.float().square().mean()}
 
     trainer.run(loss, lambda step: None)
-    assert seen == {torch.bfloat16 if bfloat16 else torch.float32}
+    assert seen == {torch.bfloat16 if bfloat16 and has_it else torch.float32}
 
 
 def test_rate_rises_then_falls_to_zero() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pahi_rt.errors import PahiError
 from pahi_rt.models.random_models import save_random_pipeline
-from pahi_rt.train.frozen import Models, check_precision, compile_models, load_models
+from pahi_rt.train.frozen import Models, compile_models, load_models, settle_precision
 from pahi_rt.train.initialisation import build_prior
 from pahi_rt.train.preference import Preference
 from pahi_rt.train.processes import Processes
@@ -100,11 +100,26 @@ def test_more_steps_than_the_generator_takes(load: Load) -> None:
         load(steps=5)
 
 
-def test_a_precision_that_this_machine_lacks() -> None:
-    check_precision("no", CPU)
-    check_precision("bf16", CPU)
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_precision_is_settled_by_the_processor(has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.train.frozen.has_bfloat16", lambda: has_bfloat16)
+    assert settle_precision("auto", CPU) == ("bf16" if has_bfloat16 else "no")
+    assert settle_precision("no", CPU) == "no"
+    # It is slow without instructions, but right, and a run that began on another machine must be able to go on.
+    assert settle_precision("bf16", CPU) == "bf16"
     with pytest.raises(PahiError, match="fp16 needs a GPU"):
-        check_precision("fp16", CPU)
+        settle_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_precision_is_settled_by_the_gpu(has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has_bfloat16)
+    gpu = torch.device("cuda")
+    assert settle_precision("auto", gpu) == ("bf16" if has_bfloat16 else "no")
+    assert settle_precision("fp16", gpu) == "fp16"
+    if not has_bfloat16:
+        with pytest.raises(PahiError, match="this GPU has no bfloat16"):
+            settle_precision("bf16", gpu)
 
 
 @pytest.mark.slow

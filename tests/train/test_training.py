@@ -370,6 +370,22 @@ def test_how_many_prompts_at_once_is_settled_when_a_run_begins(recipe: MakeRecip
     assert ours["metrics.jsonl"] == whole["metrics.jsonl"]
 
 
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_precision_is_settled_when_a_run_begins(
+    has_bfloat16: bool, recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pahi_rt.train.frozen.has_bfloat16", lambda: has_bfloat16)
+    train("hi", tmp_path / "run", recipe(autocast="auto"), watch=KillAt(5, end=interrupt))
+    settled = recipe(autocast="bf16" if has_bfloat16 else "no")
+    assert open_run(tmp_path / "run").recipe == settled
+    # Another machine does not change it.
+    monkeypatch.setattr("pahi_rt.train.frozen.has_bfloat16", lambda: not has_bfloat16)
+    train("hi", tmp_path / "run", recipe(autocast="auto"), resume=True)
+    train("hi", tmp_path / "whole", settled)
+    ours, whole = contents(tmp_path / "run"), contents(tmp_path / "whole")
+    assert ours["prior.safetensors"] == whole["prior.safetensors"]
+
+
 def test_other_prompts_than_before(recipe: MakeRecipe, tmp_path: Path) -> None:
     finished(tmp_path / "run", recipe())
     with (tmp_path / "prompts.txt").open("a") as file:
