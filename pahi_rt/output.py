@@ -19,6 +19,7 @@ from pahi_rt.terminal import command
 
 _GAP = 4
 """Pixels between the pictures of a sheet."""
+_USUAL_COLUMNS = 8
 _ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
 
 
@@ -37,6 +38,13 @@ def check_amount(drawing: Drawing, in_one_sheet: ImageSpec | None) -> None:
     if size > most:
         what = f"a sheet of {len(drawing.prompts)} x {drawing.count} pictures has {size} pixels, more than {most}"
         raise OutputError(what, fix="draw fewer, or leave --grid out: each picture is a file then")
+
+
+def columns_for(drawing: Drawing) -> int:
+    """Columns of a drawing's sheet: one for each seed, or a few if one prompt or one seed would make a long strip."""
+    if len(drawing.prompts) > 1 < drawing.count:
+        return drawing.count
+    return min(len(drawing.prompts) * drawing.count, _USUAL_COLUMNS)
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:

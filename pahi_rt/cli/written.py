@@ -100,12 +100,12 @@ def write_each(results: Iterable[Result], drawing: Drawing, place: Place) -> Ite
 
 
 def write_grid(results: Iterable[Result], drawing: Drawing, place: Place) -> Iterator[Written]:
-    """Write one file with a row for each prompt and a column for each seed. Raises OutputError."""
+    """Write one file of all pictures, with a row for each prompt if there is more than one seed. Raises OutputError."""
     from pahi_rt.files import slug
-    from pahi_rt.output import contact_sheet
+    from pahi_rt.output import columns_for, contact_sheet
 
     drawn = list(results)
-    sheet = contact_sheet([result.image for result in drawn], drawing.count)
+    sheet = contact_sheet([result.image for result in drawn], columns_for(drawing))
     yield _write(sheet, drawn, _with_choice(drawing, drawn), place, slug(drawing.prompts[0]) + "-grid")
 
 

@@ -109,6 +109,14 @@ def test_grid(run: Run, here: Path, contract: Path) -> None:
     assert pixels("a-cat-grid.png") == expected.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(["a cat", "-n", "9"], "284x68"), (["-n", "1", *"abcdefghij"], "284x68"), (["a", "b", "-n", "9"], "320x68")],
+)
+def test_one_prompt_or_one_seed_does_not_make_a_strip(run: Run, here: Path, words: list[str], size: str) -> None:
+    assert lines(run("generate", *words, "--grid", "-o", "sheet.png").stdout)[0][1] == size
+
+
 @pytest.mark.parametrize("options", [["--seed", "9"], ["-n", "3"], ["--steps", "2"], ["-n", "2", "--grid"]])
 def test_like_repeats_a_file_exactly(run: Run, options: list[str]) -> None:
     run("generate", "a red 猫", "-o", "first.png", *options)
