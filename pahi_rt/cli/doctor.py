@@ -59,8 +59,8 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         for finding in findings:
             if finding.fix:
                 messages.result(f"to have {finding.runtime}: {finding.fix}")
-        for ranking in auto.values():
-            messages.result(f"auto draws with {ranking.first}: {ranking.why}")
+        # Once, where the number of pictures does not matter.
+        messages.result(*dict.fromkeys(f"auto draws with {ranking.first}: {ranking.why}" for ranking in auto.values()))
     working = [finding.runtime for finding in findings if finding.works]
     if not working:
         raise typer.Exit(1)

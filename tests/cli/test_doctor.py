@@ -23,7 +23,7 @@ def test_what_works_and_what_does_not(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "to have openvino: pip install 'pahi-rt[openvino]'" in lines
     assert "to have tensorrt-rtx: pip install 'pahi-rt[tensorrt]'" in lines
     assert any(re.match("to have onnxruntime-tensorrt: pip .*tensorrt-cu13", line) for line in lines)
-    assert sum(line.startswith("auto draws with onnxruntime: tensorrt: ") for line in lines) == 2
+    assert sum(line.startswith("auto draws with onnxruntime: tensorrt: ") for line in lines) == 1
     assert result.stderr == "next: pahi-rt generate 'a grinning cat' --runtime onnxruntime\n"
 
 
