@@ -139,7 +139,10 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, validation: Validation) -
     """Restore the trainer; return the checkpoint's counters. Raises RunError if generator or scorers have changed."""
     restore_checkpoint(checkpoint, trainer.prior, trainer.optimizer, trainer.scaler)
     trainer.step = checkpoint.state.step
-    trainer.running = Running(**checkpoint.state.running)
+    try:
+        trainer.running = Running(**checkpoint.state.running)
+    except TypeError as error:
+        raise corrupt(checkpoint.path, str(error)) from error
     known = checkpoint.state.gaussian_scores
     for (spec, mean), scores in zip(validation.gaussian_scores.items(), validation.gaussian, strict=True):
         if spec not in known:

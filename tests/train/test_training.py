@@ -443,6 +443,7 @@ def rewrite(path: Path, counters: Callable[[dict[str, Any]], Any], names: Callab
         (lambda facts: facts.pop("scaler"), str),
         (lambda facts: facts.update(scaler=3), str),
         (lambda facts: facts["state"]["gaussian_scores"].pop("redness"), str),
+        (lambda facts: facts["state"]["running"].update(median=1.0), str),
         (lambda facts: facts, lambda name: name.replace("optimizer.0", "optimizer.first")),
         (lambda facts: facts, lambda name: name.replace("optimizer.0", "optimizer.99")),
     ],
