@@ -54,8 +54,9 @@ of its own, too: beside the other kinds of pairs, which are easy, it hardly move
 FOREIGN = 8
 """Prompts besides its own that a picture is scored under: those of neighbouring rows of the batch."""
 PAIRS = ("real", "match", "clean", "sample")
-NEUTRAL = ("steady", "style")
-"""Kinds of pairs of which neither half is better."""
+NEUTRAL = {"steady": 1.0, "style": 4.0}
+"""Kinds of pairs of which neither half is better -> the weight of their loss. With 1 for both, the style explained 23
+and 27 % of the variance between generated pictures after 1,900 steps."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,14 @@ def _draw_twin(
 def draw_places(pool: Pool, subjects: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Choose two generated pictures of each of `subjects` [B]: their indices int64 [B, 2], and `Batch.telling` [B].
 
-    The first is any picture. The second makes the pair telling if there is such a picture, else it is any picture too.
+    The pair is any telling one if the subject has one, else it is any pair.
     """
     rows, errors, styles = torch.arange(len(subjects)), pool.errors[subjects], pool.styles[subjects]
-    first = torch.randint(errors.shape[1], (len(subjects),), generator=rng)
-    ratios = errors / errors[rows, first][:, None]
-    fits = (styles == styles[rows, first][:, None]) & (torch.maximum(ratios, 1 / ratios) > MARGIN)
-    second = (fits + torch.rand(errors.shape, generator=rng)).argmax(1)
-    return torch.stack([first, second], 1), fits[rows, second]
+    ratios = errors[:, :, None] / errors[:, None]
+    fits = (styles[:, :, None] == styles[:, None]) & (torch.maximum(ratios, 1 / ratios) > MARGIN)
+    first = (fits.any(2) + torch.rand(errors.shape, generator=rng)).argmax(1)
+    second = (fits[rows, first] + torch.rand(errors.shape, generator=rng)).argmax(1)
+    return torch.stack([first, second], 1), fits[rows, first, second]
 
 
 def _foreign(meanings: Sequence[set[int]]) -> Tensor:
@@ -245,7 +246,7 @@ def prefer(network: scorer.Network, seen: Tensor, batch: Batch) -> dict[str, Ten
     """Losses of the third phase: each kind of pair, and the effect of harmless changes and of styles."""
     differences = compare(network, seen, batch)
     losses = {kind: bradley_terry(network, differences[kind]) for kind in PAIRS}
-    return losses | {kind: indifference(network, differences[kind]) for kind in NEUTRAL}
+    return losses | {kind: weight * indifference(network, differences[kind]) for kind, weight in NEUTRAL.items()}
 
 
 def indifference(network: scorer.Network, differences: Tensor) -> Tensor:
