@@ -64,7 +64,7 @@ def generate(
         str | None,
         typer.Option("-o", "--output", help="A .png file, a folder, or - for standard output (default: this folder)."),
     ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="Write one file of all pictures.")] = False,
+    grid: Annotated[bool, typer.Option("--grid", help="Write all pictures to one file.")] = False,
     file: Annotated[
         str | None, typer.Option("--prompts", help="A file with a prompt on each line, or - for standard input.")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from pahi_rt.models.placement import Placement
 from pahi_rt.scorers import PromptEmbedder, Scorer, load_scorer
 from pahi_rt.train.recipe import Autocast
 
+logger = logging.getLogger(__name__)
 Timed = Callable[[str], AbstractContextManager[object]]
 """Name of a long stage -> context manager to run it in."""
 
@@ -128,7 +130,8 @@ def compile_models(models: Models) -> None:
 def settle_precision(autocast: Autocast, device: torch.device) -> Autocast:
     """What `device` is to compute in if a recipe asks for `autocast`: that, or for "auto" what is fast there.
 
-    Raises RecipeError for what it cannot compute in. A processor without instructions for bfloat16 can, slowly.
+    Raises RecipeError for what it cannot compute in. A processor without instructions for bfloat16 can, slowly, which a
+    warning says.
     """
     is_cuda = device.type == "cuda"
     is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else has_bfloat16()
@@ -136,6 +139,8 @@ def settle_precision(autocast: Autocast, device: torch.device) -> Autocast:
         return "bf16" if is_fast else "no"
     if autocast == "bf16" and is_cuda and not is_fast:
         raise RecipeError("this GPU has no bfloat16", fix='--set optimisation.autocast="fp16"')
+    if autocast == "bf16" and not is_fast:
+        logger.warning("this processor emulates bfloat16: a step may take minutes; optimisation.autocast=no is faster")
     if autocast == "fp16" and not is_cuda:
         raise RecipeError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')
     return autocast

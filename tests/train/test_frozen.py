@@ -101,12 +101,16 @@ def test_more_steps_than_the_generator_takes(load: Load) -> None:
 
 
 @pytest.mark.parametrize("has_bfloat16", [False, True])
-def test_the_precision_is_settled_by_the_processor(has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_precision_is_settled_by_the_processor(
+    has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("pahi_rt.train.frozen.has_bfloat16", lambda: has_bfloat16)
     assert settle_precision("auto", CPU) == ("bf16" if has_bfloat16 else "no")
     assert settle_precision("no", CPU) == "no"
+    assert not caplog.messages
     # It is slow without instructions, but right, and a run that began on another machine must be able to go on.
     assert settle_precision("bf16", CPU) == "bf16"
+    assert ("emulates bfloat16" in caplog.text) != has_bfloat16
     with pytest.raises(PahiError, match="fp16 needs a GPU"):
         settle_precision("fp16", CPU)
 
