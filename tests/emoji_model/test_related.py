@@ -13,7 +13,16 @@ def unit(*values: float) -> np.ndarray:
 
 def test_the_nearest_drawn_words_come_first() -> None:
     vectors = {"truck": unit(1, 0), "taxi": unit(1, 1), "lorry": unit(1, 0.1), "sadness": unit(-1, 0)}
-    assert related.relate(vectors, ["lorry", "sadness"], ["taxi", "truck", "unheard"]) == {"lorry": ["truck", "taxi"]}
+    kinds = {"truck": "06", "taxi": "06", "lorry": "06", "sadness": "12"}
+    table = related.relate(vectors, kinds, ["lorry", "sadness"], ["taxi", "truck", "unheard"])
+    assert table == {"lorry": ["truck", "taxi"]}
+
+
+def test_a_drawn_word_of_another_kind_must_be_nearer() -> None:
+    """Cosines of 0.58 and 0.71; of words that WordNet does not have, the kind is not known."""
+    vectors = {"city": unit(1, 0), "fire": unit(1, 1.4), "swords": unit(1, 1)}
+    for kind, offered in (("15", ["swords"]), ("19", ["swords", "fire"])):
+        assert related.relate(vectors, {"city": kind, "fire": "19"}, ["city"], ["fire", "swords"]) == {"city": offered}
 
 
 def test_drawn_words_are_single_and_not_the_commonest(concepts: list[Concept]) -> None:
@@ -23,8 +32,8 @@ def test_drawn_words_are_single_and_not_the_commonest(concepts: list[Concept]) -
 
 
 def test_senses_of_wordnet() -> None:
-    index = b"  1 licence text\nlight n 15 2 @ ~ 15 13 1 2\nlorry n 2 1 @ 2 0 3 4\n"
-    assert related._senses(index) == {"light": 15, "lorry": 2}
+    index = b"  1 licence text\nlight n 3 2 @ ~ 3 1 5 1 2\nlorry n 2 1 @ 2 0 3 4\n"
+    assert related._senses(index) == {"light": ["5", "1", "2"], "lorry": ["3", "4"]}
 
 
 def test_an_emoji_that_is_not_drawn_has_keywords() -> None:
