@@ -20,6 +20,7 @@ from pahi_rt.terminal import command
 _GAP = 4
 """Pixels between the pictures of a sheet."""
 _USUAL_COLUMNS = 8
+"""At most so many columns has a sheet of one prompt or of one seed."""
 _ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
 
 
@@ -42,7 +43,7 @@ def check_amount(drawing: Drawing, in_one_sheet: ImageSpec | None) -> None:
 
 def columns_for(drawing: Drawing) -> int:
     """Columns of a drawing's sheet: one for each seed, or a few if one prompt or one seed would make a long strip."""
-    if len(drawing.prompts) > 1 < drawing.count:
+    if len(drawing.prompts) > 1 and drawing.count > 1:
         return drawing.count
     return min(len(drawing.prompts) * drawing.count, _USUAL_COLUMNS)
 

@@ -137,9 +137,9 @@ def settle_precision(autocast: Autocast, device: torch.device) -> Autocast:
     is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else has_bfloat16()
     if autocast == "auto":
         return "bf16" if is_fast else "no"
-    if autocast == "bf16" and is_cuda and not is_fast:
-        raise RecipeError("this GPU has no bfloat16", fix='--set optimisation.autocast="fp16"')
     if autocast == "bf16" and not is_fast:
+        if is_cuda:
+            raise RecipeError("this GPU has no bfloat16", fix='--set optimisation.autocast="fp16"')
         logger.warning("this processor emulates bfloat16: a step may take minutes; optimisation.autocast=no is faster")
     if autocast == "fp16" and not is_cuda:
         raise RecipeError("fp16 needs a GPU", fix='--set optimisation.autocast="no", or "bf16"')
