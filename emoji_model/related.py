@@ -31,7 +31,7 @@ WORDNET = Package(
     "WordNet",
 )
 COMMON = 300
-"""A drawn word among the COMMON most frequent ones (`place`, `down`) is near to everything, so it is no help."""
+"""A drawn word among the COMMON most frequent ones (`place`, `down`) is near to everything, so it does not help."""
 ASKED = 30_000
 """Words of the table are among the ASKED most frequent ones."""
 NEAR, FAR = 0.5, 0.65

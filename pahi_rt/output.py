@@ -20,7 +20,7 @@ from pahi_rt.terminal import command
 _GAP = 4
 """Pixels between the pictures of a sheet."""
 _USUAL_COLUMNS = 8
-"""At most so many columns has a sheet of one prompt or of one seed."""
+"""The most columns of a sheet of one prompt or of one seed."""
 _ELSEWHERE = "or choose another place with -o FILE.png or -o FOLDER"
 
 
