@@ -56,7 +56,7 @@ class Vocabulary:
         content, path = bundle.read(name), bundle.path / name
         try:
             return _parse(parse_json(content, str(path)))
-        except (TypeError, KeyError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise BundleError(f"{path} is not a vocabulary: {error}", fix="export the bundle again") from error
 
     def unknown(self, prompt: str) -> dict[str, list[str]]:
@@ -87,11 +87,15 @@ class Vocabulary:
         names = (name for concept in self.concepts for name in (concept.label, *concept.synonyms))
         return frozenset(name.split()[-1].lower() for name in names if name.strip())
 
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.words)
+
     def _nearest(self, word: str) -> list[str]:
         if word in self.related:
             return list(self.related[word])
         if not _is_picture(word):
-            return difflib.get_close_matches(word, sorted(self.words), n=3)
+            return difflib.get_close_matches(word, self._sorted, n=3)
         drawn = [(_bare(concept.emoji), concept.label) for concept in self.concepts]
         inside = [(emoji, label) for emoji, label in drawn if emoji and emoji in _bare(word)]
         return [label for _, label in sorted(inside, key=lambda pair: -len(pair[0]))][:3]

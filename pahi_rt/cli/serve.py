@@ -95,8 +95,8 @@ def serve(
         if workers > 1:
             supervise(settings, listener)
         elif not serve(models, settings, listener):
-            messages.note("a batch was still being drawn, and is given up")
-            os._exit(1)  # the thread that draws cannot be stopped, and Python would wait for it
+            messages.note("something was still being drawn or loaded, and is given up")
+            os._exit(1)  # its thread cannot be stopped, and Python would wait for it
 
 
 def _address(host: str, port: int) -> str:

@@ -50,9 +50,10 @@ def make_app(service: Service, *, failed: Callable[[BaseException], None]) -> St
                 await task
         service.close()
 
+    open_routes = _open_routes()
     app = Starlette(
-        routes=_routes(),
-        middleware=_middleware(service),
+        routes=[*_routes(), *open_routes],
+        middleware=_middleware(service, {route.path for route in open_routes}),
         exception_handlers={Problem: _answer, HTTPException: _answer, ClientGone: _answer},
         lifespan=running,
     )
@@ -69,23 +70,30 @@ def _routes() -> list[Route | WebSocketRoute]:
         Route("/v1/models/{name:path}", openai.model),
         Route("/v1/pictures", pictures.pictures, methods=["POST"]),
         WebSocketRoute("/v1/live", live),
+        Route("/metrics", pictures.metrics),
+    ]
+
+
+def _open_routes() -> list[Route]:
+    """The routes that need no key."""
+    return [
         Route("/healthz", pictures.healthz),
         Route("/readyz", pictures.readyz),
-        Route("/metrics", pictures.metrics),
         Route("/openapi.json", pictures.openapi),
         *page_routes(),
     ]
 
 
-def _middleware(service: Service) -> list[Middleware]:
-    guard = Middleware(Guard, service=service)
+def _middleware(service: Service, open_paths: set[str]) -> list[Middleware]:
+    guard = Middleware(Guard, service=service, open_paths=open_paths)
     if not service.settings.allow_origins:
         return [guard]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=service.settings.allow_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+        # Clients send headers of their own, such as OpenAI's X-Stainless-*. Origins are what is checked.
+        allow_headers=["*"],
         expose_headers=_EXPOSED,
     )
     return [cors, guard]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 from pahi_rt.judge import Judge, rank
@@ -24,6 +25,7 @@ class Judges:
         """
         if order.choice is None:
             return order, drawn
+        started = time.perf_counter()
         judge = self._judge(order, order.choice.scorer)
         prompts = [order.prompts[shot.index] for shot in order.shots]
         scores = judge.score(drawn.images, prompts)
@@ -31,7 +33,9 @@ class Judges:
         groups = [(start, scores[start : start + order.choice.candidates]) for start in starts]
         kept = [start + index for start, group in groups for index in rank(group, order.keep)]
         shots = tuple(replace(order.shots[index], score=scores[index]) for index in kept)
-        return replace(order, shots=shots), replace(drawn, images=[drawn.images[index] for index in kept])
+        score_ms = 1000 * (time.perf_counter() - started)
+        images = [drawn.images[index] for index in kept]
+        return replace(order, shots=shots), replace(drawn, images=images, score_ms=score_ms)
 
     def _judge(self, order: Order, scorer: str) -> Judge:
         key = order.model.name, scorer

@@ -27,7 +27,7 @@ class Reply:
     files: list[bytes]
     unknown: list[dict[str, Any]]
     timing: dict[str, float]
-    """Milliseconds: queue_ms, tokenise_ms, run_ms and encode_ms."""
+    """Milliseconds: queue_ms, tokenise_ms, run_ms, score_ms if there are candidates, and encode_ms."""
 
     @property
     def type(self) -> str:
@@ -81,14 +81,15 @@ def encode(order: Order, drawn: Drawn) -> Reply:
     """Make files of an order's pictures, and look up the words that its model does not know."""
     started = time.perf_counter()
     files = [_encode(image, order, index) for index, image in enumerate(drawn.images)]
-    encode_ms = 1000 * (time.perf_counter() - started)
+    unknown = unknown_words(order.model, order.prompts)
     timing = {
         "queue_ms": drawn.queue_ms,
         "tokenise_ms": order.tokenise_ms,
         "run_ms": drawn.run_ms,
-        "encode_ms": encode_ms,
+        **({} if drawn.score_ms is None else {"score_ms": drawn.score_ms}),
+        "encode_ms": 1000 * (time.perf_counter() - started),
     }
-    return Reply(order, files, unknown_words(order.model, order.prompts), timing)
+    return Reply(order, files, unknown, timing)
 
 
 def _encode(image: Image.Image, order: Order, index: int) -> bytes:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from pahi_rt.serve.limits import LARGEST_QUEUE
 from pahi_rt.serve.measure import Batching, measure
 from pahi_rt.serve.metrics import Metrics
 from pahi_rt.serve.models import Model, Models
+from pahi_rt.serve.pool import Pool
 from pahi_rt.serve.problems import cannot_draw, draining, internal, loading
 from pahi_rt.serve.queue import Job, Key, Piece, Queue
 from pahi_rt.serve.requests import Order
@@ -42,7 +42,7 @@ class Engine:
         self.ready = asyncio.Event()
         """Set once every model has drawn."""
         self.is_draining = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self.thread = Pool(1, "draw")
         self._pipelines: dict[Key, Pipeline] = {}
         self._batching: dict[Key, Batching] = {}
         self._seconds = 1.0
@@ -61,7 +61,7 @@ class Engine:
 
     @property
     def limit(self) -> int:
-        """Pictures that may be accepted and not drawn."""
+        """Pictures that may be accepted and not answered."""
         return self._settings.queue or max(1, int(min(LARGEST_QUEUE, self._settings.patience * self.rate)))
 
     @property
@@ -89,11 +89,6 @@ class Engine:
         while True:
             await self.queue.arrival()
             await self._draw_next()
-
-    def close(self) -> None:
-        """Give up what waits. What is being drawn cannot be stopped."""
-        self.queue.fail_all(draining())
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _warm_up(self, model: Model) -> float:
         """Load what most requests will ask for, and return its seconds per picture."""
@@ -156,7 +151,7 @@ class Engine:
             piece.job.fail(cannot_draw() if known else internal())
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
 
 def _draw(pipeline: Pipeline, pieces: Sequence[Piece]) -> list[Image.Image]:

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,8 +34,10 @@ _SHOWN = 200
 class Guard:
     """ASGI middleware around all routes."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: ASGIApp, service: Service, open_paths: Container[str]) -> None:
+        """`open_paths` need no key. All other paths do, because a route takes more of them than it names: Starlette's
+        `/metrics` takes `/metrics\\n` too."""
+        self._app, self._service, self._open_paths = app, service, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that may not pass, and let all others through."""
@@ -67,7 +69,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and (is_websocket or scope["method"] not in _SAFE):
             _check_origin(origin, host, settings.allow_origins)
-        if self._service.keys.are_needed and _needs_key(scope["path"]):
+        if self._service.keys.are_needed and scope["path"] not in self._open_paths:
             self._check_key(headers)
 
     def _check_key(self, headers: Headers) -> None:
@@ -149,10 +151,6 @@ def _check_origin(origin: str, host: str, allowed: Iterable[str]) -> None:
         return
     fix = "open the page of this server, or start it with --allow-origin ORIGIN"
     raise Problem(403, "unknown-origin", "pages of this origin may not use the server", fix)
-
-
-def _needs_key(path: str) -> bool:
-    return path.startswith("/v1/") or path == "/metrics"
 
 
 def _read_key(headers: Headers) -> str | None:

@@ -60,6 +60,9 @@ def _read(file: Path) -> tuple[bytes, ...]:
         # A header holds bytes, and nothing says what other characters they stand for.
         what = f"{file} holds an API key that no header can carry"
         raise PahiError(what, fix="use letters, digits and signs of ASCII, such as those of `openssl rand -hex 24`")
+    if any(" " in key for key in keys):
+        what = f"{file} holds an API key with a space"
+        raise PahiError(what, fix="put a comment on a line of its own, after `#`")
     return tuple(map(_hash, keys))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pahi_rt.serve.problems import Problem, bad_request, internal, overdue
+from pahi_rt.serve.problems import Problem, bad_request, internal
 from pahi_rt.serve.queue import Job
 from pahi_rt.serve.requests import LiveRequest, Order, order_live, read_body, read_id
 from pahi_rt.serve.service import Service
@@ -117,10 +117,9 @@ class Session:
 
     async def _answer(self, wanted: _Wanted) -> None:
         self._job = job = self._service.engine.submit(wanted.order)
-        await asyncio.wait([job.done], timeout=self._service.time_left(job))
-        if not job.done.done():
-            raise overdue(self._service.settings.deadline)
-        reply = await self._service.encode(job, job.done.result())
+        with self._service.replying(job) as making:
+            await asyncio.wait([making], timeout=self._service.time_left(job))
+            reply = self._service.result(making)
         answered = self._current or wanted  # a newer request may have taken the job's place
         async with self._sending:
             await self._websocket.send_text(json.dumps({"id": answered.id, **reply.describe()}))

@@ -38,9 +38,10 @@ def _in_folder() -> Iterator[None]:
 
 
 class Metrics:
-    """What one process counts. Raises PahiError if it shall be written where it cannot be."""
+    """What one process counts; `are_shared`, what all workers do. Raises PahiError if it cannot be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_shared: bool = False) -> None:
+        self._are_shared = are_shared
         with _in_folder():
             self._define()
 
@@ -55,7 +56,7 @@ class Metrics:
         )
         self._stage = Histogram(
             "pahi_stage_seconds",
-            "Time of a stage (tokenise, run, encode) of a request.",
+            "Time of a stage (tokenise, run, score, encode) of a request.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -87,8 +88,9 @@ class Metrics:
         self._images.labels(model).inc(pictures)
         self._pixels.labels(model).inc(pictures * pixels)
         self._queue_wait.labels(model).observe(timing["queue_ms"] / 1000)
-        for stage in ("tokenise", "run", "encode"):
-            self._stage.labels(stage).observe(timing[f"{stage}_ms"] / 1000)
+        for name, milliseconds in timing.items():
+            if name != "queue_ms":
+                self._stage.labels(name.removesuffix("_ms")).observe(milliseconds / 1000)
 
     def superseded(self) -> None:
         """Count a live request that was replaced before it was drawn."""
@@ -100,8 +102,11 @@ class Metrics:
             self._gauges[name].set(value)
 
     def render(self) -> bytes:
-        """Everything as text, of all workers together."""
-        if FOLDER not in os.environ:
+        """Everything as text, of all workers together if they are shared.
+
+        A folder that the environment names may hold the numbers of processes that have ended.
+        """
+        if not self._are_shared:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]

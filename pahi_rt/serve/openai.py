@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pahi_rt.serve.encode import Reply
 from pahi_rt.serve.limits import SILENT_SECONDS
-from pahi_rt.serve.problems import Problem, internal, overdue
+from pahi_rt.serve.problems import Problem, internal
 from pahi_rt.serve.queue import Job
 from pahi_rt.serve.replies import read, service_of
 from pahi_rt.serve.requests import GenerationRequest, order_generation, read_body
@@ -72,13 +72,11 @@ def _describe(reply: Reply, created: str) -> dict[str, Any]:
 async def _events(service: Service, job: Job) -> AsyncIterator[str]:
     """One `image_generation.completed` for each picture, and comments while there is nothing to say."""
     try:
-        while not job.done.done():
-            yield ": waiting\n\n"
-            left = service.time_left(job)
-            if not left:
-                raise overdue(service.settings.deadline)
-            await asyncio.wait([job.done], timeout=min(left, SILENT_SECONDS))
-        reply = await service.encode(job, job.done.result())
+        with service.replying(job) as making:
+            while not making.done() and (left := service.time_left(job)):
+                yield ": waiting\n\n"
+                await asyncio.wait([making], timeout=min(left, SILENT_SECONDS))
+            reply = service.result(making)
         for shot, file in zip(reply.order.shots, reply.files, strict=True):
             picture = {"b64_json": base64.b64encode(file).decode(), "usage": _USAGE, "timing": reply.timing}
             yield _event("image_generation.completed", {**_describe(reply, "created_at"), **picture, "seed": shot.seed})
@@ -87,8 +85,6 @@ async def _events(service: Service, job: Job) -> AsyncIterator[str]:
     except Exception:
         yield _event("error", internal().to_openai())
         raise
-    finally:
-        service.engine.queue.withdraw(job)
 
 
 def _event(name: str, data: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ _STRING, _INTEGER, _NUMBER, _BOOLEAN = ({"type": kind} for kind in ("string", "i
 _SEED = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
 _HEADERS = {
     "X-Request-Id": {"schema": _STRING, "description": "The client's, or a new one."},
-    "Server-Timing": {"schema": _STRING, "description": "Milliseconds: queue, tokenise, run, encode."},
+    "Server-Timing": {"schema": _STRING, "description": "Milliseconds: queue, tokenise, run, score, encode."},
     "X-Seed": {"schema": _STRING, "description": "The seed of the first picture."},
     "X-Bundle-Sha256": {"schema": _STRING, "description": "Identifies the model to the byte."},
     "X-Model": {"schema": _STRING},
@@ -29,6 +29,7 @@ _REFUSALS = {
     404: "There is no such model.",
     408: "The body came too slowly.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     421: "The server does not go by this name.",
     429: "Too many pictures wait; Retry-After says for how long.",
     500: "The model failed, or the server did.",
@@ -82,11 +83,16 @@ def _paths() -> dict[str, dict[str, Any]]:
             "parameters": [name],
             "get": _get("The words that a model knows", _JSON, {"type": "object"}, (401, 404, 421)),
         },
-        "/healthz": {"get": _get("Whether the process works", _JSON, _ref("Status"), (421, 503))},
-        "/readyz": {"get": _get("Whether it would draw now", _JSON, _ref("Status"), (421, 503))},
+        "/healthz": {"get": _open("Whether the process works", _ref("Status"), (421, 503))},
+        "/readyz": {"get": _open("Whether it would draw now", _ref("Status"), (421, 503))},
         "/metrics": {"get": _get("Metrics for Prometheus", "text/plain", _STRING, (401, 421))},
-        "/openapi.json": {"get": _get("This document", _JSON, {"type": "object"}, (421,))},
+        "/openapi.json": {"get": _open("This document", {"type": "object"}, (421,))},
     }
+
+
+def _open(summary: str, schema: dict[str, Any], refusals: tuple[int, ...]) -> dict[str, Any]:
+    """An operation that needs no key."""
+    return {**_get(summary, _JSON, schema, refusals), "security": []}
 
 
 def _get(
@@ -133,6 +139,7 @@ def _schemas() -> dict[str, Any]:
         b64=_STRING,
     )
     picture["properties"]["score"] = _NUMBER  # only of pictures that were chosen
+    timing["properties"]["score_ms"] = _NUMBER  # only with candidates
     word = _object(word=_STRING, nearest={"type": "array", "items": _STRING})
     model = _object(
         id=_STRING,
@@ -150,19 +157,21 @@ def _schemas() -> dict[str, Any]:
     )
     problem = _object(type=_STRING, status=_INTEGER, title=_STRING, detail=_STRING, fix=_STRING, request_id=_STRING)
     error = _object(message=_STRING, type=_STRING, param=_ANYTHING, code=_STRING, fix=_STRING)
+    pictures = _object(
+        model=_STRING,
+        sha256=_STRING,
+        seed=_SEED,
+        steps=_INTEGER,
+        prior=_STRING,
+        pictures={"type": "array", "items": picture},
+        unknown_words={"type": "array", "items": word},
+        timing=timing,
+    )
+    pictures["properties"] |= {"scorer": _STRING, "candidates": _INTEGER}  # only where pictures were chosen
     requests["PicturesRequest"]["oneOf"] = [_only("prompt", "string", "prompts"), _only("prompts", "array", "prompt")]
     return {
         **requests,
-        "Pictures": _object(
-            model=_STRING,
-            sha256=_STRING,
-            seed=_SEED,
-            steps=_INTEGER,
-            prior=_STRING,
-            pictures={"type": "array", "items": picture},
-            unknown_words={"type": "array", "items": word},
-            timing=timing,
-        ),
+        "Pictures": pictures,
         "Images": _object(
             created=_INTEGER,
             model=_STRING,

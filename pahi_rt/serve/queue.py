@@ -27,6 +27,8 @@ class Drawn:
     images: list[Image.Image]
     queue_ms: float
     run_ms: float
+    score_ms: float | None = None
+    """None if nothing was chosen among them."""
 
 
 @dataclass(eq=False)
@@ -90,14 +92,14 @@ class Piece:
 
 
 class Queue:
-    """Jobs that wait, bounded by the number of pictures that were accepted and are not drawn."""
+    """Jobs that wait, bounded by the number of pictures that were accepted and are not answered."""
 
     def __init__(self, limit: Callable[[], int], rate: Callable[[], float]) -> None:
         self._limit, self._rate = limit, rate
         self._jobs: list[Job] = []
         self._running: list[Job] = []
         self._held = 0
-        """Pictures of requests that are still being read."""
+        """Pictures of requests that are being read, scored or encoded."""
         self._arrival = asyncio.Event()
 
     @property
@@ -112,13 +114,19 @@ class Queue:
 
     @property
     def unfinished(self) -> int:
-        """Pictures that were accepted and are not drawn."""
+        """Pictures that were accepted and are not answered."""
         return self._held + sum(job.unfinished for job in {*self._jobs, *self._running})
 
     @contextmanager
     def holding(self, pictures: int) -> Iterator[None]:
         """Keep places for a request while it is being read. Raises Problem (429) as `put` does."""
         self._check_room(pictures)
+        with self.keeping(pictures):
+            yield
+
+    @contextmanager
+    def keeping(self, pictures: int) -> Iterator[None]:
+        """Keep the places of pictures while something else than drawing is done for them."""
         self._held += pictures
         try:
             yield
@@ -178,12 +186,6 @@ class Queue:
         """Note that the batch which was taken last is done."""
         self._running = []
 
-    def fail_all(self, error: Exception) -> None:
-        """Answer every job that waits with an error."""
-        for job in self._jobs:
-            job.fail(error)
-        self._jobs = []
-
     def _check_room(self, pictures: int, besides: int = 0) -> None:
         ahead = self.unfinished - besides
         excess = ahead + pictures - self._limit()
@@ -192,7 +194,7 @@ class Queue:
             raise Problem(
                 429,
                 "queue-full",
-                f"{ahead} pictures are waiting already, as many as can be drawn in time",
+                f"{ahead} of {self._limit()} places are taken, and this request needs {pictures}",
                 "try again after the seconds of Retry-After, or ask for fewer pictures",
                 retry_after=excess / self._rate(),
             )

@@ -29,7 +29,8 @@ LOG = logging.getLogger("pahi_rt.serve")
 _BACKLOG = 1024
 """Connections that the system holds until a worker accepts them."""
 _LINGER = 0.2
-"""Seconds after which a batch that is still being drawn at the end is left behind."""
+"""Seconds before the end of the grace in which those who still wait are answered, and after which work that does not
+end is left behind."""
 
 
 def open_models(settings: Settings) -> Models:
@@ -69,7 +70,8 @@ def serve(
 
     `share` is the place among several workers. `parent` is a file descriptor that becomes readable when the supervisor
     is gone; then this process ends as well.
-    Returns whether nothing is being drawn any more. A runtime cannot be interrupted: if it is, exit with os._exit.
+    Returns whether all threads are done. One that loads, draws or scores cannot be interrupted. Exit with os._exit then:
+    Python would wait for it.
     """
     service = Service.of(models, settings, load_qualified(settings.reports) if settings.qualified else Pipeline.open)
     server = Server(service, share)
@@ -77,9 +79,9 @@ def serve(
     if server.failure is not None:
         raise server.failure
     ends = time.perf_counter() + _LINGER
-    while service.engine.busy_seconds and time.perf_counter() < ends:
+    while service.is_busy and time.perf_counter() < ends:
         time.sleep(_LINGER / 10)
-    return not service.engine.busy_seconds
+    return not service.is_busy
 
 
 async def _run(server: Server, listener: socket.socket, parent: int | None) -> None:
@@ -152,11 +154,14 @@ class Server(Uvicorn):
 
         uvicorn waits for HTTP's answers, and closes WebSockets at once.
         """
-        done = not self.service.engine.queue.unfinished and not self.service.answering
-        if self._ends is not None and (done or time.monotonic() > self._ends):
-            # uvicorn hands it to asyncio, which takes fractions of a second too.
-            self.config.timeout_graceful_shutdown = max(0.0, self._ends - time.monotonic())  # type: ignore[assignment]
-            self.should_exit = True
+        if self._ends is not None:
+            left = self._ends - time.monotonic()
+            if left < _LINGER:
+                self.service.give_up()
+            if left < 0 or not (self.service.engine.queue.unfinished or self.service.answering):
+                # uvicorn hands it to asyncio, which takes fractions of a second too.
+                self.config.timeout_graceful_shutdown = max(0.0, left)  # type: ignore[assignment]
+                self.should_exit = True
         return await super().on_tick(counter)
 
     def _drain(self) -> None:

@@ -144,7 +144,7 @@ def _serve(settings: Settings, listener: socket.socket, share: Share) -> None:
         LOG.critical("fix: %s", error.fix)
         sys.exit(1)
     if not is_done:
-        os._exit(1)  # the thread that draws cannot be stopped, and Python would wait for it
+        os._exit(1)  # a thread at work cannot be stopped, and Python would wait for it
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -86,6 +87,9 @@ class Client:
 
     def wait_until_ready(self) -> None:
         until(lambda: self("GET", "/readyz").status == 200)
+
+
+Later = Callable[..., "Future[Reply]"]
 
 
 def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
@@ -199,6 +203,13 @@ def serving(*words: str | Path, wait: bool = True, environment: Mapping[str, str
             process.kill()
             thread.join(SECONDS)
             process.stderr.close()
+
+
+@pytest.fixture
+def later() -> Iterator[Later]:
+    """Calls a function in a thread."""
+    with ThreadPoolExecutor(32) as threads:
+        yield threads.submit
 
 
 @pytest.fixture(scope="session")

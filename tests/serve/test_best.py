@@ -15,7 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from pahi_rt import Pipeline
-from tests.serve.conftest import Client, Running, until
+from pahi_rt.judge import Judge
+from tests.serve.conftest import SECONDS, Client, Later, Running, until
 
 EMOJI = Path(__file__).parents[2] / "pahi_rt" / "assets" / "emoji"
 
@@ -71,6 +72,44 @@ def test_what_does_not_fit_is_a_400(client: Client, body: dict[str, Any], told: 
     reply = client.draw(**{"prompt": "a red apple", **body})
     assert reply.status == 400
     assert told in reply.body.decode()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A scorer that waits for the event."""
+    go_on, score = threading.Event(), Judge.score
+
+    def slowly(self: Judge, *rest: Any) -> list[float]:
+        assert go_on.wait(SECONDS)
+        return score(self, *rest)
+
+    monkeypatch.setattr(Judge, "score", slowly)
+    return go_on
+
+
+def test_scoring_has_its_places_in_the_queue_and_others_do_not_wait_for_it(slow: threading.Event, later: Later) -> None:
+    with Running(EMOJI, real=True, queue=5) as service:
+        chosen = later(service.client.draw, prompt="a red apple", candidates=4)
+        until(lambda: service.unfinished == 4 and not service.waiting)
+        assert service.client.draw(prompt="a red apple").status == 200
+        refused = service.client.draw(prompt="a red apple", candidates=2)
+        assert (refused.status, refused.json["detail"]) == (
+            429,
+            "4 of 5 places are taken, and this request needs 2",
+        )
+        slow.set()
+        assert chosen.result().status == 200
+        assert "score;dur=" in chosen.result().headers["server-timing"]
+        until(lambda: not service.unfinished)
+
+
+def test_the_deadline_holds_while_pictures_are_scored(slow: threading.Event) -> None:
+    with Running(EMOJI, deadline=0.3) as service:
+        assert service.client.draw(prompt="a red apple", candidates=2).status == 504
+        until(lambda: not service.unfinished)
+        stream = service.client.post("/v1/images/generations", prompt="a red apple", candidates=2, stream=True)
+        assert b'"overdue"' in stream.body
+        slow.set()
 
 
 def test_admission_counts_candidates() -> None:

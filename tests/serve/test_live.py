@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from pahi_rt import Pipeline
+from pahi_rt.serve.encode import encode
 from pahi_rt.serve.live import live as serve_live
 from tests.serve.conftest import SECONDS, Client, Running, until
 
@@ -272,19 +274,18 @@ def test_the_end(gated: Running) -> None:
 def test_the_end_waits_for_the_answer_and_not_only_for_the_picture(
     gated: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = gated.service.encode, threading.Event()
+    drawn = threading.Event()
 
-    async def slow(*rest: Any) -> Any:
+    def slow(*rest: Any) -> Any:
         drawn.set()
-        await asyncio.sleep(0.5)
-        return await real(*rest)
+        time.sleep(0.5)
+        return encode(*rest)
 
-    monkeypatch.setattr(gated.service, "encode", slow)
+    monkeypatch.setattr("pahi_rt.serve.service.encode", slow)
     gated.gate.open.set()
     with live(gated.client) as socket:
         socket.send(1)
         assert drawn.wait(SECONDS)
-        until(lambda: gated.unfinished == 0)
         gated.end()
         assert socket.next()["id"] == 1
     assert not gated.service.answering

@@ -12,8 +12,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,7 @@ import pytest
 
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.tokenizer import Encoded, Tokenizer
-from tests.serve.conftest import SECONDS, Reply, Running, until
-
-Later = Callable[..., "Future[Reply]"]
-
-
-@pytest.fixture
-def later() -> Iterator[Callable[..., Any]]:
-    """Calls a function in a thread."""
-    with ThreadPoolExecutor(32) as threads:
-        yield threads.submit
+from tests.serve.conftest import SECONDS, Later, Running, until
 
 
 def leave(service: Running, body: dict[str, Any]) -> socket.socket:
@@ -237,10 +227,21 @@ def test_the_end_comes_within_the_grace(bundles: tuple[Path, Path], later: Later
         service.end()
         until(lambda: not service._thread.is_alive(), 5)
         assert time.monotonic() - began < 3
-        with pytest.raises((OSError, http.client.HTTPException)):
-            status = lost.result().status
-            assert status >= 500
-            raise ConnectionError
+        assert (lost.result().status, lost.result().json["type"]) == (503, "urn:pahi-rt:problem:shutting-down")
+        assert lost.result().headers["retry-after"]
+
+
+def test_what_cannot_be_stopped_is_known_at_the_end(bundles: tuple[Path, Path], later: Later) -> None:
+    """A process whose thread loads, draws or scores must not wait for it."""
+    with Running(*bundles, grace=0.3) as service:
+        service.gate.open.clear()
+        later(service.client.draw, prompt="a cat")
+        until(lambda: service.unfinished == 1)
+        service.end()
+        until(lambda: not service._thread.is_alive(), 5)
+        assert service.service.is_busy
+        service.gate.open.set()
+        until(lambda: not service.service.is_busy)
 
 
 def test_what_hangs_is_seen(bundles: tuple[Path, Path], later: Later) -> None:
