@@ -154,7 +154,7 @@ class Bundle:
         if steps not in graphs:
             known = sorted(graphs)
             listed = " or ".join(map(str, known)) or "none"
-            fix = f"use --steps {known[0]}" if known else "leave --precision or --prior out"
+            fix = f"use --steps {listed}" if known else "leave --precision or --prior out"
             raise BundleError(f"bundle {self.manifest.name!r} has no graph of {steps} steps, only {listed}", fix=fix)
         return graphs[steps]
 

@@ -13,8 +13,9 @@ HEAD = """# Commands
 
 <!-- Written by `python -m tests.messages` from the app. -->
 
-`pahi-rt VERB --help` shows the same. Results go to standard output, everything else to standard error; `--json` gives
-one JSON document. A problem that you can mend ends with `error:`, `fix:` and exit status 1, wrong usage with 2.
+`pahi-rt COMMAND --help` shows the same. Results go to standard output, everything else to standard error; `--json`
+gives one JSON document. A problem that you can fix ends with `error:`, `fix:` and exit status 1, wrong usage with 2.
+Every command also has `--debug`, which shows the traceback of an error.
 """
 
 

@@ -17,10 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pahi_rt import __version__
 from pahi_rt.cli import messages, options
+from pahi_rt.cli.group import Group
 from pahi_rt.errors import PahiError
 
 VERBS = (
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     """The whole command line."""
 
 
-class Verbs(TyperGroup):
+class Verbs(Group):
     """Runs a verb and reports what went wrong."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in their order; typer would put those of several commands last."""
+        return [verb for verb in VERBS if verb in self.commands]
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _reported({}):  # --help and --version print while the context is made

@@ -12,6 +12,7 @@ import typer
 from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.group import Group
 from pahi_rt.cli.lists import names_or_all, split_names, split_numbers
 from pahi_rt.cli.options import BundleName, Debug, Json, NameArgument, NameOption, PathOption, expand
 from pahi_rt.files import explain
@@ -19,7 +20,7 @@ from pahi_rt.files import explain
 if TYPE_CHECKING:
     from pahi_rt.record import Record
 
-app = typer.Typer(name="bench", help="Measure a bundle on this machine.")
+app = typer.Typer(name="bench", cls=Group)
 
 Force = Annotated[bool, typer.Option("--force", help="Measure even if the machine is busy, and mark the report.")]
 Output = Annotated[Path | None, PathOption("-o", "--output", metavar="FILE", help="Also write the JSON to this file.")]
@@ -27,7 +28,7 @@ Output = Annotated[Path | None, PathOption("-o", "--output", metavar="FILE", hel
 
 @app.callback()
 def _bench() -> None:
-    """Measure a bundle on this machine."""
+    """Measure a bundle on this machine. The last line of what is printed is the report as JSON."""
 
 
 @app.command()
@@ -40,7 +41,7 @@ def latency(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time pictures in a running process, and `pahi-rt generate` from a cold start; the last line is JSON."""
+    """Time pictures in a running process, and `pahi-rt generate` from a cold start."""
     from pahi_rt.bench import text
     from pahi_rt.bench.latency import measure
 
@@ -61,7 +62,7 @@ def bulk(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time `pahi-rt bulk` with one process and with several; the last line is JSON."""
+    """Time `pahi-rt bulk` with one process and with several."""
     from pahi_rt.bench import text
     from pahi_rt.bench.bulk import measure
 
@@ -77,7 +78,7 @@ def stages(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time all that `pahi-rt bulk` does for a picture but the graph, on one core; the last line is JSON."""
+    """Time everything that `pahi-rt bulk` does for a picture except the graph, on one core."""
     with needs("bulk,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.stages import measure
@@ -92,7 +93,7 @@ def scaling(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compute what a million and a billion pictures take, from reports and published figures; the last line is JSON."""
+    """Compute what a million and a billion pictures take, from reports and published figures."""
     from pahi_rt.bench import text
     from pahi_rt.bench.scaling import read_sources, reckon
 
@@ -109,7 +110,7 @@ def shards(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Simulate what the size of a shard costs on many workers that are slow, or lost; the last line is JSON."""
+    """Simulate what the size of a shard costs on many workers that are slow, or lost."""
     with needs("bulk"):
         from pahi_rt.bench import text
         from pahi_rt.bench.reports.shards import Cluster
@@ -129,7 +130,7 @@ def serve(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask `pahi-rt serve` for more than it can draw, with AIPerf, and count what is lost; the last line is JSON."""
+    """Request more pictures from `pahi-rt serve` than it can draw, with AIPerf, and count what is lost."""
     with needs("serve"):
         from pahi_rt.bench import text
         from pahi_rt.bench.serve import LoadSettings, measure
@@ -149,7 +150,7 @@ def playground(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Type on the playground in Chromium, and time from a key to its picture; the last line is JSON."""
+    """Type on the playground in Chromium, and time from a key to its picture."""
     with needs("serve"):
         from pahi_rt.bench import text
         from pahi_rt.bench.playground import PlaygroundSettings, measure
@@ -168,7 +169,7 @@ def best(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure what the best of several candidates gains, by each scorer, and what it costs; the last line is JSON."""
+    """Measure what the best of several candidates gains, by each scorer, and what it costs."""
     with needs("train,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.best import measure
@@ -193,7 +194,7 @@ def table2(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time a bundle with and without its priors, in one and two steps, on every runtime; the last line is JSON."""
+    """Time a bundle with and without its priors, in one and two steps, on every runtime."""
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.table2 import Settings, measure
@@ -216,7 +217,7 @@ def peers(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time other programs and the model's bundle side by side; the last line is JSON."""
+    """Time other programs and the model's bundle side by side."""
     with needs("export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.peers.comparison import measure
@@ -237,7 +238,7 @@ def precisions(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure what each precision of a bundle costs in quality, and what it saves; the last line is JSON."""
+    """Measure what each precision of a bundle costs in quality, and what it saves."""
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.precisions import measure
@@ -256,7 +257,7 @@ def operators(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Count a graph's nodes by kind, and time ONNX Runtime's kernels for them on the CPU; the last line is JSON."""
+    """Count a graph's nodes by kind, and time ONNX Runtime's kernels for them on the CPU."""
     with needs("export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.operators import measure
@@ -277,7 +278,7 @@ def sensitivity(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure what each layer costs in quality when it alone computes in 8 bits; the last line is JSON."""
+    """Measure what each layer costs in quality when it alone computes in 8 bits."""
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.sensitivity import Settings, measure
@@ -316,7 +317,7 @@ def cuda(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time the ways to run one step on an NVIDIA GPU with PyTorch, and a bundle's; the last line is JSON."""
+    """Time the ways to run one step on an NVIDIA GPU with PyTorch, and a bundle's."""
     with needs("train,export,bench"):
         from pahi_rt.bench import text
         from pahi_rt.bench.cuda import CudaSettings, run

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
 from pahi_rt.cli.bulk_progress import BulkProgress
 from pahi_rt.cli.extras import needs
+from pahi_rt.cli.group import Group
 from pahi_rt.cli.interrupts import ends_at_once
 from pahi_rt.cli.options import Debug, Json, NameArgument, NameOption
 from pahi_rt.cli.train import INTERRUPTED
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pahi_rt.pipeline import Pipeline
 
 
-class _RunByDefault(TyperGroup):
+class _RunByDefault(Group):
     """`pahi-rt bulk PROMPTS OUT` is `pahi-rt bulk run PROMPTS OUT`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 
 from pahi_rt.assets import DEFAULT
 from pahi_rt.cli import messages
+from pahi_rt.cli.group import Group
 from pahi_rt.cli.options import BundleName, Debug, Json
 from pahi_rt.terminal import table
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from pahi_rt.vocabulary import Vocabulary
 
 app = typer.Typer(
-    name="bundles", help="List the built-in bundles, or show a bundle's card.", invoke_without_command=True
+    name="bundles",
+    cls=Group,
+    help="List the built-in bundles, or show a bundle's card.",
+    invoke_without_command=True,
 )
 
 

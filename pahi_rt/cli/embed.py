@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pahi_rt.cli import messages
+from pahi_rt.cli.group import Group
 from pahi_rt.cli.options import BundleName, Debug, Json, PathOption
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.terminal import command
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pahi_rt.export.web.contents import Files
     from pahi_rt.export.web.timing import Timing
 
-app = typer.Typer(name="embed", help="Prepare a bundle for another program.")
+app = typer.Typer(name="embed", cls=Group, help="Prepare a bundle for another program.")
 
 
 @app.callback()

@@ -71,7 +71,7 @@ def qualify(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare runtimes and precisions with the reference, and say which may stand in for it; exit 1 if one fails."""
+    """Compare runtimes and precisions with the reference, and say which may replace it; exit 1 if one fails."""
     if model is None and (priors or decoder or variant or loras):
         raise typer.BadParameter("--prior, --decoder, --variant and --lora belong to --model: name it too")
     with needs("qualify"):

@@ -70,8 +70,8 @@ def serve(
 
     `share` is the place among several workers. `parent` is a file descriptor that becomes readable when the supervisor
     is gone; then this process ends as well.
-    Returns whether all threads are done. One that loads, draws or scores cannot be interrupted. Exit with os._exit then:
-    Python would wait for it.
+    Returns whether all threads are done. One that loads, draws or scores cannot be interrupted. If one is left, use
+    os._exit: Python would wait for it.
     """
     service = Service.of(models, settings, load_qualified(settings.reports) if settings.qualified else Pipeline.open)
     server = Server(service, share)
