@@ -8,8 +8,8 @@ const NAMES = { pahi: "PAHI", hi: "HI", gaussian: "Gaussian" };
 export function wireControls(state) {
   wireSeed(state);
   wireChoices(state);
-  wireSlider("#strength", state, "strength", (value) => `${Math.round(100 * value)} %`);
-  wireSlider("#count", state, "count", (value) => String(value));
+  wireSlider("#strength", state, "strength", () => 1, (value) => `${Math.round(100 * value)} %`);
+  wireSlider("#count", state, "count", () => state.mostSeeds, String);
   const compare = find("#compare");
   compare.addEventListener("change", () => state.set({ isCompared: compare.checked }));
   const show = () => {
@@ -69,11 +69,13 @@ function check(place, value) {
   for (const input of document.querySelectorAll(`${place} input`)) input.checked = input.value === String(value);
 }
 
-function wireSlider(place, state, key, write) {
+/** `most` says how far it goes, and `write` what a value is called. */
+function wireSlider(place, state, key, most, write) {
   const slider = find(place);
   const output = find(`${place}-value`);
   slider.addEventListener("input", () => state.set({ [key]: Number(slider.value) }));
   const show = () => {
+    slider.max = most(); // before the value, which it limits
     slider.value = state[key];
     output.textContent = write(state[key]);
     slider.setAttribute("aria-valuetext", write(state[key]));

@@ -1,7 +1,7 @@
 // What the page draws, and its address: everything that decides the pictures is in the part after "#".
 
 const LIMIT = 1n << 64n;
-export const MOST_PICTURES = 16;
+const MOST_PICTURES = 16; // of a request, as in pahi_rt/serve/limits.py
 const LONGEST_PROMPT = 2000; // as in index.html; an address may hold more
 export const GAUSSIAN = "gaussian";
 
@@ -32,6 +32,11 @@ export class State extends EventTarget {
   get strengths() {
     if (!this.hasPrior) return [0];
     return this.isCompared ? [0, this.strength] : [this.strength];
+  }
+
+  /** The most that `count` can be: each seed makes a picture of every strength. */
+  get mostSeeds() {
+    return Math.floor(MOST_PICTURES / this.strengths.length);
   }
 
   /** A request for the backend, without its id. */
@@ -66,7 +71,7 @@ export class State extends EventTarget {
     this.prompt = this.prompt.slice(0, LONGEST_PROMPT).toWellFormed(); // JSON holds no half of a character
     if (!steps.includes(this.steps)) this.steps = steps[0];
     if (![...priors, GAUSSIAN].includes(this.prior)) this.prior = default_prior;
-    this.count = Math.round(clamp(this.count, 1, MOST_PICTURES));
+    this.count = Math.round(clamp(this.count, 1, this.mostSeeds));
     this.strength = clamp(this.strength, 0, 1);
     const last = LIMIT - BigInt(this.count);
     if (this.seed > last) this.seed = last;
