@@ -31,8 +31,10 @@ function curl(state, server, isUnknown, hasKey) {
   if (state.hasPrior) body.prior_strength = state.strength;
   const text = JSON.stringify(body).replace(/}$/, `,"seed":${state.seed}}`); // as a number, however large
   const file = `${slug(prompt)}-${state.seed}${count > 1 ? ".json" : ".png"}`;
-  const key = hasKey ? ['  --header "Authorization: Bearer $PAHI_KEY" \\'] : [];
-  return [`curl ${server}/v1/pictures \\`, ...key, `  --json ${quote(text)} \\`, `  --output ${file}`].join("\n");
+  const key = hasKey ? ['"Authorization: Bearer $PAHI_KEY"'] : [];
+  // curl's --json would accept JSON alone, so that a picture came as JSON.
+  const headers = ['"Content-Type: application/json"', ...key].map((header) => `  --header ${header} \\`);
+  return [`curl ${server}/v1/pictures \\`, ...headers, `  --data ${quote(text)} \\`, `  --output ${file}`].join("\n");
 }
 
 function python(state) {

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
-from pahi_rt.drawing import Drawing
+from pahi_rt.drawing import Drawing, read_drawing
 from pahi_rt.files import slug
 from tests.cli.verbs import parse
 from tests.playground.conftest import Node
+from tests.serve.conftest import serving
 
 PROMPTS = ("a grinning cat", 'it\'s "quoted" $HOME `x` \\', "--help", "naïve 猫 🐱", "a&b=c#d %20", "x " * 40)
 CHOICES: tuple[dict[str, object], ...] = (
@@ -33,9 +36,9 @@ def written(node: Node, modules: Path) -> list[tuple[dict[str, object], dict[str
 def test_a_key_is_named_and_not_shown(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
     for _, ways in written:
         words = shlex.split(ways["locked"].replace("\\\n", ""))
-        place = words.index("--header")
-        assert words[place + 1] == "Authorization: Bearer $PAHI_KEY"
-        assert words[:place] + words[place + 2 :] == shlex.split(ways["curl"].replace("\\\n", ""))
+        place = words.index("Authorization: Bearer $PAHI_KEY")
+        assert words[place - 1] == "--header"
+        assert words[: place - 1] + words[place + 1 :] == shlex.split(ways["curl"].replace("\\\n", ""))
 
 
 def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
@@ -53,10 +56,27 @@ def test_the_command_line_can_be_typed(written: list[tuple[dict[str, object], di
 def test_curl_sends_whole_numbers(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:
     for case, ways in written:
         words = shlex.split(ways["curl"].replace("\\\n", ""))
-        body = json.loads(words[words.index("--json") + 1])
+        body = json.loads(words[words.index("--data") + 1])
         assert (words[0], body["prompt"], body["seed"]) == ("curl", case["prompt"], case.get("seed", 7))
         assert 1 <= body["count"] <= 16 and body["steps"] in (1, 2)
         assert 0 <= body.get("prior_strength", 0) <= 1
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_curl_saves_what_its_file_is_called(node: Node, modules: Path, tmp_path: Path) -> None:
+    """One picture is a PNG that says how it was drawn, and several are JSON."""
+    pytest.importorskip("starlette")
+    cases = [{"prompt": prompt, "seed": 2**64 - 4, "count": count} for prompt in PROMPTS for count in (1, 2)]
+    with serving("emoji") as service:
+        asked = {"addresses": [urlencode(case) for case in cases], "server": service.client.url}
+        for ways in node("commands", modules, asked):
+            subprocess.run(["sh", "-c", ways["curl"]], cwd=tmp_path, check=True, capture_output=True)
+    for prompt in PROMPTS:
+        name = f"{slug(prompt)}-{2**64 - 4}"
+        drawn = read_drawing(tmp_path / f"{name}.png")
+        assert (drawn.prompts, drawn.seed) == ((prompt,), 2**64 - 4)
+        several = json.loads((tmp_path / f"{name}.json").read_text())
+        assert [picture["prompt"] for picture in several["pictures"]] == [prompt] * 2
 
 
 def test_python_draws_the_same(written: list[tuple[dict[str, object], dict[str, str]]]) -> None:

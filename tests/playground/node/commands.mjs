@@ -4,12 +4,13 @@ const { WAYS, drawingText, slug } = await load("commands.js");
 const { State } = await load("state.js");
 
 const model = { name: "emoji", steps: [1, 2], priors: ["pahi", "hi", "gaussian"], default_prior: "pahi", sha256: "0" };
+const { addresses, server = "http://127.0.0.1:8000" } = input;
 answer(
-  input.addresses.map((address) => {
+  addresses.map((address) => {
     const state = new State([model, { ...model, name: "other bundle" }], address, false);
     return {
-      ...Object.fromEntries(WAYS.map(({ id, write }) => [id, write(state, "http://127.0.0.1:8000")])),
-      locked: WAYS[1].write(state, "http://127.0.0.1:8000", false, true),
+      ...Object.fromEntries(WAYS.map(({ id, write }) => [id, write(state, server)])),
+      locked: WAYS[1].write(state, server, false, true),
       unknown: WAYS[0].write(state, "", true),
       address: state.toAddress(),
       slug: slug(state.prompt),
