@@ -67,13 +67,14 @@ function wireModels(state) {
   show();
 }
 
-/** Keep the address up to date, so that a reload, a bookmark and a link bring the same pictures. */
+/** Keep the address up to date, so that a reload, a bookmark and a link bring the same pictures, and follow a new one. */
 function wireAddress(state) {
   let timer = null;
   state.addEventListener("change", () => {
     clearTimeout(timer);
     timer = setTimeout(() => history.replaceState(null, "", `#${state.toAddress()}`), 300);
   });
+  addEventListener("hashchange", () => state.read(location.hash.slice(1)));
 }
 
 function showTime({ request, pictures, milliseconds }) {

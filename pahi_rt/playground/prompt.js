@@ -5,6 +5,10 @@ import { rollSeed } from "./state.js";
 
 export function wirePrompt(state, history) {
   const field = find("#prompt");
+  find(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address holds the choices, and no place of the page
+    field.focus();
+  });
   field.addEventListener("input", () => state.set({ prompt: field.value.replace(/\s*\n\s*/g, " ") }));
   field.addEventListener("keydown", (event) => {
     if (event.isComposing) return;

@@ -4,17 +4,22 @@ const LIMIT = 1n << 64n;
 const MOST_PICTURES = 16; // of a request, as in pahi_rt/serve/limits.py
 const LONGEST_PROMPT = 2000; // as in index.html; an address may hold more
 export const GAUSSIAN = "gaussian";
+const FIRST = { prompt: "a grinning cat", seed: 7n, count: 1, steps: 1, strength: 1 };
 
 /** The choices of the page. Listeners of "change" are told of every change. */
 export class State extends EventTarget {
   /** `models` are those of the backend; `address` is the part of the address after "#". */
   constructor(models, address, isNarrow) {
     super();
-    this.models = models;
-    this.model = models[0];
-    Object.assign(this, { prompt: "a grinning cat", seed: 7n, count: 1, steps: 1, strength: 1, isCompared: !isNarrow });
-    this.prior = this.model.default_prior;
-    this.#read(new URLSearchParams(address));
+    Object.assign(this, { models, isNarrow });
+    this.read(address);
+  }
+
+  /** Choose what an address says; what it leaves out is as on a new page, so that a link brings the same everywhere. */
+  read(address) {
+    const fields = new URLSearchParams(address);
+    const model = this.models.find(({ name }) => name === fields.get("model")) ?? this.models[0];
+    this.set({ ...FIRST, model, prior: model.default_prior, isCompared: !this.isNarrow, ...choices(fields) });
   }
 
   /** Change some of the choices. What the model cannot do is replaced by what it can. */
@@ -53,19 +58,6 @@ export class State extends EventTarget {
     return new URLSearchParams(Object.entries(fields).map(([key, value]) => [key, String(value)])).toString();
   }
 
-  #read(fields) {
-    const model = this.models.find(({ name }) => name === fields.get("model"));
-    if (model) Object.assign(this, { model, prior: model.default_prior });
-    if (fields.has("prompt")) this.prompt = fields.get("prompt");
-    this.seed = parseSeed(fields.get("seed")) ?? this.seed;
-    for (const key of ["count", "steps", "strength"]) {
-      if (fields.has(key) && Number.isFinite(Number(fields.get(key)))) this[key] = Number(fields.get(key));
-    }
-    if (fields.has("prior")) this.prior = fields.get("prior");
-    if (fields.has("compare")) this.isCompared = fields.get("compare") === "1";
-    this.#fit();
-  }
-
   #fit() {
     const { steps, priors, default_prior } = this.model;
     this.prompt = this.prompt.slice(0, LONGEST_PROMPT).toWellFormed(); // JSON holds no half of a character
@@ -76,6 +68,18 @@ export class State extends EventTarget {
     const last = LIMIT - BigInt(this.count);
     if (this.seed > last) this.seed = last;
   }
+}
+
+/** The choices that are in an address, whether or not the model has them. */
+function choices(fields) {
+  const found = {};
+  for (const key of ["prompt", "prior"]) if (fields.has(key)) found[key] = fields.get(key);
+  for (const key of ["count", "steps", "strength"]) {
+    if (fields.has(key) && Number.isFinite(Number(fields.get(key)))) found[key] = Number(fields.get(key));
+  }
+  if (fields.has("compare")) found.isCompared = fields.get("compare") === "1";
+  const seed = parseSeed(fields.get("seed"));
+  return seed === null ? found : { ...found, seed };
 }
 
 /** A seed of 0 .. 2^64 - 1 as a BigInt; null for any other text. */

@@ -117,6 +117,23 @@ def test_the_console_is_silent_and_nothing_is_too_wide(session: Any) -> None:
     assert session["complaints"] == []
 
 
+@pytest.fixture(scope="module")
+def visit(node: Node, chromium: str) -> Any:
+    """What somebody finds who opens links in one tab."""
+    pytest.importorskip("starlette")
+    with drawing() as url:
+        return node("visit", NPM, {"url": url, "chromium": chromium, "patience_s": 120})
+
+
+def test_a_link_opened_in_the_same_tab_brings_its_pictures(visit: Any) -> None:
+    assert visit["linked"] == {"there": [True, True], "back": True}
+
+
+def test_the_way_past_the_top_leaves_the_address_alone(visit: Any) -> None:
+    assert visit["skipped"]["focus"] == "prompt"
+    assert visit["skipped"]["address"].startswith("#prompt=an+octopus&")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_key_is_asked_for_where_the_server_wants_one(
     node: Node, chromium: str, tmp_path: Path, width: int, scheme: str

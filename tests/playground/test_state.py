@@ -23,3 +23,13 @@ def test_as_many_pictures_are_asked_for_as_the_server_draws(
     for count, found in zip(counts, node("state", modules, asked), strict=True):
         assert found["request"]["count"] == min(count, most)
         assert found["most"] * len(found["request"]["prior_strengths"]) == MOST_PICTURES
+
+
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_an_address_brings_the_same_to_a_new_page_and_to_one_that_shows_something_else(
+    node: Node, modules: Path, is_narrow: bool
+) -> None:
+    addresses = ("", "prompt=a+rocket&count=4", "prompt=&seed=9", "model=other&steps=2", "prior=hi&compare=1")
+    asked = [{"address": address, "isNarrow": is_narrow} for address in addresses]
+    for found in node("state", modules, asked):
+        assert found["again"] == found["request"]

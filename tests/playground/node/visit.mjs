@@ -1,0 +1,37 @@
+// A visit of the page in Chromium, beyond typing: visit.mjs FOLDER, where FOLDER holds node_modules; JSON in and out.
+
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { drawn } from "../../../pahi_rt/bench/keys.mjs";
+import { FOLDER, answer, input } from "./input.mjs";
+
+const { chromium } = createRequire(join(FOLDER, "visit.js"))("playwright-core");
+const browser = await chromium.launch({ executablePath: input.chromium, args: ["--no-sandbox"] });
+const page = await browser.newPage({ viewport: { width: 1280, height: 860 } });
+page.setDefaultTimeout(input.patience_s * 1000);
+
+/** Whether a field has a value soon. */
+const becomes = (place, value) =>
+  page
+    .waitForFunction(([place, value]) => document.querySelector(place).value === value, [place, value], { timeout: 5000 })
+    .then(() => true, () => false);
+
+async function links() {
+  await page.goto(`${input.url}#prompt=an+octopus&compare=0`);
+  await drawn(page, "an octopus");
+  await page.evaluate(() => (location.hash = "prompt=a+rocket&seed=3&compare=0"));
+  const there = [await becomes("#prompt", "a rocket"), await becomes("#seed", "3")];
+  await page.goBack();
+  return { there, back: await becomes("#prompt", "an octopus") };
+}
+
+async function skip() {
+  await page.focus(".skip");
+  await page.keyboard.press("Enter");
+  return page.evaluate(() => ({ focus: document.activeElement.id, address: location.hash }));
+}
+
+const linked = await links();
+const skipped = await skip();
+await browser.close();
+answer({ linked, skipped });
