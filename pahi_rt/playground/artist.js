@@ -47,10 +47,10 @@ export class Artist {
     const pictures = [];
     this.stage.begin();
     try {
-      const reply = await this.backend.draw({ ...request, id }, (picture) => {
-        pictures.push(picture);
+      const reply = await this.backend.draw({ ...request, id }, (picture, index) => {
+        pictures[index] = picture; // those of a reply that was cut off come again
         // Also when a newer request waits: who types fast sees pictures on the way.
-        this.stage.show(id, request, picture, pictures.length - 1);
+        this.stage.show(id, request, picture, index);
       });
       if (id !== this.id) return;
       await this.stage.finish(id);

@@ -30,7 +30,7 @@ class Server {
     return this.door.key !== null;
   }
 
-  /** Draw: resolves to the reply when all pictures are there; `onPicture` gets each. Rejects with Superseded or a Problem. */
+  /** Draw: `onPicture(picture, index)` gets each, then this resolves to the reply. Rejects with Superseded or a Problem. */
   draw(request, onPicture) {
     return new Promise((resolve, reject) => {
       this.waiting.set(request.id, { request, resolve, reject, onPicture });
@@ -98,14 +98,12 @@ class Server {
   /** A picture's bytes: they follow their reply, in its order. */
   #picture(bytes) {
     const { reply } = this;
-    const about = reply.pictures[reply.received++];
+    const index = reply.received++;
+    const { width, height, type } = reply.pictures[index];
     const waiting = this.waiting.get(reply.id);
-    const isLast = reply.received === reply.pictures.length;
-    if (waiting) {
-      const { seed, strength } = this.#asked(waiting.request, reply.received - 1);
-      waiting.onPicture({ seed, strength, width: about.width, height: about.height, blob: new Blob([bytes], { type: about.type }) });
-    }
-    if (isLast) this.#settle(reply.id)?.resolve(reply);
+    const picture = { width, height, blob: new Blob([bytes], { type }) };
+    waiting?.onPicture({ ...this.#asked(waiting.request, index), ...picture }, index);
+    if (reply.received === reply.pictures.length) this.#settle(reply.id)?.resolve(reply);
   }
 
   /** The seed as it was asked for, since JSON's numbers would round it: for each seed come all strengths. */

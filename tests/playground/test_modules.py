@@ -8,6 +8,7 @@ import io
 import json
 import random
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -129,6 +130,17 @@ def test_the_page_asks_for_a_key_and_learns_that_the_server_is_another(node: Nod
     ]
     assert found["again"]["sockets"] == 2
     assert found["changed"]["events"][-1] == "reload" and found["changed"]["sockets"] == 2
+
+
+@pytest.fixture(scope="module")
+def live(node: Node, modules: Path) -> Any:
+    """What the page makes of a WebSocket that closes within a reply, and then opens no more."""
+    return node("live", modules, {})
+
+
+def test_a_reply_that_was_cut_off_begins_anew(live: Any) -> None:
+    assert live["shown"] == [[place, str(7 + place // 2)] for place in (0, 1, 2, 0, 1, 2, 3)]
+    assert live["pictures"] == [["7", 0], ["7", 1], ["8", 0], ["8", 1]]
 
 
 def test_an_address_that_no_request_can_hold(node: Node, modules: Path) -> None:

@@ -24,7 +24,7 @@ class Local {
     worker.addEventListener("error", () => this.#fail({ title: "the Worker cannot start", fix: "use a newer browser" }));
   }
 
-  /** Draw: resolves to the reply when all pictures are there; `onPicture` gets each. Rejects with Superseded or a Problem. */
+  /** Draw: `onPicture(picture, index)` gets each, then this resolves to the reply. Rejects with Superseded or a Problem. */
   draw(request, onPicture) {
     return new Promise((resolve, reject) => {
       this.waiting.set(request.id, { resolve, reject, onPicture });
@@ -47,8 +47,8 @@ class Local {
     return new Response(isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).json();
   }
 
-  #receive({ id, picture, reply, error, superseded, ...state }) {
-    if (picture) this.waiting.get(id)?.onPicture({ ...picture, blob: new Blob([picture.png], { type: "image/png" }) });
+  #receive({ id, picture, index, reply, error, superseded, ...state }) {
+    if (picture) this.waiting.get(id)?.onPicture({ ...picture, blob: new Blob([picture.png], { type: "image/png" }) }, index);
     else if (reply) this.#settle(id)?.resolve(reply);
     else if (error) this.#settle(id)?.reject(Problem.from(error));
     else if (superseded !== undefined) this.#settle(superseded)?.reject(new Superseded());

@@ -54,11 +54,11 @@ async function drawAll(model, request, isWanted) {
   await timed(timing, "queue_ms", breathe);
   const ids = await timed(timing, "tokenise_ms", () => model.tokenizer.encode(request.prompt));
   const { width, height } = model.site.model;
-  for (const { seed, strength } of model.plan(request)) {
+  for (const [index, { seed, strength }] of model.plan(request).entries()) {
     if (!isWanted()) return null;
     const rgb = await timed(timing, "run_ms", () => model.drawOne(ids, seed, { ...request, strength }));
     const png = await timed(timing, "encode_ms", () => encodePng(rgb, width, height));
-    post({ id: request.id, picture: { seed, strength, width, height, png } }, [png.buffer]);
+    post({ id: request.id, index, picture: { seed, strength, width, height, png } }, [png.buffer]);
     await breathe();
   }
   return { timing, unknown_words: model.vocabulary?.unknown(request.prompt) ?? [] };
