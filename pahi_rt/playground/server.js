@@ -4,8 +4,14 @@ import { Door } from "./door.js";
 import { Problem, Superseded } from "./problem.js";
 
 const PATIENCE = [250, 500, 1000, 2000, 5000]; // milliseconds until the connection is tried again
+const TRIES = 3; // sockets in a row that do not open, before the page says so
+const NOT_OPEN = new Problem(
+  502,
+  "the server answers, but its WebSocket does not open",
+  "let the proxy in between pass WebSockets on, as deploy/nginx.conf does",
+);
 
-/** Open the backend. `onState` is told of {ready}, {lost}, and {locked} where a key is needed. Throws a Problem. */
+/** Open the backend. `onState` is told of {ready}, {lost}, {failed}, and {locked} where a key is needed. Throws a Problem. */
 export async function open(onState) {
   const door = new Door((locked) => onState({ locked }));
   return new Server(door, await listModels(door), onState);
@@ -22,6 +28,7 @@ class Server {
     this.needsServer = true;
     this.waiting = new Map();
     this.attempt = 0;
+    this.tries = 0;
     this.#connect();
   }
 
@@ -48,26 +55,34 @@ class Server {
     return model.vocabulary ? this.door.get(`v1/models/${encodeURIComponent(model.name)}/vocabulary`) : null;
   }
 
+  /** The server has just answered over HTTP. */
   #connect() {
+    this.tries++;
     const address = new URL("v1/live", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     this.socket = new WebSocket(address, this.door.protocols);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("open", () => this.#opened());
-    this.socket.addEventListener("close", () => this.#lost());
+    this.socket.addEventListener("close", () => this.#closed());
     this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.#told(JSON.parse(data)) : this.#picture(data)));
   }
 
   #opened() {
     this.attempt = 0;
+    this.tries = 0;
     this.onState({ ready: { engine: "server" } });
     const newest = Math.max(...this.waiting.keys());
     for (const [id, { request }] of this.waiting) id === newest ? this.#send(request) : this.#settle(id).reject(new Superseded());
   }
 
-  #lost() {
+  #closed() {
     this.reply = null;
-    this.onState({ lost: true });
+    if (this.tries === TRIES) this.onState({ failed: NOT_OPEN });
+    this.#lost();
+  }
+
+  #lost() {
+    if (this.attempt === 0) this.onState({ lost: true }); // once: screen readers say it
     const wait = PATIENCE[Math.min(this.attempt++, PATIENCE.length - 1)];
     setTimeout(() => this.#connectAgain(), wait);
   }

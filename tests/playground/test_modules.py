@@ -143,6 +143,13 @@ def test_a_reply_that_was_cut_off_begins_anew(live: Any) -> None:
     assert live["pictures"] == [["7", 0], ["7", 1], ["8", 0], ["8", 1]]
 
 
+def test_a_websocket_that_never_opens_is_explained_once(live: Any) -> None:
+    lost, failed = live["closed"]
+    assert lost == {"lost": True}
+    assert "WebSocket" in failed["failed"]["title"] and "proxy" in failed["failed"]["fix"]
+    assert live["opened"] == [{"ready": {"engine": "server"}}]
+
+
 def test_an_address_that_no_request_can_hold(node: Node, modules: Path) -> None:
     long, half = node(
         "commands", modules, {"addresses": [f"prompt={'x' * 70_000}", f"prompt={'x' * 1999}%F0%9F%90%B1"]}
