@@ -134,6 +134,24 @@ def test_the_way_past_the_top_leaves_the_address_alone(visit: Any) -> None:
     assert visit["skipped"]["address"].startswith("#prompt=an+octopus&")
 
 
+def test_contrast_themes_show_what_is_chosen(visit: Any) -> None:
+    for place, pair in visit["contrasts"]["pairs"].items():
+        chosen, other = map(main_colour, map(pixels, pair))
+        assert chosen != other, place
+    slider = pixels(visit["contrasts"]["slider"])
+    line = slider[len(slider) // 2]
+    assert (line[4] != line[-4]).any() and (slider[0, 4] != line[4]).any()
+
+
+def pixels(png: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
+
+
+def main_colour(picture: np.ndarray) -> tuple[int, ...]:
+    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    return tuple(colours[counts.argmax()].tolist())
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_key_is_asked_for_where_the_server_wants_one(
     node: Node, chromium: str, tmp_path: Path, width: int, scheme: str

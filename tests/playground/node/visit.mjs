@@ -31,7 +31,24 @@ async function skip() {
   return page.evaluate(() => ({ focus: document.activeElement.id, address: location.hash }));
 }
 
+/** How what is chosen looks, and what is not, in the colours of Windows' contrast themes. */
+async function contrast() {
+  await page.emulateMedia({ forcedColors: "active", reducedMotion: "reduce" });
+  await page.fill("#strength", "0.5");
+  await page.mouse.move(0, 0);
+  const look = async (place) => (await page.locator(place).first().screenshot()).toString("base64");
+  const pairs = {};
+  for (const group of ["priors", "steps", "categories", "ways"]) {
+    pairs[group] = [await look(`#${group} :checked + span`), await look(`#${group} :not(:checked) + span`)];
+  }
+  pairs.compare = [await look("#compare:not(:checked)"), await page.check("#compare").then(() => look("#compare"))];
+  const slider = await look("#strength");
+  await page.emulateMedia({ forcedColors: "none" });
+  return { pairs, slider };
+}
+
 const linked = await links();
 const skipped = await skip();
+const contrasts = await contrast();
 await browser.close();
-answer({ linked, skipped });
+answer({ linked, skipped, contrasts });
