@@ -12,7 +12,7 @@ export class History {
   constructor(state) {
     this.state = state;
     this.entries = read();
-    this.place = 0;
+    this.place = 0; // of the entry that the page shows
     find("#forget").addEventListener("click", () => this.#keep([]));
     this.#show();
   }
@@ -25,17 +25,17 @@ export class History {
 
   /** Go back (1) or forth (-1). */
   step(by) {
-    this.place = Math.min(Math.max(this.place + by, 0), this.entries.length - 1);
-    if (this.entries[this.place]) this.#restore(this.entries[this.place]);
+    if (this.entries.length > 0) this.#restore(Math.min(Math.max(this.place + by, 0), this.entries.length - 1));
   }
 
   async #add({ request, pictures }) {
     const { model, prompt, seed, count, steps, prior, prior_strengths: strengths } = request;
     const best = pictures.at(strengths.length - 1); // the first seed at the full strength
     const entry = { model, prompt, seed: String(seed), count, steps, prior, strength: strengths.at(-1), picture: await shrink(best.blob) };
-    const isSame = (other) => ["model", "prompt", "seed", "steps", "prior"].every((key) => other[key] === entry[key]);
-    this.place = 0;
-    this.#keep([entry, ...this.entries.filter((other) => !isSame(other))].slice(0, MOST));
+    // One that was brought back stays where it is: from there the arrow keys go on.
+    if (!isSame(this.entries[this.place], entry)) this.place = 0;
+    const others = this.entries.filter((other) => !isSame(other, entry));
+    this.#keep(others.toSpliced(this.place, 0, entry).slice(0, MOST));
   }
 
   #keep(entries) {
@@ -49,21 +49,26 @@ export class History {
   }
 
   #show() {
-    const items = this.entries.map((entry) => {
+    const items = this.entries.map((entry, place) => {
       const small = element("img", { src: entry.picture, alt: `${entry.prompt}, seed ${entry.seed}`, width: SIDE, height: SIDE });
       const button = element("button", { type: "button", title: `${entry.prompt}, seed ${entry.seed}` }, small);
-      button.addEventListener("click", () => this.#restore(entry));
+      button.addEventListener("click", () => this.#restore(place));
       return element("li", {}, button);
     });
     find("#strip").replaceChildren(...items);
     find("#history").hidden = items.length === 0;
   }
 
-  #restore({ model, prompt, seed, count, steps, prior, strength }) {
+  #restore(place) {
+    clearTimeout(this.timer); // what was drawn last is not what is there
+    this.place = place;
+    const { model, prompt, seed, count, steps, prior, strength } = this.entries[place];
     const known = this.state.models.find(({ name }) => name === model) ?? this.state.model;
     this.state.set({ model: known, prompt, seed: parseSeed(seed) ?? 0n, count, steps, prior, strength });
   }
 }
+
+const isSame = (one, other) => ["model", "prompt", "seed", "steps", "prior"].every((key) => one?.[key] === other[key]);
 
 function read() {
   try {

@@ -134,6 +134,11 @@ def test_the_way_past_the_top_leaves_the_address_alone(visit: Any) -> None:
     assert visit["skipped"]["address"].startswith("#prompt=an+octopus&")
 
 
+def test_the_way_through_the_history_goes_on_after_a_pause(visit: Any) -> None:
+    assert visit["past"]["seen"] == ["a rocket", "a red apple", "a rocket"]
+    assert visit["past"]["kept"] == ["an octopus", "a rocket", "a red apple"]
+
+
 def test_contrast_themes_show_what_is_chosen(visit: Any) -> None:
     for place, pair in visit["contrasts"]["pairs"].items():
         chosen, other = map(main_colour, map(pixels, pair))

@@ -47,8 +47,27 @@ async function contrast() {
   return { pairs, slider };
 }
 
+/** Three drawings, and then back through them, with a pause after each. */
+async function history() {
+  for (const prompt of ["panda", "a red apple", "a rocket", "an octopus"]) {
+    await page.fill("#prompt", prompt);
+    await page.waitForSelector(`#strip li:first-child img[alt^="${prompt},"]`);
+    if (prompt === "panda") await page.click("#forget");
+  }
+  const seen = [];
+  for (const key of ["ArrowUp", "ArrowUp", "ArrowDown"]) {
+    await page.focus("#prompt");
+    await page.keyboard.press(`Alt+${key}`);
+    seen.push(await page.inputValue("#prompt"));
+    await drawn(page, seen.at(-1));
+    await page.waitForTimeout(1000); // more than from then until it is kept
+  }
+  return { seen, kept: await page.$$eval("#strip img", (images) => images.map(({ alt }) => alt.split(",")[0])) };
+}
+
 const linked = await links();
 const skipped = await skip();
 const contrasts = await contrast();
+const past = await history();
 await browser.close();
-answer({ linked, skipped, contrasts });
+answer({ linked, skipped, contrasts, past });
