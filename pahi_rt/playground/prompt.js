@@ -3,6 +3,8 @@
 import { element, find } from "./dom.js";
 import { rollSeed } from "./state.js";
 
+const INSIDE = "(?<=[\\p{L}\\p{N}])(?=[\\p{L}\\p{N}])"; // a place between two letters: within a word
+
 export function wirePrompt(state, history) {
   const field = find("#prompt");
   find(".skip").addEventListener("click", (event) => {
@@ -35,7 +37,7 @@ export function showUnknown(state, unknown) {
   const lines = unknown.slice(0, 3).map(({ word, nearest }) => {
     const known = nearest.map((near) => {
       const button = element("button", { type: "button", className: "word" }, near);
-      button.addEventListener("click", () => replace(state, word, near));
+      button.addEventListener("click", () => mend(state, word, near));
       return button;
     });
     return element("li", {}, element("q", {}, word), ...(known.length ? known : ["(nothing like it)"]));
@@ -44,8 +46,15 @@ export function showUnknown(state, unknown) {
   find("#unknown-title").hidden = lines.length === 0;
 }
 
-function replace(state, word, near) {
-  const escaped = word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  state.set({ prompt: state.prompt.replace(new RegExp(escaped, "iu"), () => near) });
+function mend(state, word, near) {
+  state.set({ prompt: replace(state.prompt, word, near) });
   find("#prompt").focus();
+}
+
+/** `near` wherever the prompt has `word`, with the article that fits, as pahi_rt/vocabulary.py does it. */
+export function replace(prompt, word, near) {
+  const article = /^[aeiou]/.test(near) ? "an" : "a";
+  const escaped = word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const found = new RegExp(`(?:(?!${INSIDE})(a)n?(\\s+))?(?!${INSIDE})${escaped}(?!${INSIDE})`, "giu");
+  return prompt.replace(found, (_, a, space) => (a ? a + article.slice(1) + space + near : near));
 }

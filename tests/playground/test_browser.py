@@ -139,6 +139,10 @@ def test_the_way_through_the_history_goes_on_after_a_pause(visit: Any) -> None:
     assert visit["past"]["kept"] == ["an octopus", "a rocket", "a red apple"]
 
 
+def test_a_click_replaces_whole_words(visit: Any) -> None:
+    assert visit["mended"] == "a happy happy"
+
+
 def test_contrast_themes_show_what_is_chosen(visit: Any) -> None:
     for place, pair in visit["contrasts"]["pairs"].items():
         chosen, other = map(main_colour, map(pixels, pair))

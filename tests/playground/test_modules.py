@@ -86,6 +86,21 @@ def test_close_matches_are_those_of_difflib(node: Node, modules: Path) -> None:
     assert answer["close"] == [difflib.get_close_matches(word, choices, n=3) for word, choices in pairs]
 
 
+def test_words_are_replaced_as_python_replaces_them(node: Node, modules: Path, vocabulary: Vocabulary) -> None:
+    chance, words = random.Random(2), sorted(vocabulary.words)
+    pairs = [(_misspell(word, chance), chance.choice(words)) for word in chance.choices(words, k=60)]
+    cases = [(f"A {word} of an\t{word.upper()}, pan{word} {word}s {word}'s {word}", word, near) for word, near in pairs]
+    cases += [("a happy app", "app", "happy"), ("naïve猫, an 猫", "猫", "cat"), ("snake_app", "app", "$& ball")]
+    asked = [{"prompt": prompt, "word": word, "near": near} for prompt, word, near in cases]
+    for (prompt, word, near), found in zip(cases, node("replace", modules, asked), strict=True):
+        assert prompt != Vocabulary(frozenset(), (), (), {word: (near,)}).in_known_words(prompt) == found
+
+
+def test_signs_are_replaced_beside_letters_too(node: Node, modules: Path) -> None:
+    asked = [{"prompt": "an 🦖, two🦖s", "word": "🦖", "near": "T-Rex"}]
+    assert node("replace", modules, asked) == ["a T-Rex, twoT-Rexs"]
+
+
 def _misspell(word: str, chance: random.Random) -> str:
     place = chance.randrange(len(word))
     return chance.choice(

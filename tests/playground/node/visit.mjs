@@ -65,9 +65,17 @@ async function history() {
   return { seen, kept: await page.$$eval("#strip img", (images) => images.map(({ alt }) => alt.split(",")[0])) };
 }
 
+/** A word that is part of another one, replaced. */
+async function mend() {
+  await page.fill("#prompt", "a happy app");
+  await page.click("button.word >> text=happy");
+  return page.inputValue("#prompt");
+}
+
 const linked = await links();
 const skipped = await skip();
 const contrasts = await contrast();
 const past = await history();
+const mended = await mend();
 await browser.close();
-answer({ linked, skipped, contrasts, past });
+answer({ linked, skipped, contrasts, past, mended });
