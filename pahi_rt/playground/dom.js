@@ -11,6 +11,7 @@ export function element(tag, properties = {}, ...children) {
 
 export const find = (selector) => document.querySelector(selector);
 
+const SHOWN = 1500; // milliseconds that a button says what it did
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An icon of index.html's list. */
@@ -27,13 +28,21 @@ export function icon(name) {
 /** Copy text, and say so on the button for a moment. */
 export async function copyText(text, button) {
   const label = button.querySelector("span");
-  const before = label.textContent;
   try {
     await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
+    flash(label, "Copied");
   } catch {
-    label.textContent = "Press Ctrl+C"; // no clipboard on pages from http://
+    flash(label, "Press Ctrl+C"); // no clipboard on pages from http://
     getSelection().selectAllChildren(document.getElementById(button.getAttribute("aria-controls")));
   }
-  setTimeout(() => (label.textContent = before), 1500);
+}
+
+const flashed = new WeakMap(); // label -> its own text, and the timer that brings it back
+
+/** Show a text on a label for a moment, which begins anew if there is one already. */
+function flash(label, text) {
+  const { own, timer } = flashed.get(label) ?? { own: label.textContent };
+  clearTimeout(timer);
+  label.textContent = text;
+  flashed.set(label, { own, timer: setTimeout(() => (label.textContent = own), SHOWN) });
 }

@@ -101,6 +101,12 @@ def test_signs_are_replaced_beside_letters_too(node: Node, modules: Path) -> Non
     assert node("replace", modules, asked) == ["a T-Rex, twoT-Rexs"]
 
 
+def test_a_button_that_is_clicked_twice_gets_its_label_back(node: Node, modules: Path) -> None:
+    found = node("copy", modules, {})
+    assert found["copied"] == "z"
+    assert found["said"] == [["Copied", "Copied"], ["Copied", "Copy link"], ["Copy", "Copy link"]]
+
+
 def _misspell(word: str, chance: random.Random) -> str:
     place = chance.randrange(len(word))
     return chance.choice(
