@@ -5,9 +5,11 @@ import { element, find } from "./dom.js";
 export async function wireGallery(state, backend) {
   let shown = null;
   const show = async () => {
-    if (shown === state.model) return;
-    shown = state.model;
-    const vocabulary = await backend.vocabulary(state.model).catch(() => null);
+    const { model } = state;
+    if (shown === model) return;
+    shown = model;
+    const vocabulary = await backend.vocabulary(model).catch(() => null);
+    if (shown !== model) return; // another one was chosen meanwhile
     find("#gallery").hidden = !vocabulary;
     if (vocabulary) new Gallery(state, vocabulary);
   };

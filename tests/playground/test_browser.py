@@ -118,10 +118,10 @@ def test_the_console_is_silent_and_nothing_is_too_wide(session: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def visit(node: Node, chromium: str) -> Any:
-    """What somebody finds who opens links in one tab."""
+def visit(node: Node, chromium: str, contract: Path) -> Any:
+    """What somebody finds who does more than type, with two models."""
     pytest.importorskip("starlette")
-    with drawing() as url:
+    with drawing(str(contract)) as url:
         return node("visit", NPM, {"url": url, "chromium": chromium, "patience_s": 120})
 
 
@@ -141,6 +141,10 @@ def test_the_way_through_the_history_goes_on_after_a_pause(visit: Any) -> None:
 
 def test_a_click_replaces_whole_words(visit: Any) -> None:
     assert visit["mended"] == "a happy happy"
+
+
+def test_the_page_knows_what_the_chosen_model_knows(visit: Any) -> None:
+    assert visit["vocabularies"]["later"] == visit["vocabularies"]["known"] != "3"
 
 
 def test_contrast_themes_show_what_is_chosen(visit: Any) -> None:

@@ -72,10 +72,26 @@ async function mend() {
   return page.inputValue("#prompt");
 }
 
+/** How many things the page knows, when the words of a model that is no longer chosen come last. */
+async function models() {
+  let release = null;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route("**/v1/models/contract/vocabulary", (route) => held.then(() => route.continue()));
+  const known = await page.textContent("#known");
+  await Promise.all([page.waitForRequest("**/v1/models/contract/vocabulary"), page.selectOption("#model", "contract")]);
+  await Promise.all([page.waitForResponse("**/v1/models/emoji/vocabulary"), page.selectOption("#model", "emoji")]);
+  const late = page.waitForResponse("**/v1/models/contract/vocabulary");
+  release();
+  await (await late).finished();
+  await page.waitForTimeout(200);
+  return { known, later: await page.textContent("#known") };
+}
+
 const linked = await links();
 const skipped = await skip();
 const contrasts = await contrast();
 const past = await history();
 const mended = await mend();
+const vocabularies = await models();
 await browser.close();
-answer({ linked, skipped, contrasts, past, mended });
+answer({ linked, skipped, contrasts, past, mended, vocabularies });
