@@ -147,6 +147,10 @@ def test_the_page_knows_what_the_chosen_model_knows(visit: Any) -> None:
     assert visit["vocabularies"]["later"] == visit["vocabularies"]["known"] != "3"
 
 
+def test_the_slider_ends_where_the_server_does(visit: Any) -> None:
+    assert visit["sideBySide"] == {"count": "8", "max": "8", "alone": "16", "filled": f"{7 / 15:.3f}"}
+
+
 def test_contrast_themes_show_what_is_chosen(visit: Any) -> None:
     for place, pair in visit["contrasts"]["pairs"].items():
         chosen, other = map(main_colour, map(pixels, pair))

@@ -87,11 +87,28 @@ async function models() {
   return { known, later: await page.textContent("#known") };
 }
 
+/** The most pictures, side by side: where the slider ends, and what comes. */
+async function most() {
+  await page.fill("#prompt", "panda");
+  await page.check("#compare");
+  await page.focus("#count");
+  await page.keyboard.press("End");
+  await page.waitForFunction(
+    () => document.querySelectorAll(".tile img").length === 16 || !document.querySelector("#message").hidden,
+  );
+  const [count, max] = [await page.inputValue("#count"), await page.getAttribute("#count", "max")];
+  await page.uncheck("#compare");
+  return { count, max, alone: await page.getAttribute("#count", "max"), filled: await filled() };
+}
+
+const filled = () => page.$eval("#count", ({ style }) => Number(style.getPropertyValue("--filled")).toFixed(3));
+
 const linked = await links();
 const skipped = await skip();
 const contrasts = await contrast();
 const past = await history();
 const mended = await mend();
 const vocabularies = await models();
+const sideBySide = await most();
 await browser.close();
-answer({ linked, skipped, contrasts, past, mended, vocabularies });
+answer({ linked, skipped, contrasts, past, mended, vocabularies, sideBySide });
