@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pahi_rt.bulk.earlier import Earlier
+from pahi_rt.bulk.earlier import Earlier, picture_of
 from pahi_rt.bulk.encode import ENDINGS, encode
 from pahi_rt.bulk.formats import entries, open_writer, with_score
 from pahi_rt.bulk.layout import picture_key, stats_name
@@ -27,7 +26,7 @@ from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.stats import Stats, Tally
 from pahi_rt.bulk.store import Store
 from pahi_rt.drawing import Choice, Drawing
-from pahi_rt.errors import RequestError
+from pahi_rt.errors import RequestError, RunError
 from pahi_rt.files import sha256
 from pahi_rt.judge import rank
 from pahi_rt.noise import request_seeds
@@ -64,7 +63,8 @@ class Artist:
     def draw(self, task: Task, on_pictures: Callable[[int], None] = lambda count: None) -> Stats:
         """Draw a shard and put it into the store. `on_pictures` is told of pictures as they are done.
 
-        Raises OutputError if it cannot be written, and what Pipeline.draw raises.
+        Raises OutputError if it cannot be written, RunError if a retry would lose a picture, and what Pipeline.draw
+        raises.
         """
         started, tally = time.time(), Tally()
         kind, ending = self._settings.output_format, ENDINGS[self._settings.encode_format]
@@ -92,23 +92,35 @@ class Artist:
             self._store.publish(path)
 
     def _samples(self, task: Task) -> Iterator[Sample]:
-        with ExitStack() as stack:
-            earlier = Earlier(self._store, task.shard, self._settings) if task.is_retry else None
-            entered = stack.enter_context(earlier) if earlier else None
-            if self._settings.candidates:
-                yield from self._choose(task, entered)
-                return
-            find = entered.find if entered else lambda sample: None
-            wanted = self._wanted(task)
-            while batch := list(islice(wanted, self._settings.batch_size)):
-                yield from self._draw_batch(batch, [find(one.sample) for one in batch])
+        make = self._choose if self._settings.candidates else self._draw_each
+        if not task.is_retry:
+            yield from make(task, None)
+            return
+        with Earlier(self._store, task.shard, self._settings) as earlier:
+            self._check_kept(task, earlier)
+            yield from make(task, earlier)
+
+    def _check_kept(self, task: Task, earlier: Earlier) -> None:
+        """Raises RunError if the shard has a picture that its rows do not ask for: it would be lost."""
+        count = self._settings.candidates or self._settings.count
+        wanted = {picture_of(one.sample) for row in task.rows for one in self._pictures_of(row, count)}
+        lost = next((row for picture, row in earlier.by_picture.items() if picture not in wanted), None)
+        if lost is not None:
+            what = f"shard {task.shard} has a picture of {lost['caption']!r} ({lost['id']}), which the input lacks now"
+            raise RunError(what, fix="restore that row: --retry-failed is for rows that had failed")
+
+    def _draw_each(self, task: Task, earlier: Earlier | None) -> Iterator[Sample]:
+        find = earlier.find if earlier else lambda sample: None
+        wanted = self._wanted(task)
+        while batch := list(islice(wanted, self._settings.batch_size)):
+            yield from self._draw_batch(batch, [find(one.sample) for one in batch])
 
     def _choose(self, task: Task, earlier: Earlier | None) -> Iterator[Sample]:
         """The samples of a shard whose pictures are chosen, row by row, the best first."""
         count, most = self._settings.count, self._settings.number_sample_per_shard
         for number, row in enumerate(task.rows):
             wanted = self._pictures_of(row, self._settings.candidates or count)
-            known = earlier.find_chosen(wanted[0].sample) if earlier else []
+            known = earlier.find_chosen([one.sample for one in wanted]) if earlier else []
             chosen = known if len(known) == count else self._best_of(wanted)
             for place, sample in enumerate(chosen):
                 yield replace(sample, key=picture_key(task.shard, number * count + place, most))

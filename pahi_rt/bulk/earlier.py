@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -21,6 +22,14 @@ from pahi_rt.errors import OutputError
 _MEND = "remove its stats file, and give the command of `bulk` again: the shard is made anew"
 _FACTS = ["key", "id", "caption", "seed", "status", "sha256", "pixels_sha256", "width", "height"]
 
+Picture = tuple[str, str, int | None]
+"""What a picture is of: the row's id, its prompt, and the seed."""
+
+
+def picture_of(sample: Sample) -> Picture:
+    """What a sample's picture is of."""
+    return sample.id, sample.caption, sample.seed
+
 
 class Earlier:
     """A shard that was drawn before, open to read while it is entered."""
@@ -38,7 +47,9 @@ class Earlier:
             facts = table.read(columns=[*_FACTS, *scores]).to_pylist()
             self._pictures = self._open(table)
         self.rows: list[dict[str, Any]] = [row for row in facts if row["status"] != FAILED]
-        self._by_picture = {(row["id"], row["caption"], row["seed"]): row for row in self.rows}
+        self.by_picture: dict[Picture, dict[str, Any]] = {
+            (row["id"], row["caption"], row["seed"]): row for row in self.rows
+        }
         return self
 
     def __exit__(
@@ -48,15 +59,16 @@ class Earlier:
 
     def find(self, sample: Sample) -> Sample | None:
         """The sample with its picture, if the same one was drawn before. Raises OutputError."""
-        row = self._by_picture.get((sample.id, sample.caption, sample.seed))
+        row = self.by_picture.get(picture_of(sample))
         if sample.error_message is not None or row is None:
             return None
         facts = {name: row[name] for name in ("sha256", "pixels_sha256", "width", "height")}
         return replace(sample, image=self.image(row["key"]), **facts)
 
-    def find_chosen(self, sample: Sample) -> list[Sample]:
-        """The pictures that were chosen before of the sample's row, the best first. Raises OutputError."""
-        rows = [row for row in self.rows if (row["id"], row["caption"]) == (sample.id, sample.caption)]
+    def find_chosen(self, candidates: Sequence[Sample]) -> list[Sample]:
+        """The pictures that were chosen before of a row's candidates, the best first. Raises OutputError."""
+        wanted, sample = {picture_of(one) for one in candidates}, candidates[0]
+        rows = [row for picture, row in self.by_picture.items() if picture in wanted]
         names = ("seed", "sha256", "pixels_sha256", "width", "height", SCORE)
         return [replace(sample, image=self.image(row["key"]), **{name: row[name] for name in names}) for row in rows]
 

@@ -68,14 +68,15 @@ class Run:
         self._job = job
         self._retry_failed = retry_failed
         self._columns = columns_of(job.settings)
-        self.record, self.part = self._begin(mode)
+        self._mode: IncrementalMode = mode
+        self.record, self.part = self._begin()
         self._shards = self._successes = self._failed = 0
 
-    def _begin(self, mode: IncrementalMode) -> tuple[RunRecord, Part]:
+    def _begin(self) -> tuple[RunRecord, Part]:
         self._store.prepare()
         types = {name: str(kind) for name, kind in self._job.additional.items()}
         asked = new_record(self._job.bundle, self._job.settings, types, [file.name for file in self._files])
-        return begin(self._store, asked, mode)
+        return begin(self._store, asked, self._mode)
 
     def finish(self, make_crew: MakeCrew, watch: Watch) -> Outcome:
         """Draw every shard that is not whole. The crew is made when the first one is found, and dismissed at the end.
@@ -93,7 +94,8 @@ class Run:
 
     def _plan(self, done: dict[int, Done], watch: Watch) -> Iterator[Task]:
         rows = read_rows(self._files, self._columns)
-        for step in plan(rows, self.part, self._job.settings.rows_per_shard, done, self._retry_failed):
+        size = self._job.settings.rows_per_shard
+        for step in plan(rows, self.part, size, done, self._retry_failed, self._mode):
             self._shards += 1
             if isinstance(step, Task):
                 yield step

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.layout import shard_of_stats
-from pahi_rt.bulk.record import Part
+from pahi_rt.bulk.record import IncrementalMode, Part
 from pahi_rt.bulk.rows import Row, digest
 from pahi_rt.bulk.stats import read_stats
 from pahi_rt.bulk.store import Store
@@ -35,7 +35,12 @@ def find_done(store: Store) -> dict[int, Done]:
 
 
 def plan(
-    rows: Iterable[Row], part: Part, rows_per_shard: int, done: Mapping[int, Done], retry_failed: bool
+    rows: Iterable[Row],
+    part: Part,
+    rows_per_shard: int,
+    done: Mapping[int, Done],
+    retry_failed: bool,
+    mode: IncrementalMode = "incremental",
 ) -> Iterator[Task | Done]:
     """Shard by shard: what is there already, or what is to be drawn.
 
@@ -51,9 +56,14 @@ def plan(
         elif retry_failed and found.failed:
             yield Task(shard, chunk, is_retry=True)
         elif found.rows_sha256 != digest(chunk):
-            what = f"the rows {chunk[0].id} to {chunk[-1].id} are not those that shard {shard} was made from"
-            fix = "restore the input, name another folder, or use --retry-failed if you mended rows that had failed"
-            raise RunError(what, fix=fix)
+            raise _changed(chunk, shard, mode)
         else:
             yield found
         shard += 1
+
+
+def _changed(rows: Sequence[Row], shard: int, mode: IncrementalMode) -> RunError:
+    what = f"the rows {rows[0].id} to {rows[-1].id} are not those that shard {shard} was made from"
+    taken = "give a new input another name, since this one is taken; to go on with the old one, restore it"
+    mended = "restore the input, name another folder, or use --retry-failed if you mended rows that had failed"
+    return RunError(what, fix=taken if mode == "extend" else mended)

@@ -71,6 +71,18 @@ def test_a_retry_keeps_what_was_chosen(
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+def test_a_retry_keeps_only_what_is_of_the_same_seeds(
+    pipeline: Pipeline, chosen: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """Two rows with one id and one prompt: the first was drawn, and the second is mended."""
+    before = (Row("a", "panda", 1), Row("a", "panda", problem="the seed is not a whole number"))
+    mended = (before[0], Row("a", "panda", 100))
+    Artist(pipeline, open_store(str(tmp_path)), chosen(), {}).draw(Task(0, before))
+    Artist(pipeline, open_store(str(tmp_path)), chosen(), {}).draw(Task(0, mended, is_retry=True))
+    seeds = parquet.read_table(tmp_path / "00000.parquet")["seed"].to_pylist()
+    assert [seed // 100 for seed in seeds] == [0, 0, 1, 1]
+
+
 def test_a_column_cannot_be_called_as_the_scores(chosen: Callable[..., Settings]) -> None:
     with pytest.raises(RequestError, match="score"):
         check_settings(chosen(save_additional_columns=("score",)))

@@ -113,6 +113,18 @@ def test_mended_rows_are_drawn_and_the_others_kept(
     assert contents(out) == contents(tmp_path / "anew")
 
 
+@pytest.mark.parametrize("lines", [["a car", "a bus", "a train"], ["a cat", "an owl"], ["a hen", "a cat", "a dog"]])
+def test_a_retry_loses_no_picture(bulk: Bulk, tmp_path: Path, lines: list[str]) -> None:
+    source, out = tmp_path / "p.txt", tmp_path / "out"
+    source.write_text("a cat\n\na dog\n")
+    bulk(source, out)
+    before = contents(out)
+    source.write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(RunError, match="which the input lacks now"):
+        bulk(source, out, retry_failed=True)
+    assert contents(out) == before
+
+
 @pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
 @pytest.mark.parametrize("published", [0, 1, 2])
 def test_a_retry_that_is_cut_off_leaves_no_mixture(
@@ -187,6 +199,17 @@ def test_an_input_is_added_only_when_asked_for(bulk: Bulk, prompts: Path, tmp_pa
     assert [(part.first_shard, part.shards) for part in read(open_store(str(out))).parts] == [(0, 3), (3, 1)]
     assert len(facts(out)) == 11
     assert bulk(prompts, out).successes == 10
+
+
+def test_another_input_of_the_same_name_is_not_taken_for_a_mended_one(bulk: Bulk, tmp_path: Path) -> None:
+    for day, line in (("one", "a cat\n\n"), ("two", "a car\n")):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "p.txt").write_text(line)
+    bulk(tmp_path / "one" / "p.txt", tmp_path / "out")
+    with pytest.raises(RunError) as caught:
+        bulk(tmp_path / "two" / "p.txt", tmp_path / "out", mode="extend")
+    assert "another name" in caught.value.fix
+    assert "--retry-failed" not in caught.value.fix
 
 
 def test_an_unfinished_run_is_not_extended(bulk: Bulk, prompts: Path, tmp_path: Path) -> None:
