@@ -25,7 +25,7 @@ from pahi_rt.scratch import scratch, sweep
 
 T = TypeVar("T")
 
-_THEN = "give the same command again: it goes on where it was"
+_THEN = "give the same command again, without overwrite: it goes on where it was"
 _PAUSES = (0.5, 2.0)
 """Seconds before each further attempt in an object store."""
 

@@ -39,10 +39,10 @@ class Checked:
 def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
     """The shards of a run. Raises RunError if one is missing, or if the input was not read to its end."""
     done = find_done(store)
-    fix = "give the command of `bulk` again: it goes on where it was"
+    fix = "give the command of `bulk` again, without overwrite: it goes on where it was"
     for part in record.parts:
         if part.shards is None:
-            raise RunError(f"{store.url} is not finished: {len(done)} shards are whole", fix=fix)
+            raise RunError(f"{store.url} is not finished; shards that are whole: {len(done)}", fix=fix)
         missing = [shard for shard in range(part.first_shard, part.first_shard + part.shards) if shard not in done]
         if missing:
             raise RunError(f"{store.url} lacks {len(missing)} shards, such as {missing[0]}", fix=fix)

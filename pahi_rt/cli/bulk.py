@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -197,8 +198,16 @@ def _tell_how_to_go_on(progress: BulkProgress, as_json: bool) -> None:
     if as_json:
         progress.end(reason="interrupted", shards=counts.shards)
         return
-    messages.note(f"stopped; {counts.shards} shards are whole, and the same command goes on from there")
-    messages.next_command(*sys.argv[1:])
+    messages.note(f"stopped with {messages.counted(counts.shards, 'whole shard')}; this command goes on from there")
+    messages.next_command(*_without_overwrite(sys.argv[1:]))
+
+
+def _without_overwrite(words: Sequence[str]) -> list[str]:
+    """The words of a command without the option that begins again."""
+    name, mode = pair = ("--incremental-mode", "overwrite")
+    around = zip(["", *words], words, [*words[1:], ""], strict=False)
+    kept = [(before, word, after) for before, word, after in around if word != f"{name}={mode}"]
+    return [word for before, word, after in kept if pair not in ((before, word), (word, after))]
 
 
 def _present(outcome: Outcome, progress: BulkProgress, store: Store, as_json: bool) -> None:
@@ -207,7 +216,8 @@ def _present(outcome: Outcome, progress: BulkProgress, store: Store, as_json: bo
         progress.end(reason="finished", output=store.url, **facts)
         return
     failed = f", {outcome.failed} failed" if outcome.failed else ""
-    messages.result(f"{store.url}  {outcome.successes} pictures in {outcome.shards} shards{failed}")
+    pictures, shards = messages.counted(outcome.successes, "picture"), messages.counted(outcome.shards, "shard")
+    messages.result(f"{store.url}  {pictures} in {shards}{failed}")
     if outcome.failed:
         messages.note("NNNNN_stats.json says which rows failed and why", "mend them, and add --retry-failed")
     messages.next_command("bulk", "verify", store.url)
@@ -246,7 +256,8 @@ def verify(
         messages.document({"shards": len(done), "pictures": len(chosen), "verdicts": dict(verdicts), "failed": failed})
     else:
         told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items())) or "none to draw"
-        messages.result(f"{store.url}  {len(done)} shards are whole; of {len(chosen)} pictures drawn again: {told}")
+        again = messages.counted(len(chosen), "picture")
+        messages.result(f"{store.url}  {messages.counted(len(done), 'whole shard')}; of {again} drawn again: {told}")
     if bad:
         fix = "remove the stats files of these shards, and give the command of `bulk` again: they are made anew"
         raise RunError(f"{len(bad)} of {len(chosen)} pictures are not what the record draws", fix=fix)

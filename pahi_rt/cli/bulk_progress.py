@@ -93,7 +93,7 @@ class BulkProgress:
         """Begin to count the input beside the drawing, for the time that is left."""
         self._event("begin", files=[file.url for file in files], shards=done)
         if done and not self._as_json:
-            messages.note(f"going on: {done} shards are whole")
+            messages.note(f"going on with {messages.counted(done, 'whole shard')}")
         threading.Thread(target=self._count_input, args=(files, columns), daemon=True).start()
 
     def found(self, done: Done) -> None:

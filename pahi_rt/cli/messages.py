@@ -152,6 +152,11 @@ def paragraph(label: str, text: str, width: int = 100, hanging: int = 14) -> lis
     return textwrap.wrap(printable(text), width, initial_indent=start, subsequent_indent=" " * hanging) or [start]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 shard" or "2 shards"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def megabytes(size: int) -> str:
     """A number of bytes in words, such as "1.6 MB"."""
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

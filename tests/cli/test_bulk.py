@@ -41,11 +41,11 @@ def prompts(here: Path) -> Path:
 
 def test_it_draws_and_verifies(run: Run, here: Path) -> None:
     result = run("bulk", "prompts.txt", "out")
-    assert (result.exit_code, result.stdout) == (0, f"{here / 'out'}  2 pictures in 1 shards, 1 failed\n")
+    assert (result.exit_code, result.stdout) == (0, f"{here / 'out'}  2 pictures in 1 shard, 1 failed\n")
     assert f"next: pahi-rt bulk verify {here / 'out'}" in result.stderr
     assert (here / "out" / "00000" / "00000000.png").exists()
     again = run("bulk", "run", "prompts.txt", "out")
-    assert "going on: 1 shards are whole" in again.stderr
+    assert "going on with 1 whole shard" in again.stderr
     verified = run("bulk", "verify", "out", "-k", "5")
     assert verified.exit_code == 0
     assert "2 equal" in verified.stdout
@@ -96,16 +96,18 @@ def test_wrong_usage(run: Run, words: Sequence[str]) -> None:
     assert run("bulk", *words).exit_code == 2
 
 
-def test_an_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("overwrite", [(), ("--incremental-mode", "overwrite"), ("--incremental-mode=overwrite",)])
+def test_an_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch, overwrite: Sequence[str]) -> None:
     def interrupt(*anything: object) -> None:
         raise KeyboardInterrupt
 
+    words = ["bulk", "prompts.txt", "out", *overwrite, "-n", "1"]
     monkeypatch.setattr(InlineCrew, "give", interrupt)
-    monkeypatch.setattr("sys.argv", ["pahi-rt", "bulk", "prompts.txt", "out"])
-    result = run("bulk", "prompts.txt", "out")
+    monkeypatch.setattr("sys.argv", ["pahi-rt", *words])
+    result = run(*words)
     assert result.exit_code == 130
-    assert "stopped; 0 shards are whole" in result.stderr
-    assert "next: pahi-rt bulk prompts.txt out" in result.stderr
+    assert "stopped with 0 whole shards" in result.stderr
+    assert "next: pahi-rt bulk prompts.txt out -n 1\n" in result.stderr
 
 
 @pytest.mark.parametrize("word", ["run", "verify"])
