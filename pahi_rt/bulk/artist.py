@@ -24,7 +24,7 @@ from pahi_rt.bulk.sample import Sample
 from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.stats import Stats, Tally
-from pahi_rt.bulk.store import Store
+from pahi_rt.bulk.store import Store, bytes_of
 from pahi_rt.drawing import Choice, Drawing
 from pahi_rt.errors import RequestError, RunError
 from pahi_rt.files import sha256
@@ -75,8 +75,7 @@ class Artist:
                     tally.add(sample)
                     on_pictures(1)
             made = [folder / name for name in entries(kind, task.shard)]
-            files = {path.name: sha256(path) for path in made if path.is_file()}
-            stats = _stats(task, tally, files, started)
+            stats = _stats(task, tally, made, started)
             (folder / stats_name(task.shard)).write_text(json.dumps(stats.to_dict(), indent=1))
             self._publish(task, [*made, folder / stats_name(task.shard)])
         return stats
@@ -230,7 +229,7 @@ def drawing_of(pipeline: Pipeline, settings: Settings, caption: str, seed: int) 
     )
 
 
-def _stats(task: Task, tally: Tally, files: dict[str, str], started: float) -> Stats:
+def _stats(task: Task, tally: Tally, made: Sequence[Path], started: float) -> Stats:
     ended = time.time()
     return Stats(
         shard=task.shard,
@@ -241,7 +240,8 @@ def _stats(task: Task, tally: Tally, files: dict[str, str], started: float) -> S
         status_dict=tally.status,
         failures=tuple(tally.failures),
         rows_sha256=digest(task.rows),
-        files=files,
+        files={path.name: sha256(path) for path in made if path.is_file()},
+        sizes={path.name: bytes_of(path) for path in made},
         start_time=started,
         end_time=ended,
         duration=ended - started,

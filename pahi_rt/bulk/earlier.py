@@ -16,10 +16,9 @@ from pahi_rt.bulk.layout import shard_name
 from pahi_rt.bulk.place import described
 from pahi_rt.bulk.sample import FAILED, Sample
 from pahi_rt.bulk.settings import SCORE, Settings
-from pahi_rt.bulk.store import Store
+from pahi_rt.bulk.store import ANEW, Store
 from pahi_rt.errors import OutputError
 
-_MEND = "remove its stats file, and give the command of `bulk` again: the shard is made anew"
 _FACTS = ["key", "id", "caption", "seed", "status", "sha256", "pixels_sha256", "width", "height"]
 
 Picture = tuple[str, str, int | None]
@@ -87,7 +86,7 @@ class Earlier:
         return _InTar(self._stack.enter_context(tarfile.open(fileobj=content)), ending)
 
     def _described(self) -> Any:
-        return described(f"shard {self._name} of {self._store.url}", _MEND, OutputError)
+        return described(f"shard {self._name} of {self._store.url}", ANEW, OutputError)
 
 
 class _Pictures(Protocol):

@@ -10,7 +10,7 @@ from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.layout import shard_of_stats
 from pahi_rt.bulk.record import IncrementalMode, Part
 from pahi_rt.bulk.rows import Row, digest
-from pahi_rt.bulk.stats import read_stats
+from pahi_rt.bulk.stats import Stats, read_stats
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import RunError
 
@@ -26,12 +26,13 @@ class Done:
 
 def find_done(store: Store) -> dict[int, Done]:
     """The shards that are whole. Raises RunError for stats that cannot be read, and OutputError."""
+    return {one.shard: Done(one.rows_sha256, one.successes, one.failed) for one in read_all_stats(store)}
+
+
+def read_all_stats(store: Store) -> Iterator[Stats]:
+    """The stats of all shards that are whole. Raises RunError for those that cannot be read, and OutputError."""
     names = [name for name in store.names() if shard_of_stats(name) is not None]
-    done = {}
-    for name, raw in zip(names, store.read_all(names), strict=True):
-        stats = read_stats(raw, name)
-        done[stats.shard] = Done(stats.rows_sha256, stats.successes, stats.failed)
-    return done
+    return map(read_stats, store.read_all(names), names)
 
 
 def plan(

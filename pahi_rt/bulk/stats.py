@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,6 +41,8 @@ class Stats(Record):
     """Hash of the rows that it was made from."""
     files: dict[str, str]
     """File of the shard -> sha256; those of a folder have theirs in the Parquet file."""
+    sizes: dict[str, int]
+    """File or folder of the shard -> bytes."""
     start_time: float
     end_time: float
     duration: float
@@ -76,9 +77,3 @@ def read_stats(raw: bytes, name: str) -> Stats:
     except ValueError as error:
         raise RunError(f"{name} is not JSON", fix=Stats.read_fix) from error
     return Stats.from_dict(data, name)
-
-
-def total(stats: Iterable[Stats]) -> tuple[int, int, int]:
-    """Shards, pictures that were drawn, and pictures that failed."""
-    found = list(stats)
-    return len(found), sum(one.successes for one in found), sum(one.failed for one in found)

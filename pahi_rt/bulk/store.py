@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from pahi_rt.scratch import scratch, sweep
 T = TypeVar("T")
 
 _THEN = "give the same command again, without overwrite: it goes on where it was"
+ANEW = "remove the stats file of its shard, and give the command of `bulk` again: the shard is made anew"
 _PAUSES = (0.5, 2.0)
 """Seconds before each further attempt in an object store."""
 
@@ -39,7 +41,7 @@ class LocalStore:
 
     def prepare(self) -> None:
         """Make the folder, and remove what killed runs have left in it. Raises OutputError."""
-        with self._explained():
+        with _explained(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             sweep(self.root)
 
@@ -49,17 +51,22 @@ class LocalStore:
 
     def names(self) -> list[str]:
         """The names in the folder, none if it is not there. Raises OutputError."""
-        with self._explained():
+        with _readable(self.root):
             return sorted(os.listdir(self.root)) if self.root.exists() else []
+
+    def sizes(self) -> dict[str, int]:
+        """What is ours in the folder -> its bytes. Raises OutputError."""
+        with _readable(self.root):
+            return {name: bytes_of(self.root / name) for name in os.listdir(self.root) if is_ours(name)}
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name. Raises OutputError."""
-        with self._explained():
+        with _readable(self.root / name):
             return (self.root / name).exists()
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OutputError."""
-        with self._explained():
+        with _readable(self.root / name):
             return (self.root / name).read_bytes()
 
     def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
@@ -69,37 +76,28 @@ class LocalStore:
     @contextmanager
     def workshop(self, name: str) -> Iterator[Path]:
         """An empty folder on the same file system, for the files of one shard. Raises OutputError."""
-        with self._explained(), scratch(self.root / name, "write") as folder:
+        with _explained(self.root / name), scratch(self.root / name, "write") as folder:
             yield folder
 
     def publish(self, made: Path) -> None:
         """Put a finished file or folder into place, over what has its name. Raises OutputError."""
         target = self.root / made.name
-        with self._explained():
-            if not made.is_dir():
-                _flush(made)
-            elif target.exists():
+        with _explained(target):
+            _flush(made)
+            if made.is_dir() and target.exists():
                 os.replace(target, made.with_name("replaced"))
             os.replace(made, target)
 
     def open(self, name: str) -> Any:
         """Open a file to read. Raises OutputError."""
-        with self._explained():
+        with _readable(self.root / name):
             return (self.root / name).open("rb")
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove files and folders of ours. Raises OutputError."""
-        with self._explained():
-            for name in filter(is_ours, names):
-                path = self.root / name
+        for path in (self.root / name for name in names if is_ours(name)):
+            with _explained(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise explain(error, self.root, f"then {_THEN}") from error
 
 
 class RemoteStore:
@@ -130,6 +128,15 @@ class RemoteStore:
             return []
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found if str(path) != self._root)
 
+    def sizes(self) -> dict[str, int]:
+        """What is in the folder -> its bytes. Raises OutputError."""
+        self._place.invalidate_cache()
+        found = self._try(lambda: self._place.find(self._root, detail=True))
+        sizes: Counter[str] = Counter()
+        for path, facts in found.items():
+            sizes[str(path).removeprefix(self._path("")).partition("/")[0]] += facts["size"]
+        return sizes
+
     def has(self, name: str) -> bool:
         """Whether there is a file of this name. Raises OutputError."""
         return self._try(lambda: bool(self._place.exists(self._path(name))))
@@ -148,11 +155,8 @@ class RemoteStore:
     @contextmanager
     def workshop(self, name: str) -> Iterator[Path]:
         """An empty folder on this machine, for the files of one shard."""
-        try:
-            with scratch(_here() / name, "write") as folder:
-                yield folder
-        except OSError as error:
-            raise explain(error, _here(), f"then {_THEN}") from error
+        with _explained(_here() / name), scratch(_here() / name, "write") as folder:
+            yield folder
 
     def publish(self, made: Path) -> None:
         """Upload a finished file, or the files of a folder, over what has their names. Raises OutputError."""
@@ -200,7 +204,31 @@ def _here() -> Path:
     return Path(tempfile.gettempdir())
 
 
+def bytes_of(path: Path) -> int:
+    """The size of a file, or of all files in a folder. Raises OSError."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, place, f"then {_THEN}") from error
+
+
+@contextmanager
+def _readable(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{place} cannot be read: {error.strerror or error}", fix=f"restore it, or {ANEW}") from error
+
+
 def _flush(path: Path) -> None:
-    """Have the file on the disk before its name, so that a power cut cannot leave an empty one. Raises OSError."""
+    """Have a file or folder on the disk before its name, so that a power cut leaves none empty. Raises OSError."""
+    if path.is_dir():
+        os.sync()  # at once: a folder of thousands of pictures would wait for the disk as often
+        return
     with path.open("rb") as file:
         os.fsync(file.fileno())

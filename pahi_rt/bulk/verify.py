@@ -18,8 +18,8 @@ from pahi_rt.bulk.earlier import Earlier
 from pahi_rt.bulk.encode import is_lossless
 from pahi_rt.bulk.record import RunRecord
 from pahi_rt.bulk.settings import Settings
-from pahi_rt.bulk.shards import Done, find_done
-from pahi_rt.bulk.store import Store
+from pahi_rt.bulk.shards import Done, find_done, read_all_stats
+from pahi_rt.bulk.store import ANEW, Store
 from pahi_rt.errors import RunError
 from pahi_rt.pipeline import Pipeline
 
@@ -37,7 +37,10 @@ class Checked:
 
 
 def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
-    """The shards of a run. Raises RunError if one is missing, or if the input was not read to its end."""
+    """The shards of a run. Raises RunError if one is missing or lacks a file, or if the input was not read to its end.
+
+    Of files only the size is compared, so that a run of any size is checked soon.
+    """
     done = find_done(store)
     fix = "give the command of `bulk` again, without overwrite: it goes on where it was"
     for part in record.parts:
@@ -45,8 +48,24 @@ def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
             raise RunError(f"{store.url} is not finished; shards that are whole: {len(done)}", fix=fix)
         missing = [shard for shard in range(part.first_shard, part.first_shard + part.shards) if shard not in done]
         if missing:
-            raise RunError(f"{store.url} lacks {len(missing)} shards, such as {missing[0]}", fix=fix)
+            raise RunError(f"{store.url} lacks these shards: {_spans(missing)}", fix=fix)
+    _check_files(store)
     return done
+
+
+def _check_files(store: Store) -> None:
+    sizes = store.sizes()
+    bad = [one.shard for one in read_all_stats(store) if any(sizes.get(name) != one.sizes[name] for name in one.sizes)]
+    if bad:
+        what = f"files of these shards in {store.url} are missing or damaged: {_spans(bad)}"
+        raise RunError(what, fix=f"restore them, or {ANEW}")
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words, such as "1, 4-7"."""
+    groups = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    spans = ([number for _, number in group] for _, group in groups)
+    return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
 def choose_pictures(done: Mapping[int, Done], k: int, seed: int) -> list[tuple[int, int]]:

@@ -236,7 +236,7 @@ def verify(
     """Check that OUT is complete, and that pictures of it, chosen at random, are what its record draws."""
     with needs("bulk"):
         from pahi_rt.bulk.record import read
-        from pahi_rt.bulk.store import open_store
+        from pahi_rt.bulk.store import ANEW, open_store
         from pahi_rt.bulk.verify import check_complete, check_pictures, choose_pictures
 
     store = open_store(output)
@@ -259,8 +259,7 @@ def verify(
         again = messages.counted(len(chosen), "picture")
         messages.result(f"{store.url}  {messages.counted(len(done), 'whole shard')}; of {again} drawn again: {told}")
     if bad:
-        fix = "remove the stats files of these shards, and give the command of `bulk` again: they are made anew"
-        raise RunError(f"{len(bad)} of {len(chosen)} pictures are not what the record draws", fix=fix)
+        raise RunError(f"{len(bad)} of {len(chosen)} pictures are not what the record draws", fix=ANEW)
 
 
 def open_verifier(record: RunRecord, bundle: str | None, runtime: str | None) -> Pipeline:

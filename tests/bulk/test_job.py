@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pahi_rt import Pipeline
+from pahi_rt.bulk.place import open_place
 from pahi_rt.bulk.record import read
 from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.store import LocalStore, open_store
@@ -292,13 +293,33 @@ def test_verify_finds_damage_and_what_is_missing(bulk: Bulk, prompts: Path, tmp_
     image = Image.new("RGB", (32, 32))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    (out / "00000" / "000000.png").write_bytes(buffer.getvalue())
+    picture = out / "00000" / "000000.png"
+    picture.write_bytes(buffer.getvalue().ljust(picture.stat().st_size, b"\0"))
     chosen = choose_pictures(check_complete(store, record), 100, seed=0)
     verdicts = [one.verdict for one in check_pictures(store, record.settings, fake, chosen)]
     assert verdicts == ["damaged"] + ["equal"] * 9
     (out / "00001_stats.json").unlink()
-    with pytest.raises(RunError, match="lacks 1"):
+    with pytest.raises(RunError, match="lacks these shards: 1"):
         check_complete(store, record)
+
+
+@pytest.mark.parametrize("place", ["{tmp}/out", "memory://verified/out"])
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+def test_verify_names_every_shard_that_lacks_a_file(
+    bulk: Bulk, prompts: Path, tmp_path: Path, output_format: str, place: str
+) -> None:
+    url = place.format(tmp=tmp_path)
+    bulk(prompts, url, output_format=output_format, number_sample_per_shard=2)
+    store = open_store(url)
+    assert len(check_complete(store, read(store))) == 5
+    folder, path = open_place(url)
+    inside = {"files": "/000011.png", "webdataset": ".tar", "parquet": ".parquet"}[output_format]
+    folder.rm(f"{path}/00001{inside}")
+    for shard in (2, 4):
+        folder.pipe_file(f"{path}/0000{shard}.parquet", b"half")
+    with pytest.raises(RunError, match="damaged: 1-2, 4"):
+        check_complete(store, read(store))
+    folder.rm(path, recursive=True)
 
 
 def test_errors_cross_processes(bulk: Bulk) -> None:

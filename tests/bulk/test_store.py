@@ -140,6 +140,25 @@ def test_a_full_disk_leaves_no_half_shard(bulk: Bulk, prompts: Path, tmp_path: P
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_pictures_are_on_the_disk_before_their_names(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[list[str]] = []
+    monkeypatch.setattr(os, "sync", lambda: names.append(sorted(path.name for path in (tmp_path / "out").glob("0*"))))
+    bulk(prompts, tmp_path / "out", output_format="files", number_sample_per_shard=5)
+    assert names == [[], ["00000", "00000.parquet", "00000_stats.json"]]
+
+
+def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "out"))
+    store.prepare()
+    with pytest.raises(OutputError, match="out/00000.tar cannot be read"):
+        store.open("00000.tar")
+    with pytest.raises(OutputError) as caught, store.workshop("00000_stats.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert f"free some space in {tmp_path / 'out'}" in caught.value.fix
+
+
 @pytest.mark.slow
 def test_a_real_full_disk(prompts: Path, tmp_path: Path, contract: Path) -> None:
     """A file system of its own, too small for the second shard; then a larger one."""

@@ -67,7 +67,8 @@ def test_events_for_machines(run: Run, here: Path) -> None:
 
 def test_verify_says_what_is_wrong(run: Run, here: Path) -> None:
     run("bulk", "prompts.txt", "out")
-    (here / "out" / "00000" / "00000002.png").write_bytes(b"")
+    picture = here / "out" / "00000" / "00000002.png"
+    picture.write_bytes(bytes(picture.stat().st_size))
     result = run("bulk", "verify", "out", "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
