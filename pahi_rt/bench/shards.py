@@ -27,7 +27,7 @@ from pahi_rt.errors import RunError
 SHARD_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
 LIFETIMES_H = (None, 24.0, 4.0)
 """Machines that last, that are taken away about once a day, and several times a day."""
-_STATS = Stats(0, 0, 0, 0, 0, {}, (), digest(()), {}, {}, 0.0, 0.0, 0.0)
+_STATS = Stats(0, 0, 0, 0, 0, {}, (), "", digest(()), {}, {}, 0.0, 0.0, 0.0)
 """Nobody reads what is in it."""
 
 

@@ -23,7 +23,7 @@ from pahi_rt.bulk.rows import Row, digest
 from pahi_rt.bulk.sample import Sample
 from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import Settings
-from pahi_rt.bulk.stats import Stats, Tally
+from pahi_rt.bulk.stats import Stats, Tally, read_stats
 from pahi_rt.bulk.store import Store, bytes_of
 from pahi_rt.drawing import Choice, Drawing
 from pahi_rt.errors import RequestError, RunError
@@ -75,17 +75,21 @@ class Artist:
                     tally.add(sample)
                     on_pictures(1)
             made = [folder / name for name in entries(kind, task.shard)]
-            stats = _stats(task, tally, made, started)
+            stats = _stats(task, self._settings, tally, made, started)
             (folder / stats_name(task.shard)).write_text(json.dumps(stats.to_dict(), indent=1))
             self._publish(task, [*made, folder / stats_name(task.shard)])
         return stats
 
     def _publish(self, task: Task, made: Sequence[Path]) -> None:
-        """Put a shard's files into place, its stats last. Until then, a shard that is written again is not whole."""
+        """Put a shard's files into place, its stats last. Until then, a shard that is written again is not whole.
+
+        Raises RunError if another run, with other settings, has made the same shard.
+        """
         stats = made[-1].name
         if self._store.has(stats):
-            if not task.is_retry:
-                return  # another run has just made the same
+            if not task.is_retry:  # another run has just made the same
+                read_stats(self._store.read(stats), stats, self._settings)
+                return
             self._store.remove([stats])
         for path in made:
             self._store.publish(path)
@@ -229,7 +233,7 @@ def drawing_of(pipeline: Pipeline, settings: Settings, caption: str, seed: int) 
     )
 
 
-def _stats(task: Task, tally: Tally, made: Sequence[Path], started: float) -> Stats:
+def _stats(task: Task, settings: Settings, tally: Tally, made: Sequence[Path], started: float) -> Stats:
     ended = time.time()
     return Stats(
         shard=task.shard,
@@ -239,6 +243,7 @@ def _stats(task: Task, tally: Tally, made: Sequence[Path], started: float) -> St
         failed=len(tally.failures),
         status_dict=tally.status,
         failures=tuple(tally.failures),
+        settings_sha256=settings.digest,
         rows_sha256=digest(task.rows),
         files={path.name: sha256(path) for path in made if path.is_file()},
         sizes={path.name: bytes_of(path) for path in made},

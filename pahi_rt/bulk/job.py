@@ -83,12 +83,12 @@ class Run:
 
         Raises RunError if the input or what draws has changed, OutputError, and what loading and drawing raise.
         """
-        done = find_done(self._store)
+        done = find_done(self._store, self._job.settings)
         watch.begin(self._files, self._columns, len(done))
         self._draw(self._plan(done, watch), make_crew, watch)
         if not self._shards:
             raise PromptError("there is no row in the input", fix="write a prompt on each line, or each row")
-        self.record = end_part(self._store, self.record, self.part, self._shards)
+        self.record = end_part(self._store, self.record, self.part, self._shards, done)
         write_card(self._store, self.record)
         return Outcome(self.record, self._shards, self._successes, self._failed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 RECORD = "bulk.json"
 """What decides the run's bytes; without it, a folder is not ours."""
@@ -25,6 +26,17 @@ def shard_of_stats(name: str) -> int | None:
     """The shard whose stats have this name; None for any other name."""
     found = _STATS.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def whole_shards(names: Iterable[str]) -> list[int]:
+    """The shards whose stats are among these names."""
+    return [shard for name in names if (shard := shard_of_stats(name)) is not None]
+
+
+def shard_of(name: str) -> int:
+    """The shard that an entry of this name belongs to; -1 for any other name."""
+    found = _OURS.fullmatch(name)
+    return int(found[1]) if found else -1
 
 
 def is_ours(name: str) -> bool:

@@ -1,16 +1,17 @@
 """The record of a run, bulk.json: what decides its bytes, what made them, and the inputs that it was given.
 
-A run goes on only under the same record. Its inputs are parts: each has its own shards, and `extend` adds one.
+A run goes on only under the same record. Its inputs are parts: each has its own shards, and `extend` adds one. A part
+of which no shard is whole binds nobody: it gives way to what the next command asks for.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from pahi_rt.bulk.layout import RECORD, is_ours, shard_of_stats
+from pahi_rt.bulk.layout import RECORD, is_ours, shard_of, shard_of_stats, whole_shards
 from pahi_rt.bulk.settings import Settings, differences
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import OutputError, PahiError, RunError
@@ -76,25 +77,52 @@ def make_maker(description: Description) -> Maker:
 def begin(store: Store, asked: RunRecord, mode: IncrementalMode) -> tuple[RunRecord, Part]:
     """Begin a run, or go on with the one in the store; `asked` has one part, whose inputs are to be drawn.
 
-    Raises RunError if another run is there, and OutputError if the folder holds anything else.
+    Raises RunError if another run is there, and OutputError if the folder holds anything else, or another run is at
+    work there that `overwrite` would harm.
     """
-    names = store.names()
     if mode == "overwrite":
-        _check_ours(store, names)
-        # A shard first stops being whole, and the folder stops being a run's at the very end.
-        store.remove(sorted(names, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
-        names = []
+        _clear(store)
+    names = store.names()
     if RECORD not in names:
         if any(not name.startswith(".") for name in names):
             raise OutputError(f"{store.url} holds other files", fix="name another folder, or a new one in it")
         write(store, asked)
         return asked, asked.parts[0]
     found = read(store)
-    _check_same(store, found, asked)
-    record, part = _choose_part(store, found, asked.parts[0].inputs, mode)
+    record, part = _go_on(store, _without_unbound(store, found, asked, names), asked, mode)
     if record != found:
         write(store, record)
     return record, part
+
+
+def _clear(store: Store) -> None:
+    names = store.names()
+    _check_ours(store, names)
+    if not store.is_idle():
+        raise OutputError(f"another run is at work in {store.url}", fix="wait for its end, or stop it first")
+    # A shard first stops being whole, and the folder stops being a run's at the very end.
+    store.remove(sorted(names, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
+
+
+def _without_unbound(store: Store, found: RunRecord, asked: RunRecord, names: Sequence[str]) -> RunRecord:
+    """The record without a last part of which no shard is whole, if another is asked for. Nothing is lost with it."""
+    *others, last = found.parts
+    is_begun = last.shards is not None or any(shard >= last.first_shard for shard in whole_shards(names))
+    if is_begun or not store.is_idle():
+        return found
+    if not others:
+        found = replace(found, maker=None)
+    if asked.parts[0].inputs == last.inputs and (others or found == asked):
+        return found
+    store.remove([name for name in names if shard_of(name) >= last.first_shard])
+    return replace(found, parts=tuple(others))
+
+
+def _go_on(store: Store, found: RunRecord, asked: RunRecord, mode: IncrementalMode) -> tuple[RunRecord, Part]:
+    if not found.parts:
+        return asked, asked.parts[0]
+    _check_same(store, found, asked)
+    return _choose_part(store, found, asked.parts[0].inputs, mode)
 
 
 def read(store: Store) -> RunRecord:
@@ -125,26 +153,49 @@ def new_record(bundle: str, settings: Settings, types: dict[str, str], inputs: S
 
 def settle_maker(store: Store, record: RunRecord, maker: Maker) -> RunRecord:
     """The record with what makes the bytes. Raises RunError if the run was begun with anything else."""
-    if record.maker is None:
-        settled = replace(record, maker=maker)
-        write(store, settled)
-        return settled
-    for name, begun, now in differences(record.maker, maker):
-        what = f"{store.url} was begun with {name} {begun}, and this is {now}, which may draw other bytes"
-        raise RunError(what, fix=f"go on with {begun}, {_BEGIN_AGAIN}")
-    return record
+    if record.maker is not None:
+        _check_maker(store, record.maker, maker)
+        return record
+    settled = _read_again(store, replace(record, maker=maker))
+    write(store, settled)
+    return settled
 
 
-def end_part(store: Store, record: RunRecord, part: Part, shards: int) -> RunRecord:
-    """The record in which all of a part's input was read. Raises RunError if it has another number of shards now."""
-    if part.shards is not None and part.shards != shards:
-        what = f"the input has changed: {part.shards} shards were made of it, and now it has rows for {shards}"
+def end_part(store: Store, record: RunRecord, part: Part, shards: int, done: Collection[int]) -> RunRecord:
+    """The record in which all of a part's input was read; `done` were whole before.
+
+    Raises RunError if the input has another number of shards now.
+    """
+    found = _read_again(store, record)
+    part = next(one for one in found.parts if one.inputs == part.inputs)
+    last = max(done, default=-1) if part == found.parts[-1] else -1
+    made = max(part.shards or 0, last + 1 - part.first_shard)
+    if made > shards or part.shards not in (None, shards):
+        what = f"the input has changed: {made} shards were made of it, and now it has rows for {shards}"
         raise RunError(what, fix=f"restore it, {_BEGIN_AGAIN}")
     ended = replace(part, shards=shards)
-    settled = replace(record, parts=tuple(ended if one == part else one for one in record.parts))
-    if settled != record:
+    settled = replace(found, parts=tuple(ended if one == part else one for one in found.parts))
+    if settled != found:
         write(store, settled)
     return settled
+
+
+def _read_again(store: Store, record: RunRecord) -> RunRecord:
+    """The record as other runs have left it since. Raises RunError if one of them has begun anew."""
+    found = read(store)
+    _check_same(store, found, record)
+    if not {part.inputs for part in record.parts} <= {part.inputs for part in found.parts}:
+        what = f"another run has begun in {store.url}, with another input"
+        raise RunError(what, fix="name another folder, or stop that run and give this command again")
+    if found.maker is not None and record.maker is not None:
+        _check_maker(store, found.maker, record.maker)
+    return replace(found, maker=found.maker or record.maker)
+
+
+def _check_maker(store: Store, found: Maker, asked: Maker) -> None:
+    for name, begun, now in differences(found, asked):
+        what = f"{store.url} was begun with {name} {begun}, and this is {now}, which may draw other bytes"
+        raise RunError(what, fix=f"go on with {begun}, {_BEGIN_AGAIN}")
 
 
 def _check_ours(store: Store, names: Sequence[str]) -> None:

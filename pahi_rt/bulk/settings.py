@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
@@ -67,6 +69,11 @@ class Settings(Record):
     def rows_per_shard(self) -> int:
         """A shard holds whole rows, with all pictures of each."""
         return self.number_sample_per_shard // self.count
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all of them."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
 
 def check_settings(settings: Settings) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.layout import shard_of_stats
 from pahi_rt.bulk.record import IncrementalMode, Part
 from pahi_rt.bulk.rows import Row, digest
+from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.stats import Stats, read_stats
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import RunError
@@ -24,15 +25,18 @@ class Done:
     failed: int
 
 
-def find_done(store: Store) -> dict[int, Done]:
-    """The shards that are whole. Raises RunError for stats that cannot be read, and OutputError."""
-    return {one.shard: Done(one.rows_sha256, one.successes, one.failed) for one in read_all_stats(store)}
+def find_done(store: Store, settings: Settings) -> dict[int, Done]:
+    """The shards that are whole. Raises as `read_all_stats` does."""
+    return {one.shard: Done(one.rows_sha256, one.successes, one.failed) for one in read_all_stats(store, settings)}
 
 
-def read_all_stats(store: Store) -> Iterator[Stats]:
-    """The stats of all shards that are whole. Raises RunError for those that cannot be read, and OutputError."""
+def read_all_stats(store: Store, settings: Settings) -> Iterator[Stats]:
+    """The stats of all shards that are whole.
+
+    Raises RunError for those that cannot be read, or are of a run with other settings, and OutputError.
+    """
     names = [name for name in store.names() if shard_of_stats(name) is not None]
-    return map(read_stats, store.read_all(names), names)
+    return map(read_stats, store.read_all(names), names, repeat(settings))
 
 
 def plan(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pahi_rt.bulk.sample import Sample, clean
+from pahi_rt.bulk.settings import Settings
 from pahi_rt.errors import PahiError, RunError
 from pahi_rt.record import Record
 
@@ -37,6 +38,8 @@ class Stats(Record):
     status_dict: dict[str, int]
     """"success" or the reason of a failure -> pictures."""
     failures: tuple[Failure, ...]
+    settings_sha256: str
+    """Hash of the settings that it was drawn with."""
     rows_sha256: str
     """Hash of the rows that it was made from."""
     files: dict[str, str]
@@ -70,10 +73,13 @@ class Tally:
         return sum(self.status.values())
 
 
-def read_stats(raw: bytes, name: str) -> Stats:
-    """Read a stats file. Raises RunError."""
+def read_stats(raw: bytes, name: str, settings: Settings) -> Stats:
+    """Read a stats file of a run with these settings. Raises RunError, also for a shard of other settings."""
     try:
         data = json.loads(raw)
     except ValueError as error:
         raise RunError(f"{name} is not JSON", fix=Stats.read_fix) from error
-    return Stats.from_dict(data, name)
+    stats = Stats.from_dict(data, name)
+    if stats.settings_sha256 != settings.digest:
+        raise RunError(f"{name} is of a run with other settings, in the same folder", fix=Stats.read_fix)
+    return stats

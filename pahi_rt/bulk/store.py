@@ -7,13 +7,14 @@ runs that make the same shard write the same bytes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from pahi_rt.bulk.layout import is_ours
 from pahi_rt.bulk.place import described, open_place
 from pahi_rt.errors import OutputError
 from pahi_rt.files import explain
-from pahi_rt.scratch import scratch, sweep
+from pahi_rt.scratch import check_idle, scratch, sweep
 
 T = TypeVar("T")
 
@@ -48,6 +49,14 @@ class LocalStore:
     def tidy(self) -> None:
         """Remove what workers of this run were writing when they were dismissed."""
         sweep(self.root, silent=True)
+
+    def is_idle(self) -> bool:
+        """Whether no run is known to be drawing into it."""
+        try:
+            check_idle(self.root)
+        except OutputError:
+            return False
+        return True
 
     def names(self) -> list[str]:
         """The names in the folder, none if it is not there. Raises OutputError."""
@@ -84,9 +93,9 @@ class LocalStore:
         target = self.root / made.name
         with _explained(target):
             _flush(made)
-            if made.is_dir() and target.exists():
-                os.replace(target, made.with_name("replaced"))
-            os.replace(made, target)
+            while not _put(made, target):  # another run may put its own there at the same moment
+                with suppress(FileNotFoundError):
+                    os.replace(target, tempfile.mkdtemp(dir=made.parent))
 
     def open(self, name: str) -> Any:
         """Open a file to read. Raises OutputError."""
@@ -115,6 +124,10 @@ class RemoteStore:
     def tidy(self) -> None:
         """Remove what workers of this run were writing on this machine when they were dismissed."""
         sweep(_here(), silent=True)
+
+    def is_idle(self) -> bool:
+        """Whether no run is known to be drawing into it: here, nobody can know."""
+        return True
 
     def names(self) -> list[str]:
         """The names in the folder, none if it is not there. Raises OutputError."""
@@ -223,6 +236,17 @@ def _readable(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{place} cannot be read: {error.strerror or error}", fix=f"restore it, or {ANEW}") from error
+
+
+def _put(made: Path, target: Path) -> bool:
+    """Put a file or folder into place. False if a folder that is not empty is there. Raises OSError."""
+    try:
+        os.replace(made, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -17,6 +17,7 @@ from pahi_rt.bulk.artist import draw_batch
 from pahi_rt.bulk.earlier import Earlier
 from pahi_rt.bulk.encode import is_lossless
 from pahi_rt.bulk.record import RunRecord
+from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.shards import Done, find_done, read_all_stats
 from pahi_rt.bulk.store import ANEW, Store
@@ -41,7 +42,7 @@ def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
 
     Of files only the size is compared, so that a run of any size is checked soon.
     """
-    done = find_done(store)
+    done = find_done(store, record.settings)
     fix = "give the command of `bulk` again, without overwrite: it goes on where it was"
     for part in record.parts:
         if part.shards is None:
@@ -49,13 +50,13 @@ def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
         missing = [shard for shard in range(part.first_shard, part.first_shard + part.shards) if shard not in done]
         if missing:
             raise RunError(f"{store.url} lacks these shards: {_spans(missing)}", fix=fix)
-    _check_files(store)
+    _check_files(store, record.settings)
     return done
 
 
-def _check_files(store: Store) -> None:
-    sizes = store.sizes()
-    bad = [one.shard for one in read_all_stats(store) if any(sizes.get(name) != one.sizes[name] for name in one.sizes)]
+def _check_files(store: Store, settings: Settings) -> None:
+    sizes, found = store.sizes(), read_all_stats(store, settings)
+    bad = [one.shard for one in found if any(sizes.get(name) != one.sizes[name] for name in one.sizes)]
     if bad:
         what = f"files of these shards in {store.url} are missing or damaged: {_spans(bad)}"
         raise RunError(what, fix=f"restore them, or {ANEW}")
@@ -90,9 +91,17 @@ def check_pictures(
                 yield Checked(shard, row["key"], _compare(earlier.image(row["key"]), row, settings, pipeline))
 
 
+def _has_its_seed(row: dict[str, Any], settings: Settings) -> bool:
+    """Whether a picture's seed is one of its row's, as far as its id tells."""
+    first = row_seed(settings.seed, row["id"])
+    return settings.seed_col is not None or first <= row["seed"] < first + (settings.candidates or settings.count)
+
+
 def _compare(stored: bytes, row: dict[str, Any], settings: Settings, pipeline: Pipeline) -> Verdict:
     if hashlib.sha256(stored).hexdigest() != row["sha256"]:
         return "damaged"
+    if not _has_its_seed(row, settings):
+        return "different"
     encoded = pipeline.tokenizer.encode([row["caption"]])
     (drawn,) = draw_batch(pipeline, settings, [encoded.input_ids[0]], [row["seed"]])
     if hashlib.sha256(drawn.tobytes()).hexdigest() == row["pixels_sha256"]:

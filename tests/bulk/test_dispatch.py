@@ -31,7 +31,7 @@ class ScriptedCrew:
             self._losses.remove(task.shard)
             self._events += [Lost(task, "scripted"), READY]
         else:
-            self._events.append(Finished(Stats(task.shard, 0, 0, 0, 0, {}, (), "", {}, {}, 0.0, 0.0, 0.0)))
+            self._events.append(Finished(Stats(task.shard, 0, 0, 0, 0, {}, (), "", "", {}, {}, 0.0, 0.0, 0.0)))
 
     def wait(self, seconds: float) -> Sequence[Event]:
         event = self._events.pop(0)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ import pytest
 from PIL import Image
 
 from pahi_rt import Pipeline
+from pahi_rt.bulk.artist import Artist, Task
 from pahi_rt.bulk.place import open_place
 from pahi_rt.bulk.record import read
 from pahi_rt.bulk.seeds import row_seed
+from pahi_rt.bulk.shards import find_done
 from pahi_rt.bulk.store import LocalStore, open_store
 from pahi_rt.bulk.verify import check_complete, check_pictures, choose_pictures
 from pahi_rt.errors import OutputError, PahiError, PromptError, RequestError, RunError
-from tests.bulk.conftest import Bulk, contents
+from tests.bulk.conftest import Bulk, InlineCrew, contents
 
 
 def facts(folder: Path) -> list[dict[str, Any]]:
@@ -158,10 +162,25 @@ def test_a_shard_that_another_run_has_made_is_left(
     out = tmp_path / "out"
     bulk(prompts, out, output_format="files")
     before = (out / "00000").stat().st_ino
-    monkeypatch.setattr("pahi_rt.bulk.job.find_done", lambda store: {})
+    monkeypatch.setattr("pahi_rt.bulk.job.find_done", lambda *run: {})
     bulk(prompts, out, output_format="files")
     assert bulk.drawn == [0, 1, 2]  # type: ignore[attr-defined]
     assert (out / "00000").stat().st_ino == before
+
+
+def test_a_shard_that_a_run_of_other_settings_has_made_is_refused(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a run that was at work when this one began the folder again."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    bulk(prompts, out)
+    bulk(prompts, other, seed=1)
+    shutil.copy(other / "00001_stats.json", out)
+    with pytest.raises(RunError, match="00001_stats.json is of a run with other settings"):
+        bulk(prompts, out)
+    monkeypatch.setattr("pahi_rt.bulk.job.find_done", lambda *run: {})
+    with pytest.raises(RunError, match="00001_stats.json is of a run with other settings"):
+        bulk(prompts, out)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +240,98 @@ def test_an_unfinished_run_is_not_extended(bulk: Bulk, prompts: Path, tmp_path: 
     record.write_text(record.read_text().replace('"shards": 3', '"shards": null'))
     with pytest.raises(RunError, match="not finished"):
         bulk(more, out, mode="extend")
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
+    """Interrupts every run before it has drawn this shard."""
+    draw = Artist.draw
+
+    def stop(artist: Artist, task: Task, *rest: Any) -> Any:
+        if task.shard == shard:
+            raise KeyboardInterrupt
+        return draw(artist, task, *rest)
+
+    monkeypatch.setattr(Artist, "draw", stop)
+
+
+def test_what_was_begun_without_a_whole_shard_binds_nobody(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, table = tmp_path / "out", tmp_path / "t.csv"
+    table.write_text("words\na cat\n")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            bulk(prompts, out)
+    (out / "00000.tar").write_bytes(b"half")
+    with pytest.raises(PromptError, match="no column"):
+        bulk(table, out, output_format="parquet")
+    assert not (out / "00000.tar").exists()
+    bulk(table, out, output_format="parquet", caption_col="words")
+    bulk(table, tmp_path / "anew", output_format="parquet", caption_col="words")
+    assert contents(out) == contents(tmp_path / "anew")
+
+
+def test_an_added_input_without_a_whole_shard_gives_way(bulk: Bulk, prompts: Path, tmp_path: Path) -> None:
+    bad, good, out = tmp_path / "bad.csv", tmp_path / "good.txt", tmp_path / "out"
+    bad.write_text("words\na cat\n")
+    good.write_text("a cat\n")
+    bulk(prompts, out)
+    before = contents(out)
+    with pytest.raises(PromptError, match="no column"):
+        bulk(bad, out, mode="extend")
+    assert bulk(good, out, mode="extend").successes == 1
+    assert [(part.inputs, part.shards) for part in read(open_store(str(out))).parts] == [
+        (("prompts.txt",), 3),
+        (("good.txt",), 1),
+    ]
+    assert before.items() - contents(out).items() == {
+        ("bulk.json", before["bulk.json"]),
+        ("README.md", before["README.md"]),
+    }
+
+
+def test_a_run_at_work_is_not_begun_again(bulk: Bulk, prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bulk(prompts, out)
+    before = contents(out)
+    with open_store(str(out)).workshop("00003_stats.json"), pytest.raises(OutputError, match="at work"):
+        bulk(prompts, out, mode="overwrite", seed=1)
+    assert contents(out) == before
+
+
+MAKER = {"pahi_rt": "1", "pillow": "1", "runtime": "fake", "runtime_version": "0", "device": "cpu"}
+
+
+@pytest.mark.parametrize("change", [{"settings": {"seed": 1}}, {"maker": MAKER}])
+def test_a_run_that_another_has_begun_anew_does_not_go_on(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, dict[str, Any]]
+) -> None:
+    """Another run writes the record while this one loads its runtime."""
+    record, wait = tmp_path / "out" / "bulk.json", InlineCrew.wait
+
+    def begin_anew(crew: InlineCrew, seconds: float) -> Any:
+        data = json.loads(record.read_text())
+        anew = {name: {**(data[name] or {}), **changed} for name, changed in change.items()}
+        record.write_text(json.dumps({**data, **anew}))
+        return wait(crew, seconds)
+
+    monkeypatch.setattr(InlineCrew, "wait", begin_anew)
+    with pytest.raises(RunError, match="was begun with"):
+        bulk(prompts, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*_stats.json"))
+
+
+def test_an_input_that_became_shorter_before_its_end_is_noticed(
+    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            bulk(prompts, tmp_path / "out")
+    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[:4]))
+    with pytest.raises(RunError, match="2 shards were made of it, and now it has rows for 1"):
+        bulk(prompts, tmp_path / "out")
 
 
 def test_a_changed_or_shorter_input_is_noticed(bulk: Bulk, prompts: Path, tmp_path: Path) -> None:
@@ -283,6 +394,16 @@ def test_verify_draws_again(
     assert [one.verdict for one in check_pictures(store, record.settings, fake, chosen)] == ["equal"] * 10
     monkeypatch.setattr(fake, "draw", lambda ids, seeds, strengths: draw(ids, [1] * len(seeds), strengths))
     assert {one.verdict for one in check_pictures(store, record.settings, fake, chosen)} == {"different"}
+
+
+def test_verify_knows_the_seeds_of_ids(bulk: Bulk, prompts: Path, tmp_path: Path, fake: Pipeline) -> None:
+    bulk(prompts, tmp_path / "out", count=2)
+    store = open_store(str(tmp_path / "out"))
+    settings = read(store).settings
+    chosen = choose_pictures(find_done(store, settings), 4, seed=0)
+    for seed, verdict in ((0, "equal"), (1, "different")):
+        checked = check_pictures(store, replace(settings, seed=seed), fake, chosen)
+        assert [one.verdict for one in checked] == [verdict] * 4
 
 
 def test_verify_finds_damage_and_what_is_missing(bulk: Bulk, prompts: Path, tmp_path: Path, fake: Pipeline) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,24 @@ def test_pictures_are_on_the_disk_before_their_names(
     monkeypatch.setattr(os, "sync", lambda: names.append(sorted(path.name for path in (tmp_path / "out").glob("0*"))))
     bulk(prompts, tmp_path / "out", output_format="files", number_sample_per_shard=5)
     assert names == [[], ["00000", "00000.parquet", "00000_stats.json"]]
+
+
+def test_a_folder_that_two_runs_put_into_place_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, target, move = open_store(str(tmp_path / "out")), tmp_path / "out" / "00000", os.replace
+    target.mkdir(parents=True)
+    (target / "000000.png").write_bytes(b"picture")
+
+    def move_and_put_another(one: Path, two: Any) -> None:
+        move(one, two)
+        if one == target:
+            monkeypatch.setattr(os, "replace", move)
+            shutil.copytree(two, target)
+
+    monkeypatch.setattr(os, "replace", move_and_put_another)
+    with store.workshop("00000_stats.json") as folder:
+        store.publish(Path(shutil.copytree(target, folder / "00000")))
+    assert store.read("00000/000000.png") == b"picture"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["00000"]
 
 
 def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
