@@ -17,7 +17,7 @@ from PIL import Image
 
 from pahi_rt.bulk.earlier import Earlier, picture_of
 from pahi_rt.bulk.encode import ENDINGS, encode
-from pahi_rt.bulk.formats import entries, open_writer, with_score
+from pahi_rt.bulk.formats import check_loadable, entries, open_writer, with_score
 from pahi_rt.bulk.layout import picture_key, stats_name
 from pahi_rt.bulk.rows import Row, digest
 from pahi_rt.bulk.sample import Sample
@@ -175,6 +175,7 @@ class Artist:
             encoded = self._pipeline.tokenizer.encode([row.prompt])
             first = row_seed(self._settings.seed, row.id) if row.seed is None else row.seed
             seeds = request_seeds(first, count)
+            check_loadable(seeds[-1], self._settings.output_format)
         except RequestError as error:
             return [_Wanted(replace(sample, error_message=error.what), None)] * count
         sample = replace(sample, truncated=encoded.truncated[0])

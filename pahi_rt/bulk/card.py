@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
@@ -25,19 +27,32 @@ _FACTS = {
     "height": "int32",
     "truncated": "bool",
 }
+_SEAL = "<!-- `pahi-rt bulk` keeps this page up to date as long as nobody changes it. sha256: "
 _STATUS = {"status": "string", "error_message": "string"}
 
 
 def write_card(store: Store, record: RunRecord) -> None:
-    """Write the card. It says how the pictures were made, not when. Raises OutputError."""
+    """Write the card, which says how the pictures were made, unless the user has one there. Raises OutputError."""
+    text = card(record)
+    if store.has(CARD) and not _is_outdated(store.read(CARD).decode(errors="replace"), text):
+        return
     with store.workshop(CARD) as folder:
-        (folder / CARD).write_text(card(record), encoding="utf-8")
+        (folder / CARD).write_text(text, encoding="utf-8")
         store.publish(folder / CARD)
 
 
+def _is_outdated(found: str, text: str) -> bool:
+    """Whether a card that was found has another text, and nobody has changed it since it was written."""
+    return found != text and found == _sealed(found[: found.rfind(_SEAL)])
+
+
 def card(record: RunRecord) -> str:
-    """The text of the card: a head for `datasets`, then one for people."""
-    return "\n".join(["---", *_head(record), "---", "", *_body(record), ""])
+    """The text of the card: a head for `datasets`, then one for people, and a seal by which a change is noticed."""
+    return _sealed("\n".join(["---", *_head(record), "---", "", *_body(record), "", ""]))
+
+
+def _sealed(text: str) -> str:
+    return f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
 
 def _head(record: RunRecord) -> Iterable[str]:
@@ -67,14 +82,19 @@ def _features(record: RunRecord) -> list[str] | None:
     if kind == "webdataset":
         return _webdataset_features({**_FACTS, **additional}, ENDINGS[record.settings.encode_format])
     columns = {"image": "image", **_FACTS, **(_STATUS if kind == "parquet" else {}), **additional}
-    return [line for name, dtype in columns.items() for line in (f"- name: {name}", f"  dtype: {dtype}")]
+    return _typed(columns)
 
 
 def _webdataset_features(facts: dict[str, Any], ending: str) -> list[str]:
-    inside = [line for name, dtype in facts.items() for line in (f"  - name: {name}", f"    dtype: {dtype}")]
-    plain = {"txt": "string", "__key__": "string", "__url__": "string"}
-    rest = [line for name, dtype in plain.items() for line in (f"- name: {name}", f"  dtype: {dtype}")]
+    inside = ["  " + line for line in _typed(facts)]
+    rest = _typed({"txt": "string", "__key__": "string", "__url__": "string"})
     return [f"- name: {ending}", "  dtype: image", "- name: json", "  struct:", *inside, *rest]
+
+
+def _typed(columns: dict[str, Any]) -> list[str]:
+    """Columns and their types in YAML, where a text in JSON is itself, and a bare `no` would be a truth value."""
+    quoted = ((json.dumps(name, ensure_ascii=False), dtype) for name, dtype in columns.items())
+    return [line for name, dtype in quoted for line in (f"- name: {name}", f"  dtype: {dtype}")]
 
 
 def _type_name(arrow_type: str) -> str | None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as parquet
 from pahi_rt.bulk.layout import shard_name
 from pahi_rt.bulk.sample import Sample
 from pahi_rt.bulk.settings import SCORE, OutputFormat
+from pahi_rt.errors import NoiseError
 
 _ROW_GROUP = 100
 """Pictures that are in memory at once, and that a Parquet reader reads at once."""
@@ -75,6 +76,13 @@ def open_writer(
             yield stack.enter_context(_Folder(folder / name, ending, table))
         else:
             yield table
+
+
+def check_loadable(seed: int, kind: OutputFormat) -> None:
+    """Raises NoiseError for a seed that `datasets` would change when it loads it from JSON, or could not load."""
+    if kind != "parquet" and seed >= 2**63:
+        what = f"the seed {seed} is 2**63 or more, which JSON cannot hold for all readers"
+        raise NoiseError(what, fix="use --output-format parquet")
 
 
 def entries(kind: OutputFormat, shard: int) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from pahi_rt.bulk.layout import RECORD, is_ours, shard_of, shard_of_stats, whole_shards
+from pahi_rt.bulk.layout import CARD, RECORD, is_ours, shard_of, shard_of_stats, whole_shards
 from pahi_rt.bulk.settings import Settings, differences
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import OutputError, PahiError, RunError
@@ -84,7 +84,7 @@ def begin(store: Store, asked: RunRecord, mode: IncrementalMode) -> tuple[RunRec
         _clear(store)
     names = store.names()
     if RECORD not in names:
-        if any(not name.startswith(".") for name in names):
+        if any(not name.startswith(".") and name != CARD for name in names):
             raise OutputError(f"{store.url} holds other files", fix="name another folder, or a new one in it")
         write(store, asked)
         return asked, asked.parts[0]
@@ -101,7 +101,8 @@ def _clear(store: Store) -> None:
     if not store.is_idle():
         raise OutputError(f"another run is at work in {store.url}", fix="wait for its end, or stop it first")
     # A shard first stops being whole, and the folder stops being a run's at the very end.
-    store.remove(sorted(names, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
+    ours = [name for name in names if name != CARD]  # the user may have written it
+    store.remove(sorted(ours, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
 
 
 def _without_unbound(store: Store, found: RunRecord, asked: RunRecord, names: Sequence[str]) -> RunRecord:

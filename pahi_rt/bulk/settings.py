@@ -30,6 +30,7 @@ RESERVED = (
     "height",
     "truncated",
     "image",
+    "file_name",  # of metadata.jsonl
 )
 """Columns of the output, which additional columns cannot be called."""
 
@@ -86,8 +87,8 @@ def check_settings(settings: Settings) -> None:
     if settings.encode_quality is not None and not 1 <= settings.encode_quality <= 100:
         raise RequestError(f"no quality: {settings.encode_quality}", fix="use --encode-quality 1 to 100")
     for name in settings.save_additional_columns:
-        if name in RESERVED or (name == SCORE and settings.candidates):
-            fix = f"rename it in the input; these are taken: {', '.join(RESERVED)}"
+        if name in RESERVED or (name == SCORE and settings.candidates) or not name.isprintable():
+            fix = f"rename it in the input to printable text; these are taken: {', '.join(RESERVED)}"
             raise RequestError(f"an additional column cannot be called {name!r}", fix=fix)
 
 

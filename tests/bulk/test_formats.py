@@ -47,6 +47,58 @@ def test_datasets_loads_the_folder(
     assert len(rows) == (5 if output_format == "parquet" else 4)
 
 
+NAMES = ("Unnamed: 0", "@id", "- x", "no", "on", "null", "2024", "a 'b' \"c\" #", "größe")
+
+
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+def test_datasets_finds_columns_of_any_name(bulk: Bulk, tmp_path: Path, output_format: str) -> None:
+    datasets = pytest.importorskip("datasets")
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["prompt", *NAMES], ["a cat", *map(str.upper, NAMES)]])
+    bulk(tmp_path / "p.csv", tmp_path / "out", output_format=output_format, save_additional_columns=NAMES)
+    (row,) = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    found = picture_of(row)
+    assert {name: found[name] for name in NAMES} == {name: name.upper() for name in NAMES}
+
+
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+def test_datasets_loads_every_seed_as_it_is(bulk: Bulk, tmp_path: Path, output_format: str) -> None:
+    datasets = pytest.importorskip("datasets")
+    seeds = [2**63 - 1, 7, 2**63, 2**64 - 1]
+    (tmp_path / "p.csv").write_text("prompt,seed\n" + "".join(f"a cat,{seed}\n" for seed in seeds))
+    outcome = bulk(tmp_path / "p.csv", tmp_path / "out", output_format=output_format, seed_col="seed")
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    fitting = seeds if output_format == "parquet" else seeds[:2]
+    assert {picture_of(row)["seed"] for row in loaded} == set(fitting)
+    assert outcome.failed == len(seeds) - len(fitting)
+
+
+@pytest.mark.parametrize("has_been_there", [True, False])
+def test_a_card_of_the_users_stays(bulk: Bulk, table: Path, tmp_path: Path, has_been_there: bool) -> None:
+    card = tmp_path / "out" / "README.md"
+    if has_been_there:
+        card.parent.mkdir()
+        card.write_text("mine")
+    bulk(table, tmp_path / "out")
+    if not has_been_there:
+        card.write_text(card.read_text().replace("# Pictures of", "# My pictures of"))
+    mine = card.read_text()
+    bulk(table, tmp_path / "out", mode="overwrite", seed=1)
+    bulk(table, tmp_path / "out", seed=1)
+    assert card.read_text() == mine
+
+
+def test_a_card_that_nobody_has_changed_follows_the_run(bulk: Bulk, table: Path, tmp_path: Path) -> None:
+    card = tmp_path / "out" / "README.md"
+    bulk(table, tmp_path / "out")
+    written = card.stat().st_ino
+    bulk(table, tmp_path / "out")
+    assert card.stat().st_ino == written
+    (tmp_path / "more.txt").write_text("a cat\n")
+    bulk(tmp_path / "more.txt", tmp_path / "out", mode="extend")
+    assert "# Pictures of prompts.csv, more.txt" in card.read_text()
+
+
 def picture_of(row: dict[str, Any]) -> dict[str, Any]:
     """The columns of a row, wherever the format has them."""
     if "json" not in row:

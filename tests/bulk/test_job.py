@@ -361,6 +361,8 @@ def test_files_of_others_are_left_alone(bulk: Bulk, prompts: Path, tmp_path: Pat
         {"encode_quality": 50},
         {"encode_format": "webp", "encode_quality": 0},
         {"save_additional_columns": ("seed",)},
+        {"save_additional_columns": ("file_name",)},
+        {"save_additional_columns": ("a\udcffb",)},
     ],
 )
 def test_settings_that_do_not_fit(bulk: Bulk, prompts: Path, tmp_path: Path, change: dict[str, Any]) -> None:
