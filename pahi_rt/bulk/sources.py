@@ -22,6 +22,7 @@ import pyarrow.parquet as parquet
 
 from pahi_rt.bulk.place import described, open_place
 from pahi_rt.bulk.rows import Row
+from pahi_rt.bulk.sample import clean
 from pahi_rt.columns import find_column
 from pahi_rt.errors import PahiError, PromptError
 from pahi_rt.noise import check_seed
@@ -74,7 +75,7 @@ def find_files(prompts: str) -> list[File]:
             paths = [root] if place.exists(root) else []
             root = str(PurePosixPath(root).parent)
     base = root.rstrip("/") + "/"
-    files = [File(place.unstrip_protocol(path), path.removeprefix(base)) for path in sorted(map(str, paths))]
+    files = [File(place.unstrip_protocol(path), clean(path.removeprefix(base))) for path in sorted(map(str, paths))]
     if not files:
         raise PromptError(f"there are no prompts at {prompts}", fix=f"give a file ({', '.join(READERS)}) or a folder")
     for file in files:
@@ -109,13 +110,28 @@ def count_rows(files: Sequence[File], columns: Columns) -> int:
 
 
 def additional_types(files: Sequence[File], columns: Columns) -> dict[str, Any]:
-    """Additional column -> its Arrow type: that of the Parquet file, and text for what comes from other formats."""
-    first = files[0]
-    if not columns.additional or first.format != ".parquet":
+    """Additional column -> its Arrow type: that of the Parquet files, and text for what comes from other formats.
+
+    Raises PromptError if the files do not agree.
+    """
+    if not columns.additional:
+        return {}
+    first, *others = files
+    types = _types_in(first, columns)
+    for file in others:
+        for name, kind in _types_in(file, columns).items():
+            if kind != types[name]:
+                what = f"the column {name!r} is of type {types[name]} in {first.url}, and {kind} in {file.url}"
+                raise PromptError(what, fix="write it with one type, or draw these files into two folders")
+    return types
+
+
+def _types_in(file: File, columns: Columns) -> dict[str, Any]:
+    if file.format != ".parquet":
         return {name: arrow.string() for name in columns.additional}
-    with _opened(first, None) as content:
-        schema = parquet.ParquetFile(content).schema_arrow
-    _check_columns(schema.names, columns, first.url)
+    with _opened(file, None) as content:
+        schema = parquet.read_schema(content)
+    _check_columns(schema.names, columns, file.url)
     return {name: schema.field(name).type for name in columns.additional}
 
 
@@ -160,17 +176,18 @@ def _read_tsv(content: Any, url: str, columns: Columns) -> Read:
         yield from _read_table(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), url, columns)
 
 
-def _read_table(rows: Iterator[list[str]], url: str, columns: Columns) -> Read:
+def _read_table(rows: Any, url: str, columns: Columns) -> Read:
     header = next(rows, [])
     used = _check_columns(header, columns, url)
     places = {name: header.index(column) for name, column in used.items()}
     while True:
+        before = rows.line_num
         try:
             cells = next(rows)
         except StopIteration:
             return
-        except csv.Error as error:
-            yield {}, f"the row is broken: {error}"
+        except csv.Error as error:  # an open quote swallows all that follows
+            yield {}, f"the row in lines {before + 1} to {rows.line_num} is broken: {error}"
             continue
         if len(cells) != len(header):
             yield {}, f"the row has {len(cells)} cells, not {len(header)}"
@@ -213,8 +230,17 @@ def _read_parquet(content: Any, url: str, columns: Columns) -> Read:
     file = parquet.ParquetFile(content)
     used = _check_columns(file.schema_arrow.names, columns, url)
     for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(used.values()))):
-        for record in batch.to_pylist():
-            yield {name: record[column] for name, column in used.items()}, None
+        values = [_values(batch.column(column)) for column in used.values()]
+        for row in zip(*values, strict=True):
+            yield dict(zip(used, row, strict=True)), None
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column. Bytes of text that are not UTF-8 become surrogates, so that only their own row fails."""
+    if not (arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)):
+        return list(column.to_pylist())
+    raw = column.cast(arrow.large_binary()).to_pylist()
+    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in raw]
 
 
 def _check_columns(names: Sequence[str], columns: Columns, source: str) -> dict[str, str]:
@@ -245,6 +271,7 @@ def _as_row(record: Record, problem: str | None, number: str, columns: Columns) 
 
 
 def _as_id(value: object) -> str:
+    value = _as_whole(value)
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the id is missing" if text in (None, "") else "the id is neither text nor a whole number")
@@ -253,9 +280,15 @@ def _as_id(value: object) -> str:
     return text
 
 
+def _as_whole(value: object) -> object:
+    """The value, as an int if it is a float of the same size: pandas has no ints in a column that lacks a value."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value  # type: ignore[call-overload]
+
+
 def _as_seed(value: object) -> int:
     try:
-        return check_seed(int(value) if isinstance(value, str) else value)
+        return check_seed(int(value) if isinstance(value, str) else _as_whole(value))
     except ValueError:
         raise ValueError("the seed is not a whole number") from None
     except PahiError as error:

@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from pahi_rt.bulk.rows import Row
-from pahi_rt.bulk.sources import Columns, count_rows, find_files, read_rows
+from pahi_rt.bulk.sources import Columns, additional_types, count_rows, find_files, read_rows
 from pahi_rt.errors import PahiError, PromptError
 
 PLAIN = Columns()
@@ -94,6 +94,53 @@ def test_a_url_of_fsspec(tmp_path: Path) -> None:
     with fsspec.open("memory://in/p.txt", "w") as file:
         file.write("a\nb\n")
     assert [(row.id, row.prompt) for row in rows("memory://in/p.txt")] == [("p.txt:0", "a"), ("p.txt:1", "b")]
+
+
+def test_bytes_of_parquet_that_are_not_utf8_fail_their_own_row(tmp_path: Path) -> None:
+    for kind, offset in ((arrow.string(), "int32"), (arrow.large_string(), "int64")):
+        offsets = arrow.array([0, 1, 2, 2], offset).buffers()[1]
+        texts = arrow.Array.from_buffers(kind, 3, [None, offsets, arrow.py_buffer(b"a\xff")])
+        parquet.write_table(arrow.table({"prompt": texts, "note": texts}), tmp_path / "p.parquet")
+        found = rows(tmp_path / "p.parquet", Columns(additional=("note",)))
+        assert [row.prompt for row in found] == ["a", "\udcff", ""]
+        assert [row.more["note"] for row in found] == ["a", "\udcff", ""]
+
+
+def test_an_open_quote_names_the_lines_that_it_swallows(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text('prompt\na cat\n"a dog\n' + "a fox\n" * 20)
+    found = rows(tmp_path / "p.csv")
+    assert len(found) == 2
+    assert (found[1].problem or "").startswith("the row in lines 3 to 23 is broken")
+
+
+def test_whole_numbers_of_pandas_are_ids_and_seeds(tmp_path: Path) -> None:
+    """A column of whole numbers of which one is missing."""
+    table = {"prompt": ["a", "b", "c", "d"], "id": [1.0, None, 1.5, 2.0**53], "seed": [7.0, 1.0, 1.0, 1.5]}
+    parquet.write_table(arrow.table(table), tmp_path / "p.parquet")
+    ids = rows(tmp_path / "p.parquet", Columns(id="id"))
+    assert [(row.id, row.problem is None) for row in ids][0] == ("1", True)
+    assert [row.problem is None for row in ids] == [True, False, False, False]
+    seeds = rows(tmp_path / "p.parquet", Columns(seed="seed"))
+    assert [row.seed for row in seeds] == [7, 1, 1, None]
+
+
+def test_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.txt").write_text("a\n")
+    assert [row.id for row in rows(tmp_path)] == ["caf\\udce9.txt:0"]
+
+
+@pytest.mark.parametrize("other", ["parquet", "csv"])
+def test_additional_columns_have_one_type(tmp_path: Path, other: str) -> None:
+    parquet.write_table(arrow.table({"prompt": ["a"], "n": [1]}), tmp_path / "a.parquet")
+    parquet.write_table(arrow.table({"prompt": ["b"], "n": [2]}), tmp_path / "b.parquet")
+    columns = Columns(additional=("n",))
+    assert additional_types(find_files(str(tmp_path)), columns) == {"n": arrow.int64()}
+    if other == "csv":
+        (tmp_path / "c.csv").write_text("prompt,n\nc,3\n")
+    else:
+        parquet.write_table(arrow.table({"prompt": ["c"], "n": [1.5]}), tmp_path / "c.parquet")
+    with pytest.raises(PromptError, match=r"a\.parquet.*c\."):
+        additional_types(find_files(str(tmp_path)), columns)
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "p.doc", "s4://bucket/p.txt"])
