@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pahi_rt.errors import RuntimeUnavailable
 
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 """Processor features that decide how fast it multiplies in 32, 16 and 8 bits, by Linux's names."""
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _ENOUGH_THREADS = 16
 """Threads that are accepted on any machine, so that a script works on a smaller one too."""
 
@@ -50,13 +52,20 @@ def cpu_identity() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which runtimes count the same way."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those that it may run on, as far as its control groups allow."""
+    quotas = [_read(group / "cpu.max").split() for group in _control_groups()]
+    allowed = [int(quota[0]) // int(quota[1]) for quota in quotas if len(quota) == 2 and quota[0] != "max"]
+    return max(1, min([_own_cores(), *allowed]))
+
+
+def free_memory() -> int:
+    """Bytes that new processes may take: what the system can free, as far as its control groups allow."""
+    return max(0, min([_available_memory(), *(left for group in _control_groups() for left in _memory_left(group))]))
 
 
 def is_core_taken(threads: int | None) -> bool:
     """Whether other work leaves fewer cores than `threads`, or than one for each core if None; False if unknown."""
-    cores = usable_cores()
+    cores = _own_cores()  # whose work is counted, whatever share of them is ours
     return runnable_tasks() - 1 + min(threads or cores, cores) > cores
 
 
@@ -81,10 +90,47 @@ def module_version(name: str) -> str | None:
     return None if version is None else str(version)
 
 
+def _own_cores() -> int:
+    """Cores that this process may run on, which runtimes count the same way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _available_memory() -> int:
+    """Free memory, and what the system holds in it of files and would give up."""
+    told = _read_value(_PROC / "meminfo", "MemAvailable")
+    return int(told.split()[0]) * 1024 if told else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _control_groups() -> list[Path]:
+    """The folders of this process's control group (version 2) and of those around it. They need not exist."""
+    own = (_read_value(_PROC / "self" / "cgroup", "0:") or "").removeprefix(":")
+    folder = _CGROUPS / own.strip("/")
+    return [group for group in (folder, *folder.parents) if group.is_relative_to(_CGROUPS)]
+
+
+def _memory_left(group: Path) -> list[int]:
+    """Bytes that a control group may still take, in a list; files that it would give up do not count as taken."""
+    most, taken = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
+    if not (most.isdigit() and taken.isdigit()):
+        return []
+    given_up = re.search(r"^inactive_file (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
+    return [int(most) - int(taken) + (int(given_up[1]) if given_up else 0)]
+
+
 def _read_cpuinfo(key: str) -> str | None:
     """The value of `key` in /proc/cpuinfo for the first core; None if it is not there."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+    return _read_value(_PROC / "cpuinfo", key)
+
+
+def _read_value(path: Path, key: str) -> str | None:
+    """What stands behind the colon in the first line that begins with `key`; None if there is none."""
+    lines = _read(path).splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+
+
+def _read(path: Path) -> str:
+    """The text of a system's file; "" if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""

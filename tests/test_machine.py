@@ -5,8 +5,18 @@ from types import ModuleType
 
 import pytest
 
+from pahi_rt import machine
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.machine import check_threads, cpu_features, cpu_name, has_bfloat16, is_core_taken, module_version
+from pahi_rt.machine import (
+    check_threads,
+    cpu_features,
+    cpu_name,
+    free_memory,
+    has_bfloat16,
+    is_core_taken,
+    module_version,
+    usable_cores,
+)
 
 
 def test_the_model_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +90,46 @@ def test_a_core_is_taken_where_other_work_leaves_too_few(
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "nothing")
     assert is_core_taken(None) is False
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of this process's control group, one in another, on a system of 8 cores and 1000 KiB of memory."""
+    monkeypatch.setattr(machine, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemFree: 10 kB\nMemAvailable:   1000 kB\n")
+    (tmp_path / "proc" / "self" / "cgroup").write_text("1:cpu:/other\n0::/outer/inner\n")
+    (tmp_path / "cgroup" / "outer" / "inner").mkdir(parents=True)
+    return tmp_path / "cgroup" / "outer" / "inner"
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("", 8)])
+def test_a_limit_of_cores_counts(group: Path, quota: str, cores: int) -> None:
+    for folder in (group, group.parent):
+        (folder / "cpu.max").write_text(quota)
+        assert usable_cores() == cores
+        (folder / "cpu.max").write_text("max 100000")
+
+
+@pytest.mark.parametrize(
+    ("most", "taken", "files", "free"),
+    [("max", 500, 0, 1000), (800, 500, 0, 300), (800, 700, 600, 700), (800, 900, 0, 0), (9000, 500, 0, 1000)],
+)
+def test_free_memory_is_what_the_system_and_the_limit_leave(
+    group: Path, most: int | str, taken: int, files: int, free: int
+) -> None:
+    for folder in (group, group.parent):
+        (folder / "memory.max").write_text(f"{most if most == 'max' else int(most) * 1024}\n")
+        (folder / "memory.current").write_text(f"{taken * 1024}\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {files * 1024}\nactive_file 2\n")
+        assert free_memory() == free * 1024
+        (folder / "memory.max").write_text("max\n")
+
+
+def test_a_system_without_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_PROC", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    assert usable_cores() >= 1
+    assert free_memory() > 0

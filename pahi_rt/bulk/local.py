@@ -17,7 +17,7 @@ from pathlib import Path
 from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.crew import Drawn, Event, Finished, Job, Lost, Ready, open_artist
 from pahi_rt.errors import PahiError
-from pahi_rt.machine import usable_cores
+from pahi_rt.machine import free_memory, usable_cores
 from pahi_rt.runtimes.table import find
 
 _REPORT = 0.2
@@ -189,8 +189,7 @@ def _as_many_as_fit(worker: _Worker, ready: Ready, threads: int) -> int:
     if find(str(ready.description["runtime"])).device != "cpu":
         return 1
     cores = usable_cores() // threads
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    more = int(free * _SHARE / _memory_of(worker.process.pid))
+    more = int(free_memory() * _SHARE / _memory_of(worker.process.pid))
     return max(1, min(cores, 1 + more))
 
 
