@@ -23,6 +23,11 @@ def open_place(url: str) -> tuple[Any, str]:
     return place, str(path)
 
 
+def speaks(place: Any, protocol: str) -> bool:
+    """Whether a file system is that of a protocol, such as "file" or "https"."""
+    return protocol in ((place.protocol,) if isinstance(place.protocol, str) else place.protocol)
+
+
 @contextmanager
 def described(url: str, fix: str, error: type[PromptError] | type[OutputError] = PromptError) -> Iterator[None]:
     """Inside this context, whatever a file system or a library raises over a file becomes one error that names it."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pahi_rt.bulk.layout import is_ours
-from pahi_rt.bulk.place import described, open_place
+from pahi_rt.bulk.place import described, open_place, speaks
 from pahi_rt.errors import OutputError
 from pahi_rt.files import explain
 from pahi_rt.scratch import check_idle, scratch, sweep
@@ -208,8 +208,7 @@ Store = LocalStore | RemoteStore
 def open_store(url: str) -> Store:
     """The store of a path or URL. Raises PahiError if a package for it is missing."""
     place, path = open_place(url)
-    local = "file" in ((place.protocol,) if isinstance(place.protocol, str) else place.protocol)
-    return LocalStore(Path(path)) if local else RemoteStore(url)
+    return LocalStore(Path(path)) if speaks(place, "file") else RemoteStore(url)
 
 
 def _here() -> Path:

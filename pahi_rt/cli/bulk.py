@@ -175,7 +175,7 @@ def open_input(
     from pahi_rt.bulk.sources import additional_types, find_files
 
     check_settings(settings)
-    files = find_files(prompts)
+    files = find_files(prompts, store.url)
     place = Path(bundle)
     named = str(place.absolute()) if place.exists() else bundle
     additional = additional_types(files, columns_of(settings))
