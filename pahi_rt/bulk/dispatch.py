@@ -10,7 +10,7 @@ from pahi_rt.bulk.crew import Crew, Event, Finished, Lost, Ready
 from pahi_rt.errors import RunError
 
 LOSSES = 5
-"""Workers that may be lost over one shard, or before any was ready.
+"""Workers that may be lost over one shard; and for each that was ever ready, those that may be lost while they start.
 
 Three were too few: `pahi-rt bench shards`, with machines that may be taken away, lost as many over one good shard. A
 cluster may lose many that are just starting.
@@ -34,7 +34,7 @@ def hand_out(
             if not waiting and (task := next(others, None)):
                 waiting.append(task)
         for event in crew.wait(_PATIENCE):
-            losses.count(event)
+            losses.count(event, given)
             if isinstance(event, Finished):
                 given -= 1
             elif isinstance(event, Lost) and event.task:
@@ -45,20 +45,27 @@ def hand_out(
 
 
 class _Losses:
-    """Counts lost workers by their shard."""
+    """Counts lost workers by their shard, and those that were starting while nothing was drawn."""
 
     def __init__(self) -> None:
         self._of: Counter[int | None] = Counter()
-        self._was_ready = False
+        self._ready = 0
 
-    def count(self, event: Event) -> None:
-        """Raises RunError if one shard, or what precedes all of them, has cost too many workers."""
-        if isinstance(event, Ready):
-            self._was_ready = True
-        elif isinstance(event, Lost):
-            shard = event.task.shard if event.task else None
-            self._of[shard] += 1
-            if self._of[shard] == LOSSES and not (shard is None and self._was_ready):
-                where = "before it was ready" if shard is None else f"over shard {shard}"
-                fix = "see the system's log: memory is a usual reason, and --processes-count 1 takes the least"
-                raise RunError(f"a worker was lost {where}, {LOSSES} times: {event.reason}", fix=fix)
+    def count(self, event: Event, given: int) -> None:
+        """Count an event, while workers have `given` shards.
+
+        Raises RunError if one shard has cost too many workers, or if too many in a row never came to have one.
+        """
+        if not isinstance(event, Lost):
+            self._ready += isinstance(event, Ready)
+            self._of[None] = 0
+            return
+        shard = event.task.shard if event.task else None
+        if shard is None and given:
+            return  # others draw meanwhile
+        self._of[shard] += 1
+        most = LOSSES * max(1, self._ready) if shard is None else LOSSES
+        if self._of[shard] == most:
+            where = "before it was ready" if shard is None else f"over shard {shard}"
+            fix = "see the system's log: memory is a usual reason, and --processes-count 1 takes the least"
+            raise RunError(f"a worker was lost {where}, {most} times: {event.reason}", fix=fix)

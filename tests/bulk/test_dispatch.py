@@ -68,8 +68,22 @@ def test_too_many_losses_over_one_shard_end_the_run() -> None:
     assert crew.given == [0, 1, *[2] * LOSSES]
 
 
-def test_workers_that_are_lost_while_they_start_end_a_run_only_if_none_was_ever_ready() -> None:
-    lost = Lost(None, "scripted")
-    with pytest.raises(RunError, match="before it was ready"):
-        run(ScriptedCrew([], start=[lost] * LOSSES), 1)
-    assert run(ScriptedCrew([], start=[READY, *[lost] * LOSSES]), 1) == [0]
+LOST = Lost(None, "scripted")
+
+
+def test_workers_that_are_lost_while_they_start_end_a_run_if_none_draws() -> None:
+    with pytest.raises(RunError, match=f"before it was ready, {LOSSES} times"):
+        run(ScriptedCrew([], start=[LOST] * LOSSES), 1)
+    assert run(ScriptedCrew([], start=[READY, *[LOST] * LOSSES]), 1) == [0]
+
+
+def test_workers_that_are_lost_while_they_start_again_end_a_run_later() -> None:
+    """Three were ready; then the one that draws is lost, and nobody comes back."""
+
+    class Dying(ScriptedCrew):
+        def give(self, task: Task) -> None:
+            self.idle = -2  # none, when the two that are ready too have been heard
+            self._events += [Lost(task, "scripted"), *[LOST] * (3 * LOSSES)]
+
+    with pytest.raises(RunError, match=f"before it was ready, {3 * LOSSES} times"):
+        run(Dying([], start=[READY] * 3), 1)
