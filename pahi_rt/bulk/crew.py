@@ -105,6 +105,7 @@ def open_pipeline(job: Job) -> Pipeline:
 
 def open_artist(job: Job) -> tuple[Artist, Description]:
     """What a worker draws with, and a description of its runtime. Raises as `open_pipeline` does."""
+    store = open_store(job.output)
+    store.tidy()  # on a machine of a cluster, nobody else does
     pipeline = open_pipeline(job)
-    artist = Artist(pipeline, open_store(job.output), job.settings, job.additional)
-    return artist, pipeline.runtime.describe()
+    return Artist(pipeline, store, job.settings, job.additional), pipeline.runtime.describe()

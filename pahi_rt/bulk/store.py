@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _THEN = "give the same command again, without overwrite: it goes on where it was"
 ANEW = "remove the stats file of its shard, and give the command of `bulk` again: the shard is made anew"
+_BUCKETS = ("s3", "gs", "gcs", "abfs", "az", "oss")
+"""Protocols of object stores."""
 _PAUSES = (0.5, 2.0)
 """Seconds before each further attempt in an object store."""
 
@@ -117,9 +119,13 @@ class RemoteStore:
         self._place, self._root = open_place(url)
 
     def prepare(self) -> None:
-        """Make the folder, where there is such a thing. Raises OutputError."""
+        """Make the folder, where there is such a thing. Raises OutputError.
+
+        Not in a bucket, which has none: a bucket of a mistyped name would be made.
+        """
         sweep(_here())
-        self._try(lambda: self._place.makedirs(self._root, exist_ok=True))
+        if not any(speaks(self._place, protocol) for protocol in _BUCKETS):
+            self._try(lambda: self._place.makedirs(self._root, exist_ok=True))
 
     def tidy(self) -> None:
         """Remove what workers of this run were writing on this machine when they were dismissed."""

@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from pahi_rt.errors import OutputError
 from tests.bulk.conftest import Bulk, contents
 
 pytest.importorskip("s3fs")
@@ -77,3 +78,12 @@ def test_input_and_output_in_a_bucket(
     assert contents(tmp_path / "got") == contents(tmp_path / "out")
     bulk(source, out, mode="overwrite", output_format="webdataset")
     assert not [name for name in bucket.find(out) if name.endswith("metadata.jsonl")]
+
+
+def test_a_bucket_that_is_not_there_is_not_made(
+    bulk: Bulk, bucket: Any, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pahi_rt.bulk.store._PAUSES", (0.0,))
+    with pytest.raises(OutputError):
+        bulk(prompts, "s3://mistyped/out")
+    assert [name for name in bucket.ls("") if "mistyped" in name] == []

@@ -20,6 +20,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pahi_rt.bulk import store as stores
+from pahi_rt.bulk.crew import Job, open_artist
+from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.store import open_store
 from pahi_rt.errors import OutputError, PahiError
 from tests.bulk.conftest import Bulk, contents
@@ -97,8 +99,15 @@ def test_a_store_that_keeps_failing_ends_the_run_which_goes_on_later(bulk: Bulk,
     assert contents(download(place, "/again", tmp_path / "got")) == contents(tmp_path / "out")
 
 
+@pytest.mark.parametrize("who", ["driver", "worker"])
 def test_what_a_killed_upload_has_left_here_is_removed(
-    bulk: Bulk, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bulk: Bulk,
+    prompts: Path,
+    tmp_path: Path,
+    contract: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    who: str,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -111,8 +120,29 @@ with open_store("memory://out").workshop("00000"):
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert len(list((tmp_path / "tmp").iterdir())) == 1
-    bulk(prompts, "memory://other")
+    if who == "driver":
+        bulk(prompts, "memory://other")
+    else:
+        open_artist(Job(str(contract), "onnxruntime", 1, "memory://other", settings, {}))
     assert not list((tmp_path / "tmp").iterdir())
+
+
+class Buckets(MemoryFileSystem):  # type: ignore[misc]  # fsspec counts as untyped
+    """An object store, whose makedirs would make a bucket."""
+
+    protocol = ("s3", "buckets")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("buckets://", "memory://")))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        raise AssertionError(path)
+
+
+def test_no_bucket_is_made() -> None:
+    fsspec.register_implementation("buckets", Buckets, clobber=True)
+    open_store("buckets://mistyped/out").prepare()
 
 
 def test_a_url_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
