@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from pahi_rt.bulk.layout import CARD, RECORD, is_ours, shard_of, shard_of_stats, whole_shards
-from pahi_rt.bulk.settings import Settings, differences
+from pahi_rt.bulk.settings import Settings, differences, option_of
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import OutputError, PahiError, RunError
 from pahi_rt.record import Record
@@ -207,8 +207,9 @@ def _check_ours(store: Store, names: Sequence[str]) -> None:
 
 
 def _check_same(store: Store, found: RunRecord, asked: RunRecord) -> None:
-    for name, begun, now in differences(found.settings, asked.settings):
-        option = "--bundle" if name == "bundle_sha256" else "--" + name.replace("_", "-")
+    differing = differences(found.settings, asked.settings)
+    for name, begun, now in sorted(differing, key=lambda one: one[0] != "candidates"):  # they decide what count means
+        option = option_of(name, asked.settings)
         what = f"{store.url} was begun with {option} {_shown(begun)}, and this command has {_shown(now)}"
         raise RunError(what, fix=f"use the same, {_BEGIN_AGAIN}")
     if found.additional_types != asked.additional_types:

@@ -92,6 +92,13 @@ def check_settings(settings: Settings) -> None:
             raise RequestError(f"an additional column cannot be called {name!r}", fix=fix)
 
 
+def option_of(name: str, settings: Settings) -> str:
+    """The option that gives a setting."""
+    if name == "count" and settings.candidates:
+        return "--keep"
+    return "--bundle" if name == "bundle_sha256" else "--" + name.replace("_", "-")
+
+
 def differences(begun: Record, asked: Record) -> list[tuple[str, object, object]]:
     """The fields that differ: name, then both values."""
     names = [field.name for field in fields(begun)]  # type: ignore[arg-type]  # every record is a dataclass

@@ -18,6 +18,7 @@ from pahi_rt.bulk.artist import Artist, Task
 from pahi_rt.bulk.place import open_place
 from pahi_rt.bulk.record import read
 from pahi_rt.bulk.seeds import row_seed
+from pahi_rt.bulk.settings import Settings, option_of
 from pahi_rt.bulk.shards import find_done
 from pahi_rt.bulk.store import LocalStore, open_store
 from pahi_rt.bulk.verify import check_complete, check_pictures, choose_pictures
@@ -196,6 +197,22 @@ def test_another_run_is_not_gone_on_with(bulk: Bulk, prompts: Path, tmp_path: Pa
     assert contents(tmp_path / "out") == before
     bulk(prompts, tmp_path / "out", mode="overwrite", **change)
     assert contents(tmp_path / "out") != before
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [({"count": 2}, "--count"), ({"count": 2, "candidates": 4}, "--candidates"), ({"bundle_sha256": "0"}, "--bundle")],
+)
+def test_the_option_that_differs_is_named(
+    bulk: Bulk, prompts: Path, tmp_path: Path, change: dict[str, Any], option: str
+) -> None:
+    bulk(prompts, tmp_path / "out")
+    with pytest.raises(RunError, match=f"was begun with {option} "):
+        bulk(prompts, tmp_path / "out", **change)
+
+
+def test_of_candidates_the_count_is_what_is_kept(settings: Settings) -> None:
+    assert option_of("count", replace(settings, candidates=4)) == "--keep"
 
 
 def test_another_version_of_what_draws_is_refused(bulk: Bulk, prompts: Path, tmp_path: Path) -> None:
