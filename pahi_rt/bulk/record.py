@@ -96,13 +96,12 @@ def begin(store: Store, asked: RunRecord, mode: IncrementalMode) -> tuple[RunRec
 
 
 def _clear(store: Store) -> None:
-    names = store.names()
+    names = [name for name in store.names() if name != CARD]  # the user may have written it
     _check_ours(store, names)
     if not store.is_idle():
         raise OutputError(f"another run is at work in {store.url}", fix="wait for its end, or stop it first")
     # A shard first stops being whole, and the folder stops being a run's at the very end.
-    ours = [name for name in names if name != CARD]  # the user may have written it
-    store.remove(sorted(ours, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
+    store.remove(sorted(names, key=lambda name: (name == RECORD, shard_of_stats(name) is None)))
 
 
 def _without_unbound(store: Store, found: RunRecord, asked: RunRecord, names: Sequence[str]) -> RunRecord:

@@ -240,7 +240,8 @@ def _readable(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{place} cannot be read: {error.strerror or error}", fix=f"restore it, or {ANEW}") from error
+        fix = f"restore it, permit reading it, or {ANEW}"
+        raise OutputError(f"{place} cannot be read: {error.strerror or error}", fix=fix) from error
 
 
 def _put(made: Path, target: Path) -> bool:
