@@ -20,6 +20,8 @@ from pahi_rt.runtimes.base import Description
 
 IncrementalMode = Literal["incremental", "overwrite", "extend"]
 _FORMAT = 1
+_MOST_BEGUN = 10_000
+"""Shards that workers may have begun before any is whole. A larger number, such as a date, is a name of the user's."""
 _BEGIN_AGAIN = "name another folder, or begin again with --incremental-mode overwrite"
 
 
@@ -114,7 +116,8 @@ def _without_unbound(store: Store, found: RunRecord, asked: RunRecord, names: Se
         found = replace(found, maker=None)
     if asked.parts[0].inputs == last.inputs and (others or found == asked):
         return found
-    store.remove([name for name in names if shard_of(name) >= last.first_shard])
+    begun = range(last.first_shard, last.first_shard + _MOST_BEGUN)
+    store.remove([name for name in names if shard_of(name) in begun])
     return replace(found, parts=tuple(others))
 
 

@@ -28,7 +28,7 @@ from pahi_rt.scratch import check_idle, scratch, sweep
 T = TypeVar("T")
 
 _THEN = "give the same command again, without overwrite: it goes on where it was"
-ANEW = "remove the stats file of its shard, and give the command of `bulk` again: the shard is made anew"
+ANEW = "remove NNNNN_stats.json of each shard concerned, and give the command of `bulk` again: it is made anew"
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "az", "oss")
 """Protocols of object stores."""
 _PAUSES = (0.5, 2.0)

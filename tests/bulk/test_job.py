@@ -281,9 +281,11 @@ def test_what_was_begun_without_a_whole_shard_binds_nobody(
         with pytest.raises(KeyboardInterrupt):
             bulk(prompts, out)
     (out / "00000.tar").write_bytes(b"half")
+    (out / "20261130").mkdir()  # the user's
     with pytest.raises(PromptError, match="no column"):
         bulk(table, out, output_format="parquet")
     assert not (out / "00000.tar").exists()
+    (out / "20261130").rmdir()
     bulk(table, out, output_format="parquet", caption_col="words")
     bulk(table, tmp_path / "anew", output_format="parquet", caption_col="words")
     assert contents(out) == contents(tmp_path / "anew")
