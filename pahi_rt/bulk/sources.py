@@ -86,10 +86,11 @@ def find_files(prompts: str, output: str | None = None) -> list[File]:
     place, root = open_place(prompts)
     with described(prompts, "check the path or the URL"):
         paths, base = _find(place, root)
-    ours, skips_hidden = _inside(place, base, output), not _is_hidden(_plain(place, root)[len(base) :])
-    files = [File(place, path, clean(_plain(place, path).removeprefix(base))) for path in sorted(paths)]
-    files = [file for file in files if not (skips_hidden and _is_hidden(file.name))]
-    files = [file for file in files if ours is None or not file.path.startswith(ours)]
+    ours = _inside(place, base, output)
+    kept = sorted(path for path in paths if ours is None or not path.startswith(ours))
+    files = [File(place, path, clean(_plain(place, path).removeprefix(base))) for path in kept]
+    if not _is_hidden(_plain(place, root)[len(base) :]):
+        files = [file for file in files if not _is_hidden(file.name)]
     if not files:
         raise PromptError(f"there are no prompts at {prompts}", fix=f"give a file ({', '.join(READERS)}) or a folder")
     for file in files:
