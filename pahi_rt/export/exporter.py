@@ -18,6 +18,7 @@ from pahi_rt.export.graph import PORTABLE_OPSET
 from pahi_rt.export.journal import open_journal
 from pahi_rt.export.model import load_model
 from pahi_rt.export.parity import Reference, check_graphs, list_references
+from pahi_rt.export.precision import ALL
 from pahi_rt.export.provenance import describe, find_source
 from pahi_rt.export.reference import check_generator, find_obstacle
 from pahi_rt.export.reveal import BUNDLE, building
@@ -102,7 +103,9 @@ def export_bundle(
             variants, tolerance = loaded.variants(settings.steps, precision), settings.near(precision)
             rounded = round_weights(loaded, precision, inputs, settings.steps, stages)
             for v in variants:
-                references[v.file] = list_references(drawn[v.place], rounded.get(v.place), tolerance, obstacle)
+                references[v.file] = list_references(
+                    drawn[v.place], rounded.get(v.place), tolerance, obstacle, is_halved=ALL[precision].is_halved
+                )
             if (written := journal.graphs(precision)) is None:
                 written = write_graphs(loaded, variants, calibration_inputs, folder, opset, stages)
                 journal.add_graphs(precision, written)

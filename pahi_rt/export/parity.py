@@ -68,15 +68,26 @@ class Reference:
 
 
 def list_references(
-    drawn: Pictures, rounded: Pictures | None, tolerance: Tolerance, obstacle: str | None = None
+    drawn: Pictures,
+    rounded: Pictures | None,
+    tolerance: Tolerance,
+    obstacle: str | None = None,
+    *,
+    is_halved: bool = False,
 ) -> list[Reference]:
     """What a graph has to draw: what PyTorch has `drawn` and, if its matrices are `rounded`, what it draws with those.
 
-    `obstacle` is why what PyTorch has drawn was not compared with diffusers.
+    Of a graph that `is_halved`, values are rounded instead, and both references are equally far. `obstacle` is why what
+    PyTorch has drawn was not compared with diffusers.
     """
     note = f"; diffusers cannot draw it: {obstacle}" if obstacle else ""
     if rounded is None:
         return [Reference(f"PyTorch fp32{note}", drawn, tolerance)]
+    if is_halved:
+        return [
+            Reference("PyTorch, values rounded to float16", rounded, tolerance),
+            Reference(f"PyTorch fp32{note}", drawn, tolerance),
+        ]
     return [
         Reference("PyTorch fp32, matrices rounded", rounded, SAME_ARITHMETIC),
         Reference(f"PyTorch fp32, weights as trained{note}", drawn, tolerance),

@@ -9,16 +9,20 @@ fp16   float16 arithmetic, except for the norms, the sampler, the prior, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pahi_rt.errors import PahiError
 from pahi_rt.export.fused import Fused
 from pahi_rt.export.parity import EIGHT_BITS, SAME_ARITHMETIC, SIXTEEN_BITS, Tolerance
 from pahi_rt.export.rounding import Pack, Packed, Round, as_float16, as_levels, to_float16, to_half, to_levels
+from pahi_rt.models.generators import Generator
 
 
 @dataclass(frozen=True)
@@ -93,3 +97,37 @@ def _widen(norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _narrow(norm: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     return output.half()
+
+
+@contextmanager
+def half_values(generator: Generator) -> Iterator[None]:
+    """While it is open, modules of `generator` hand each other values rounded to float16, and compute in fp32.
+
+    The graph cannot show what that rounding does to its pictures: ONNX Runtime computes most float16 nodes of a CPU in
+    fp32, and drops casts to float16 and back between neighbours. Raises PahiError, while drawing, if a module's values
+    are out of float16's range.
+    """
+    with ExitStack() as hooks:
+        for name, module in generator.named_modules():
+            hooks.enter_context(module.register_forward_hook(partial(_round_output, name)))
+            if isinstance(module, NORMS):  # sums that no module returns end in one
+                hooks.enter_context(module.register_forward_pre_hook(partial(_round_input, name)))
+        yield
+
+
+def _round_input(name: str, norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (_round_values(f"what {name} reads", inputs[0]), *inputs[1:])
+
+
+def _round_output(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """A part's own output is a record of tensors that its modules have returned."""
+    is_real = isinstance(output, Tensor) and output.is_floating_point()
+    return _round_values(f"what {name} returns", output) if is_real else output
+
+
+def _round_values(what: str, values: Tensor) -> Tensor:
+    half = values.half()
+    if (half.isinf() & values.isfinite()).any():
+        other = ", or with another --decoder" if "decoder." in what else ""
+        raise PahiError(f"{what} is out of float16's range", fix=f"export with --precision fp32{other}")
+    return half.float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +14,7 @@ from pahi_rt.export.fused import PRIOR_SCOPE
 from pahi_rt.export.graph import export_graph, release
 from pahi_rt.export.inputs import Inputs, split_rows
 from pahi_rt.export.model import Model
-from pahi_rt.export.precision import ALL, halve
+from pahi_rt.export.precision import ALL, half_values, halve
 from pahi_rt.export.quantise import quantise
 from pahi_rt.export.settings import Variant, name_file
 from pahi_rt.export.stages import Stages
@@ -25,15 +25,17 @@ from pahi_rt.manifest import Graph, TensorSpec
 def round_weights(model: Model, precision: str, inputs: Inputs, steps: Sequence[int], stages: Stages) -> Drawn:
     """Round the weights of `model` as `precision` requires, in place.
 
-    Returns what PyTorch draws with them if rounding is all that the precision changes, else nothing.
+    Returns what PyTorch draws with them, or with values rounded to float16 if the graph computes in it. Nothing for a
+    precision that rounds nothing, or in a way that PyTorch cannot reproduce.
     """
     arithmetic = ALL[precision]
     if arithmetic.round is not None:
         with stages.run("round weights"):
             model.round(arithmetic.round)
-    if not arithmetic.is_only_rounded:
+    if not arithmetic.is_only_rounded and not arithmetic.is_halved:
         return {}
-    with stages.run("draw with PyTorch again"):
+    values = half_values(model.generator) if arithmetic.is_halved else nullcontext()
+    with stages.run("draw with PyTorch again"), values:
         return model.draw(inputs, steps)
 
 

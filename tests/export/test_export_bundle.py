@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -131,6 +132,7 @@ def test_several_precisions(model: Path, priors: dict[str, Path], tmp_path: Path
     assert half.inputs == whole.inputs  # types too
     rows = {(row.graph, row.against): row for row in bundle.manifest.parity}
     assert 40 < rows[half.file, "PyTorch fp32"].psnr_db < rows[whole.file, "PyTorch fp32"].psnr_db
+    assert rows[half.file, "PyTorch, values rounded to float16"].tolerance == "PSNR >= 40 dB"
     pictures = [np.asarray(Pipeline.load(bundle, precision=p)("a red cat", seed=1), int) for p in bundle.precisions]
     assert 0 < np.abs(pictures[0] - pictures[1]).max() <= 8
 
@@ -160,6 +162,16 @@ def test_eight_bits(model: Path, priors: dict[str, Path], bundle: Bundle, tmp_pa
     assert not [path for path in eight.path.iterdir() if path.is_dir()]
     pictures = [np.asarray(Pipeline.load(eight, precision=p)("a red cat", seed=1), int) for p in eight.precisions]
     assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 8
+
+
+def test_values_out_of_float16s_range(generator: Generator, model: Path, tmp_path: Path) -> None:
+    # ONNX Runtime computes them in fp32 on a CPU: the graph's own pictures are those of fp32.
+    shutil.copytree(model, tmp_path / "model")
+    with torch.no_grad():
+        generator.unet.down_blocks[0].resnets[0].conv1.weight.mul_(1e5)
+    generator.unet.save_pretrained(tmp_path / "model" / "unet")
+    with pytest.raises(PahiError, match=r"resnets\.0\.conv1 returns is out of float16's range"):
+        export_bundle(tmp_path / "model", tmp_path / "bundle", name="x", steps=(1,), precisions=("fp16",))
 
 
 @pytest.mark.slow
