@@ -40,7 +40,11 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        NameOption("--set", metavar="KEY=VALUE", help="Change one setting of the recipe. May be repeated."),
+        NameOption(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting of the recipe, or of the run. May be repeated.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
     as_json: Json = False,
@@ -53,8 +57,6 @@ def train(
     """
     if recipe is None and not resume:
         raise typer.BadParameter("--recipe is missing: name one, such as emoji, or a file")
-    if recipe is None and settings:
-        raise typer.BadParameter("--set changes a recipe: name it with --recipe")
     outcome = run_training(kind.value, output, recipe, settings or [], resume)
     if outcome.is_main:
         present(outcome, as_json)
@@ -69,8 +71,9 @@ def run_training(kind: str, output: Path, recipe: str | None, settings: list[str
     with needs("train"):
         from pahi_rt.train.processes import leave_processes
         from pahi_rt.train.recipe import load_recipe
+        from pahi_rt.train.run import open_run
         from pahi_rt.train.training import train
-    resolved = None if recipe is None else load_recipe(recipe, settings)
+    resolved = open_run(output, settings).recipe if recipe is None else load_recipe(recipe, settings)
     try:
         with TrainingProgress() as watch:
             return train(kind, output, resolved, resume=resume, watch=watch)

@@ -91,5 +91,5 @@ def fitting(count: int, device: torch.device) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         what = f"{count} prompts at once do not fit into the memory of {device}"
         fewer = f"--set optimisation.micro_batch={count // 2} or " if count > 1 else ""
-        fix = f"{fewer}--set optimisation.gradient_checkpointing=true; to go on: --resume --recipe RUN/recipe.toml"
+        fix = f"{fewer}--set optimisation.gradient_checkpointing=true; to go on: add --resume"
         raise TooLittleMemory(what, fix=fix) from error

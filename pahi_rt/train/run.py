@@ -1,8 +1,8 @@
 """The run folder: all files that a training writes.
 
-recipe.toml                     the settings, with every default filled in
+recipe.toml                     the settings of the last start, with every default filled in
 run.json                        hi or pahi, and the hashes of the split of the prompts
-environment.jsonl               versions and devices, a line for each start
+environment.jsonl               versions, devices and the settings for them, a line for each start
 checkpoints/STEP.safetensors    the last two states, for --resume
 prior.safetensors               the best prior so far: the result
 metrics.jsonl, tensorboard/     the metrics of every step and every evaluation
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,11 @@ class Run:
         for path in self.checkpoints()[:-KEPT]:
             path.unlink(missing_ok=True)
 
+    def save_recipe(self) -> None:
+        """Write the settings to recipe.toml. Raises OutputError if that fails."""
+        with writing(self.path):
+            write_whole(self.path / _RECIPE, to_toml(self.recipe))
+
     def note_environment(self, environment: Mapping[str, object]) -> None:
         """Add a line about this start to environment.jsonl."""
         with writing(self.path), (self.path / "environment.jsonl").open("a", encoding="utf-8") as file:
@@ -122,17 +127,20 @@ def create_run(run: Run) -> Run:
         run.path.mkdir(parents=True, exist_ok=True)
         # Written first, because no other program has such a file: after a kill, it shows that the folder is ours.
         write_whole(run.path / _FACTS, json.dumps({"kind": run.kind, "split": dict(run.split)}, indent=2) + "\n")
-        write_whole(run.path / _RECIPE, to_toml(run.recipe))
+    run.save_recipe()
     return run
 
 
-def open_run(path: Path) -> Run:
-    """Open the run in a folder. Raises RunError if there is none, and RecipeError if its recipe is damaged."""
+def open_run(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """Open the run in a folder, with `overrides` of its recipe as for `load_recipe`.
+
+    Raises RunError if there is none, and RecipeError if its recipe is damaged or an override does not fit it.
+    """
     kind, split = _read_facts(path)
     if _was_cut_off(path):
         fix = f"{command('pahi-rt', 'train', kind, '-o', path)} --recipe RECIPE, without --resume"
         raise RunError(f"the run in {path} was cut off before it began", fix=fix)
-    return Run(path, kind, load_recipe(path / _RECIPE, ()), split)
+    return Run(path, kind, load_recipe(path / _RECIPE, overrides), split)
 
 
 def _was_cut_off(path: Path) -> bool:

@@ -32,12 +32,9 @@ from pahi_rt.train.watch import Silent, Watch, timed
 
 SETTLED = ("micro_batch", "autocast")
 """Settings of the optimisation that may be "auto": a run settles them for its device when it begins."""
-MAY_CHANGE_ON_RESUME = (
-    *(f"optimisation.{name}" for name in SETTLED),
-    "optimisation.gradient_checkpointing",
-    "optimisation.compile",
-)
-"""Settings that may change when a run is resumed, perhaps on another machine: they move the result only by rounding."""
+MAY_CHANGE_ON_RESUME = (*SETTLED, "gradient_checkpointing", "compile")
+"""Settings of the optimisation that may change when a run is resumed, perhaps on another machine: they move the result
+only by rounding."""
 TOLERANCE = 0.01
 """How far the Gaussian's mean score may be from its value when the run began, in standard deviations of a score.
 Another device rounds differently; another generator or scorer differs by more."""
@@ -49,8 +46,8 @@ def train(
     """Train a prior of `kind`, "hi" or "pahi", by `recipe`, in the run folder `path`.
 
     With `resume`, continue the run in `path`. `recipe` may then be left out, or differ from the run's in
-    `MAY_CHANGE_ON_RESUME`. Raises PahiError before the first step for settings, files and models that do not work, and
-    later for numbers that are not finite; the last checkpoint is then kept.
+    `MAY_CHANGE_ON_RESUME`, which the run keeps from then on. Raises PahiError before the first step for settings, files
+    and models that do not work, and later for numbers that are not finite; the last checkpoint is then kept.
     """
     run, checkpoint = _find_run(Path(path), kind, recipe, resume)
     recipe, settings, processes = run.recipe, run.recipe.optimisation, join_processes()
@@ -98,7 +95,9 @@ def train(
     reached = (state.step if checkpoint else -1, state.evaluated)
     with MetricsLog(run, *reached) if processes.is_main else nullcontext() as log:
         if log:
-            run.note_environment(describe_environment(processes.device, processes.world, state.step))
+            run.save_recipe()  # Only now that the run is locked.
+            changeable = {name: getattr(run.recipe.optimisation, name) for name in MAY_CHANGE_ON_RESUME}
+            run.note_environment(describe_environment(processes.device, processes.world, state.step) | changeable)
         if not checkpoint:
             report = pretrain_prior(prior, recipe, pooled, stage)
             # Devices that round differently would give each process a prior of its own.
@@ -120,7 +119,8 @@ def _find_run(path: Path, kind: str, recipe: Recipe | None, resume: bool) -> tup
         fix = command("pahi-rt", "train", run.kind, "--resume", "-o", path)
         raise RunError(f"the run in {path} trains {run.kind}, not {kind}", fix=fix)
     recipe = recipe or run.recipe
-    names = [name for name in differing(recipe, run.recipe) if name not in MAY_CHANGE_ON_RESUME]
+    may_change = {f"optimisation.{name}" for name in MAY_CHANGE_ON_RESUME}
+    names = [name for name in differing(recipe, run.recipe) if name not in may_change]
     if names:
         what = f"the recipe is not the one that {path} began with: {', '.join(names)} differs"
         raise RunError(what, fix="leave out --recipe and --set to go on, or name another folder with -o to start anew")

@@ -138,6 +138,15 @@ def test_ctrl_c_names_the_command_that_goes_on(train: Run, recipe: str, monkeypa
     assert train("hi", "--resume", "-o", "run").exit_code == 0
 
 
+def test_a_fix_can_be_typed_when_a_run_goes_on(train: Run, recipe: str, here: Path) -> None:
+    train("hi", "--recipe", recipe, "-o", "run")
+    result = train("hi", "--resume", "-o", "run", "--set", "optimisation.micro_batch=1")
+    assert result.exit_code == 0, result.output
+    assert "micro_batch = 1\n" in (here / "run" / "recipe.toml").read_text()
+    result = train("hi", "--resume", "-o", "run", "--set", "optimisation.batch=1")
+    assert result.stderr.startswith("error: the recipe is not the one that run began with: optimisation.batch differs")
+
+
 @pytest.mark.slow
 def test_a_kill_changes_nothing(recipe: str, here: Path) -> None:
     script = "from pahi_rt.cli import main; main()"

@@ -356,7 +356,16 @@ def test_resuming_on_a_smaller_machine(recipe: MakeRecipe, tmp_path: Path) -> No
     train("hi", tmp_path / "run", recipe(micro_batch=1), resume=True)
     whole, ours = (read_metrics(tmp_path / name / "metrics.jsonl")[-1]["validation"] for name in ("whole", "run"))
     assert ours["loss"] == pytest.approx(whole["loss"], rel=1e-5)
-    assert open_run(tmp_path / "run").recipe == recipe()
+
+
+def test_what_a_resumed_run_changes_it_keeps(recipe: MakeRecipe, tmp_path: Path) -> None:
+    train("hi", tmp_path / "run", recipe(), watch=KillAt(3, end=interrupt))
+    changed = open_run(tmp_path / "run", ["optimisation.micro_batch=1"]).recipe
+    train("hi", tmp_path / "run", changed, resume=True, watch=KillAt(6, end=interrupt))
+    assert train("hi", tmp_path / "run", resume=True).run.recipe == recipe(micro_batch=1)
+    assert open_run(tmp_path / "run").recipe == recipe(micro_batch=1)
+    starts = [json.loads(line) for line in (tmp_path / "run" / "environment.jsonl").read_text().splitlines()]
+    assert [(start["micro_batch"], start["autocast"]) for start in starts] == [(3, "no"), (1, "no"), (1, "no")]
 
 
 def test_how_many_prompts_at_once_is_settled_when_a_run_begins(recipe: MakeRecipe, tmp_path: Path) -> None:
