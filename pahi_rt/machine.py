@@ -10,8 +10,10 @@ from pathlib import Path
 
 from pahi_rt.errors import RuntimeUnavailable
 
-FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-"""Processor features that decide how fast it multiplies in 32, 16 and 8 bits, by Linux's names."""
+_X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+_ARM = ("asimdhp", "asimddp", "i8mm", "bf16", "sve")
+FEATURES = (*_X86, *_ARM)
+"""Processor features that decide how it multiplies in 32, 16 and 8 bits, by Linux's names."""
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _ENOUGH_THREADS = 16
 """Threads that are accepted on any machine, so that a script works on a smaller one too."""
@@ -31,7 +33,7 @@ def cpu_name() -> str | None:
 
 def cpu_features() -> list[str]:
     """The FEATURES that the processor has; an empty list if the system does not tell."""
-    flags = (_read_cpuinfo("flags") or "").split()
+    flags = (_read_cpuinfo("flags") or _read_cpuinfo("Features") or "").split()  # the latter on ARM
     return [feature for feature in FEATURES if feature in flags]
 
 
@@ -40,15 +42,29 @@ def has_bfloat16() -> bool:
 
     Without them PyTorch takes more than twenty times as long for a convolution in bfloat16 as in float32.
     """
-    if not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_features()):
-        return True
-    return "bf16" in (_read_cpuinfo("Features") or "").split()  # on ARM
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu_features())
+
+
+def cpu_kind() -> str:
+    """The architecture and the FEATURES of the processor; its name in place of them if the system does not tell."""
+    told = cpu_features() or [name for name in [cpu_name()] if name]
+    return ", ".join([platform.machine(), *told])
 
 
 def cpu_identity() -> str:
     """What decides how code is laid out for this processor: its kind, its name and all its features, as text."""
     told = [_read_cpuinfo(key) or "" for key in ("model name", "flags", "Features")]  # the last one on ARM
     return "\n".join([platform.machine(), *told])
+
+
+def gpu_identity() -> str:
+    """NVIDIA's GPUs and which of them this process may use, as text; no names if the driver does not tell.
+
+    CUDA would tell as well, but takes longer to start than a small model takes to draw.
+    """
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if "Model:" in line]
+    return "\n".join([*models, os.environ.get("CUDA_VISIBLE_DEVICES", "")])
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pahi_rt.bundle import Bundle
 from pahi_rt.comparison import Interval
 from pahi_rt.errors import PahiError, ReportError, RuntimeUnavailable
-from pahi_rt.machine import cpu_features, module_version
+from pahi_rt.machine import cpu_kind, module_version
 from pahi_rt.manifest import REPORT, Graph
 from pahi_rt.record import Record, parse_json
 from pahi_rt.runtimes.base import Description
@@ -113,7 +113,7 @@ class Row(Record):
     version: str
     """The runtime's."""
     device: str
-    """With the instructions that decide how a CPU computes, or the GPU's compute capability."""
+    """With the architecture and the instructions that decide how a CPU computes, or the GPU's compute capability."""
     reference: str
     """What it is compared with."""
     pairs: int
@@ -187,9 +187,9 @@ def format_report(report: Qualification) -> str:
 
 
 def name_device(description: Description) -> str:
-    """The device that a runtime describes, with the instructions that decide how a CPU computes."""
+    """The device that a runtime describes, with what decides how a CPU computes."""
     device = str(description["device"])
-    return f"{device} ({', '.join(cpu_features()) or 'plain'})" if device.startswith("CPU") else device
+    return f"{device} ({cpu_kind()})" if device.startswith("CPU") else device
 
 
 def installed_version(runtime: str) -> str | None:

@@ -10,6 +10,7 @@ from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.machine import (
     check_threads,
     cpu_features,
+    cpu_kind,
     cpu_name,
     free_memory,
     has_bfloat16,
@@ -35,6 +36,23 @@ def test_a_processor_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_features_are_those_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "flags\t\t: fpu avx2 avx512_vnni avx2x\n")
     assert cpu_features() == ["avx2", "avx512_vnni"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "kind"),
+    [
+        ("x86_64", "model name: Xeon\nflags: fpu avx2 avx512f\n", "x86_64, avx2, avx512f"),
+        ("aarch64", "Features: fp asimd asimdhp asimddp\n", "aarch64, asimdhp, asimddp"),  # Graviton2
+        ("aarch64", "Features: fp asimd asimddp i8mm bf16 sve\n", "aarch64, asimddp, i8mm, bf16, sve"),  # Graviton3
+        ("arm64", "", "arm64, Apple M2"),
+        ("riscv64", "processor: 0", "riscv64, Apple M2"),
+    ],
+)
+def test_kinds_of_processors(machine: str, text: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: text)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "processor", lambda: "Apple M2")
+    assert cpu_kind() == kind
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import PahiError
 from pahi_rt.files import write_whole
 from pahi_rt.listed import read_bounded
-from pahi_rt.machine import cpu_identity
+from pahi_rt.machine import cpu_identity, gpu_identity
 from pahi_rt.manifest_file import write_json
 from pahi_rt.record import Record, parse_json
 
@@ -119,5 +119,5 @@ def _times(cost: Cost) -> tuple[float, float, float]:
 
 def _path(chosen: Chosen, runtime: str) -> Path:
     contents = chosen.bundle.graph_files(chosen.graph).values()
-    key = "\n".join([runtime, str(chosen.threads), *contents, platform.node(), cpu_identity()])
+    key = "\n".join([runtime, str(chosen.threads), *contents, platform.node(), cpu_identity(), gpu_identity()])
     return cache_folder("costs", f"{hashlib.sha256(key.encode()).hexdigest()}.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pahi_rt.errors import RuntimeUnavailable
+
+_DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+_CAPABILITY = (75, 76)
+"""The driver's numbers for the two parts of a compute capability."""
+
+
+def name_gpu(library: str, capability: str | None = None) -> str:
+    """The GPU as `describe` names it, by the library that computes there and its kind, if the driver tells it.
+
+    `capability` is asked for if None.
+    """
+    capability = capability or read_capability()
+    return f"{library}, compute capability {capability}" if capability else library
+
+
+def read_capability() -> str | None:
+    """The first GPU's kind as in `Cuda.compute_capability`, without cuda-python; None without a driver or a GPU."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return None
+    device, *parts = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    asked = zip(parts, _CAPABILITY, strict=True)
+    failed = [driver.cuDeviceGetAttribute(ctypes.byref(part), number, device) for part, number in asked]
+    return None if any(failed) else "".join(str(part.value) for part in parts)
 
 
 class Cuda:

@@ -21,6 +21,7 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import BundleError, PahiError, RuntimeUnavailable
 from pahi_rt.machine import check_threads, is_core_taken
 from pahi_rt.runtimes.base import Description, Feeds, GraphRuntime
+from pahi_rt.runtimes.cuda import name_gpu
 from pahi_rt.runtimes.optimised import find_shelf
 from pahi_rt.runtimes.providers import CPU, PROVIDERS, Provider, own_errors, reason
 from pahi_rt.unrounded import expose_unrounded
@@ -52,11 +53,9 @@ class OnnxRuntime(GraphRuntime):
         self._is_core_taken = is_core_taken(chosen.threads)  # asked before threads of our own are at work
         with chosen.bundle.opened(chosen.graph) as opened:
             self.session = self.open(opened, chosen)
-        super().__init__(
-            chosen,
-            version=str(require_onnxruntime().__version__),
-            device=self.session.get_providers()[0].removesuffix("ExecutionProvider"),
-        )
+        library = self.session.get_providers()[0].removesuffix("ExecutionProvider")
+        device = library if PROVIDERS[chosen.runtime] is CPU else name_gpu(library)
+        super().__init__(chosen, version=str(require_onnxruntime().__version__), device=device)
 
     def open(self, graph: OpenGraph, chosen: Chosen) -> Any:
         """Load the graph. Raises RuntimeUnavailable or BundleError."""

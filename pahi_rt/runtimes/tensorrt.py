@@ -23,7 +23,7 @@ from pahi_rt.files import slug, write_whole
 from pahi_rt.locations import is_managed
 from pahi_rt.manifest import Graph, Plan
 from pahi_rt.runtimes.base import Feeds, GraphRuntime
-from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.runtimes.cuda import Cuda, name_gpu
 from pahi_rt.terminal import command
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -55,8 +55,7 @@ class TensorRtRuntime(GraphRuntime):
         self._buffers = Buffers(self._cuda, graph, self._most)
         self._launches: dict[int, Callable[[], None]] = {}
         self._one_at_a_time = threading.Lock()
-        device = f"CUDA, compute capability {capability}"
-        super().__init__(chosen, version=plan.runtime_version, device=device)
+        super().__init__(chosen, version=plan.runtime_version, device=name_gpu("CUDA", capability))
 
     def draw(self, feeds: Feeds) -> NDArray[np.uint8]:
         """Run the plan, in several turns for more pictures than it takes at once."""

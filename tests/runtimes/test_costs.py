@@ -33,6 +33,15 @@ def test_another_graph_is_another_measurement(chosen: Chosen, contract: Path) ->
     assert recall(choose(open_bundle(contract), steps=2), "onnxruntime") is None
 
 
+def test_another_gpu_is_another_measurement(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(chosen, "onnxruntime-cuda", Cost(1, 2, 3))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert recall(chosen, "onnxruntime-cuda") is None
+    monkeypatch.setattr("pahi_rt.runtimes.costs.gpu_identity", lambda: "Model: NVIDIA H200")
+    remember(chosen, "onnxruntime-cuda", Cost(0.1, 0.2, 0.3))
+    assert recall(chosen, "onnxruntime-cuda") == Cost(0.1, 0.2, 0.3)
+
+
 def test_a_busy_machine_does_not_spoil_what_is_known(chosen: Chosen) -> None:
     for cost in (Cost(1, 2, 3), Cost(10, 20, 30), Cost(0.1, 20, 30)):
         remember(chosen, "onnxruntime", cost)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.runtimes.cuda import Cuda
+from pahi_rt.runtimes.cuda import Cuda, name_gpu, read_capability
 
 
 def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,43 @@ def test_every_call_exists() -> None:
     assert [name for name in asked if not hasattr(runtime, name)] == []
 
 
+class Driver:
+    """NVIDIA's driver, with one GPU; `fails` names the call that does."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails = fails
+
+    def cuInit(self, flags: int) -> int:
+        return int(self.fails == "cuInit")
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:
+        device._obj.value = 7
+        return int(self.fails == "cuDeviceGet")
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
+        assert device.value == 7
+        value._obj.value = {75: 8, 76: 6}[attribute]
+        return int(self.fails == "cuDeviceGetAttribute")
+
+
+@pytest.mark.parametrize(
+    ("fails", "capability"), [("", "86"), ("cuInit", None), ("cuDeviceGet", None), ("cuDeviceGetAttribute", None)]
+)
+def test_the_driver_tells_the_kind_of_gpu(fails: str, capability: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(fails))
+    assert read_capability() == capability
+    assert name_gpu("CUDA") == ("CUDA, compute capability 86" if capability else "CUDA")
+
+
+def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert read_capability() is None
+    assert name_gpu("CUDA", "90") == "CUDA, compute capability 90"
+
+
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     """There and back, and again from a capture, which reads what the pinned memory holds by then."""
@@ -79,4 +118,4 @@ def test_on_a_gpu() -> None:
         replay()
         cuda.wait()
         assert (target == number).all()
-    assert cuda.compute_capability.isdigit()
+    assert cuda.compute_capability == read_capability()

@@ -126,6 +126,7 @@ class FakeBuild:
         monkeypatch.setattr(onnxruntime, "SessionOptions", self.make_options)
         monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: self.devices if self.registered else [])
         monkeypatch.setattr(onnxruntime, "register_execution_provider_library", self.register)
+        monkeypatch.setattr("pahi_rt.runtimes.cuda.read_capability", lambda: "86")
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         plugin = ModuleType("onnxruntime_ep_nv_tensorrt_rtx")
         plugin.__dict__.update(__version__="0.5.0", get_library_path=lambda: "/plugin.so")
@@ -176,7 +177,7 @@ def test_cuda_is_asked_for_without_tf32(contract: Path, build: FakeBuild, capsys
     assert build.asked == [("CUDAExecutionProvider", options)]
     assert "session.disable_cpu_ep_fallback" not in build.entries
     described = runtime.describe()
-    assert (described["runtime"], described["device"]) == ("onnxruntime-cuda", "CUDA")
+    assert (described["runtime"], described["device"]) == ("onnxruntime-cuda", "CUDA, compute capability 86")
     assert capsys.readouterr().out == ""
 
 
@@ -192,7 +193,8 @@ def test_tensorrt_keeps_its_engines(contract: Path, build: FakeBuild, cache: Pat
 def test_the_plugin_is_registered_once_and_keeps_its_engines(contract: Path, build: FakeBuild, cache: Path) -> None:
     bundle = open_bundle(contract)
     described = [runtimes.load(bundle, name="onnxruntime-tensorrt-rtx").describe() for _ in range(2)][0]
-    assert (described["runtime"], described["device"]) == ("onnxruntime-tensorrt-rtx", "NvTensorRTRTX")
+    assert described["runtime"] == "onnxruntime-tensorrt-rtx"
+    assert described["device"] == "NvTensorRTRTX, compute capability 86"
     assert build.registered == [("NvTensorRTRTXExecutionProvider", "/plugin.so")]
     (folder,) = cache.with_name("onnxruntime-tensorrt-rtx").iterdir()
     assert build.used == (["NvTensorRTRTXExecutionProvider"], {"nv_runtime_cache_path": str(folder)})
