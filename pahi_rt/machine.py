@@ -80,8 +80,13 @@ def free_memory() -> int:
 
 
 def is_core_taken(threads: int | None) -> bool:
-    """Whether other work leaves fewer cores than `threads`, or than one for each core if None; False if unknown."""
+    """Whether other work leaves fewer cores than `threads`, or than one for each core if None; False if unknown.
+
+    Unknown if this process may not run on all cores: the system does not tell which of them have work.
+    """
     cores = _own_cores()  # whose work is counted, whatever share of them is ours
+    if cores < (os.cpu_count() or 1):
+        return False
     return runnable_tasks() - 1 + min(threads or cores, cores) > cores
 
 

@@ -101,8 +101,16 @@ def test_a_core_is_taken_where_other_work_leaves_too_few(
     monkeypatch: pytest.MonkeyPatch, tasks: int, threads: int | None, taken: bool
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: f"14.43 15.01 16.75 {tasks}/185 26966\n")
     assert is_core_taken(threads) is taken
+
+
+def test_whose_cores_are_taken_is_unknown_on_a_part_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "14.43 15.01 16.75 40/185 26966\n")
+    assert is_core_taken(None) is False
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

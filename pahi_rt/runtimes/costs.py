@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import PahiError
 from pahi_rt.files import write_whole
 from pahi_rt.listed import read_bounded
-from pahi_rt.machine import cpu_identity, gpu_identity
+from pahi_rt.machine import cpu_identity, gpu_identity, usable_cores
 from pahi_rt.manifest_file import write_json
 from pahi_rt.record import Record, parse_json
 
@@ -73,9 +72,9 @@ TYPICAL: dict[Kind, Typical] = {
 
 
 def estimate(chosen: Chosen, kind: Kind, cores: int | None = None) -> Cost:
-    """What drawing with the chosen graph should cost; `cores` are this machine's if None."""
+    """What drawing with the chosen graph should cost; `cores` are those that this process may use if None."""
     typical, size = TYPICAL[kind], chosen.bundle.weights_size(chosen.graph)
-    processors = (chosen.threads or cores or os.cpu_count() or 1) if kind == "cpu" else 1
+    processors = (chosen.threads or cores or usable_cores()) if kind == "cpu" else 1
     picture_s = max(typical.least_s, flops(chosen) / (typical.flops_per_s * processors))
     return Cost(typical.load_s + size / READ_BYTES_PER_S, typical.first_s + picture_s, picture_s)
 
@@ -119,5 +118,6 @@ def _times(cost: Cost) -> tuple[float, float, float]:
 
 def _path(chosen: Chosen, runtime: str) -> Path:
     contents = chosen.bundle.graph_files(chosen.graph).values()
-    key = "\n".join([runtime, str(chosen.threads), *contents, platform.node(), cpu_identity(), gpu_identity()])
+    where = (platform.node(), str(usable_cores()), cpu_identity(), gpu_identity())
+    key = "\n".join([runtime, str(chosen.threads), *contents, *where])
     return cache_folder("costs", f"{hashlib.sha256(key.encode()).hexdigest()}.json")

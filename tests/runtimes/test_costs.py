@@ -8,7 +8,7 @@ import pytest
 
 from pahi_rt.bundle import open_bundle
 from pahi_rt.choice import Chosen, choose
-from pahi_rt.runtimes.costs import Cost, recall, remember
+from pahi_rt.runtimes.costs import Cost, estimate, recall, remember
 
 
 @pytest.fixture
@@ -31,6 +31,16 @@ def test_nothing_is_known_at_first_then_what_was_measured(chosen: Chosen) -> Non
 def test_another_graph_is_another_measurement(chosen: Chosen, contract: Path) -> None:
     remember(chosen, "onnxruntime", Cost(1, 2, 3))
     assert recall(choose(open_bundle(contract), steps=2), "onnxruntime") is None
+
+
+def test_cores_are_those_that_this_process_may_use(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.runtimes.costs.flops", lambda chosen: 1e12)
+    monkeypatch.setattr("pahi_rt.runtimes.costs.usable_cores", lambda: 2)
+    remember(chosen, "onnxruntime", Cost(1, 2, 3))
+    assert estimate(chosen, "cpu").picture_s == estimate(chosen, "cpu", cores=2).picture_s
+    monkeypatch.setattr("pahi_rt.runtimes.costs.usable_cores", lambda: 16)
+    assert estimate(chosen, "cpu").picture_s == estimate(chosen, "cpu", cores=16).picture_s
+    assert recall(chosen, "onnxruntime") is None
 
 
 def test_another_gpu_is_another_measurement(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
