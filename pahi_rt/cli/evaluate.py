@@ -117,7 +117,8 @@ def compare(
         messages.result(*format_report(report).split("\n"))
     if len(report.priors) == 1:
         (prior,) = report.priors.values()
-        chosen = [("--variant", report.variant), ("--decoder", report.decoder)]
+        steps = None if report.steps in (1, 2) else str(report.steps)  # those have graphs by default
+        chosen = [("--variant", report.variant), ("--decoder", report.decoder), ("--steps", steps)]
         options = [word for option, value in chosen if value for word in (option, value)]
         messages.next_command("export", str(report.generator), *options, "--prior", prior, "-o", "my-bundle")
 

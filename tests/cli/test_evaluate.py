@@ -14,7 +14,13 @@ from tests.cli.conftest import Run
 
 
 @pytest.fixture
-def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def models() -> dict[str, Any]:
+    """What the report says of the model."""
+    return {"generator": "org/model", "decoder": "org/taesd", "variant": "fp16", "steps": 1}
+
+
+@pytest.fixture
+def request_made(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the verb asks of pahi_rt.train, whose place a fake takes."""
     made: dict[str, Any] = {}
 
@@ -23,7 +29,6 @@ def request_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         watch.end("load generator", 1.25)
         made["batches"] = list(track([["a"], ["b"]], "scores"))
         priors = {name: f"{name}/prior.safetensors" for name in targets}
-        models = {"generator": "org/model", "decoder": "org/taesd", "variant": "fp16"}
         return SimpleNamespace(to_dict=lambda: {"seeds": options["seeds"]}, priors=priors, **models)
 
     evaluation, table = ModuleType("pahi_rt.evaluate.table1"), ModuleType("pahi_rt.evaluate.text")
@@ -54,6 +59,13 @@ def test_defaults(run: Run, request_made: dict[str, Any]) -> None:
         "judge": None,
         "batches": [["a"], ["b"]],
     }
+
+
+def test_the_prior_is_exported_for_the_steps_that_it_was_trained_with(
+    run: Run, request_made: dict[str, Any], models: dict[str, Any]
+) -> None:
+    models["steps"] = 4
+    assert " --steps 4 --prior " in run("evaluate", "runs/pahi").stderr
 
 
 def test_options(run: Run, request_made: dict[str, Any]) -> None:
