@@ -45,6 +45,13 @@ class PahiError(Exception):
         return partial(type(self), fix=self.fix), (self.what,)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch found too little memory. PyTorch, which need not be there, is known by its words."""
+    words = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+
+
 class BundleError(PahiError):
     """A bundle is missing, corrupt, tampered with, or newer than this version reads."""
 

@@ -21,7 +21,7 @@ import typer
 from pahi_rt import __version__
 from pahi_rt.cli import messages, options
 from pahi_rt.cli.group import Group
-from pahi_rt.errors import PahiError
+from pahi_rt.errors import PahiError, is_out_of_memory
 
 VERBS = (
     *("generate", "bulk", "bundles", "serve", "inspect", "export", "export-scorer"),
@@ -53,7 +53,7 @@ class Verbs(Group):
 def _reported(meta: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
-    except (PahiError, MemoryError, OSError) as error:
+    except (PahiError, MemoryError, RuntimeError, OSError) as error:
         problem = _as_problem(error)
         if problem is None or meta.get(options.DEBUG):
             raise
@@ -62,12 +62,14 @@ def _reported(meta: Mapping[str, Any]) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _as_problem(error: PahiError | MemoryError | OSError) -> PahiError | None:
+def _as_problem(error: PahiError | MemoryError | RuntimeError | OSError) -> PahiError | None:
     """The problem that the user can fix. None for a bug of ours, and for a closed pipe, which typer ends silently."""
     if isinstance(error, PahiError):
         return error
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return PahiError("there is not enough memory for this", fix="close other programs, or ask for less at once")
+    if not isinstance(error, OSError):
+        return None
     # From typer when it prints a help text, or from any code that finds the disk full.
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return messages.lost_output(os.strerror(error.errno))

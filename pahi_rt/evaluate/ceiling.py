@@ -46,6 +46,7 @@ from pahi_rt.evaluate.regression import fit_one, fit_prompts
 from pahi_rt.evaluate.resampling import Resampling, estimate, resample
 from pahi_rt.evaluate.table1 import number, silent
 from pahi_rt.machine import cpu_name
+from pahi_rt.models.memory import Batches
 from pahi_rt.terminal import command
 from pahi_rt.train.frozen import Models, Timed, load_models
 from pahi_rt.train.recipe import Recipe, load_recipe
@@ -119,7 +120,8 @@ def estimate_ceiling(
     not finite, and PahiError for scores that do not depend on the noise.
     """
     specs = list(models.scorers)
-    rows = [observe(models, specs, prompt, settings) for (prompt,) in track([[prompt] for prompt in prompts], "scores")]
+    look = partial(observe, models, specs, settings=settings, batches=Batches(settings.batch // 2, models.device))
+    rows = [look(prompt) for (prompt,) in track([[prompt] for prompt in prompts], "scores")]
     for place, spec in enumerate(specs):
         if not sum(float(row.covariance[place, place]) for row in rows) > 0:
             what = f"{spec} scores all pictures of a prompt alike, so there is nothing for a prior to gain"
@@ -145,7 +147,7 @@ def _load(recipe: Recipe, specs: Sequence[str], stage: Timed) -> Models:
         variant=recipe.variant,
         steps=recipe.steps,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        checkpointing=False,
+        checkpointing=recipe.optimisation.gradient_checkpointing,
         stage=stage,
     )
 

@@ -19,6 +19,7 @@ from pahi_rt.errors import PahiError, ScorerError
 from pahi_rt.evaluate.contenders import Contender, Field
 from pahi_rt.evaluate.picture_metrics import Encoder, pairwise_distance, sharpness
 from pahi_rt.models.gaussians import LatentShape
+from pahi_rt.models.memory import Batches
 from pahi_rt.noise import draw_noise
 from pahi_rt.scorers import Scorer
 
@@ -43,7 +44,7 @@ class Settings:
     diversity_prompts: int = 32
     """Prompts per group to measure distances on, at most; they are evenly spread over the group."""
     batch: int = 16
-    """Pictures to draw at once."""
+    """Pictures to draw at once, or fewer where they do not fit."""
 
     def __post_init__(self) -> None:
         why = "of one alone nothing is known about how scores vary between seeds"
@@ -90,14 +91,13 @@ def measure(
     finite, or of another shape.
     """
     reviews = {label: partial(score_pictures, label, scorer) for label, scorer in scorers.items()}
-    parts = [
-        _measure_batch(field, batch, reviews, judge, settings.seeds)
-        for batch in track(_batches(prompts, settings.batch), "scores")
-    ]
+    batches = Batches(settings.batch, field.device)
+    score = partial(_measure_batch, field, reviews=reviews, judge=judge, seeds=settings.seeds)
+    parts = [part for some in track(_batches(prompts, settings.batch), "scores") for part in batches.run(score, some)]
     chosen = [prompts[index] for index in diverse]
+    spread = partial(_measure_distances, field, review=reviews[judge], encoder=encoder, seeds=settings.diversity_seeds)
     distances = [
-        _measure_distances(field, batch, reviews[judge], encoder, settings.diversity_seeds)
-        for batch in track(_batches(chosen, settings.batch), "diversity")
+        part for some in track(_batches(chosen, settings.batch), "diversity") for part in batches.run(spread, some)
     ]
     scores, edges, kl = zip(*parts, strict=True)
     return Measurements(

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pahi_rt.errors import PahiError
 from pahi_rt.evaluate.measurements import draw_eps, score_pictures
+from pahi_rt.models.memory import Batches
 from pahi_rt.train.frozen import Models
 
 SEEDS = 1 << 21
@@ -36,7 +38,7 @@ class Settings:
     gradients: int = 8
     """Noises for each prompt to differentiate the scores at; 0 for none."""
     batch: int = 16
-    """Pictures to draw at once."""
+    """Pictures to draw at once, or fewer where they do not fit."""
 
     def __post_init__(self) -> None:
         if self.pairs < 4:
@@ -73,11 +75,13 @@ class Moments:
     """[S, G, D]: d s / d x at G further noises. None if a scorer cannot be differentiated, or none were asked for."""
 
 
-def observe(models: Models, specs: Sequence[str], prompt: str, settings: Settings) -> Moments:
-    """Draw the pictures of one prompt and score them by `specs`. Raises ScorerError for scores that are not finite."""
+def observe(models: Models, specs: Sequence[str], prompt: str, settings: Settings, batches: Batches) -> Moments:
+    """Draw the pictures of one prompt, `batches` of pairs at once, and score them by `specs`.
+
+    Raises ScorerError for scores that are not finite, and TooLittleMemory if not even one pair fits.
+    """
     noises = _draw(models, prompt, SEEDS, settings.pairs)
-    parts = noises.to(models.device).split(settings.batch // 2)
-    scores = torch.cat([_score(models, specs, prompt, part) for part in parts], 1)
+    scores = torch.cat(batches.run(partial(_score, models, specs, prompt), noises.to(models.device)), 1)
     noises = noises.flatten(1).double()
     odd, even = (scores[..., 0] - scores[..., 1]) / 2, (scores[..., 0] + scores[..., 1]) / 2
     even = even - even.mean(1, keepdim=True)
@@ -125,7 +129,8 @@ def _differentiate(models: Models, specs: Sequence[str], prompt: str, settings: 
     if not settings.gradients:
         return None
     noises = _draw(models, prompt, _GRADIENTS, settings.gradients).to(models.device)
-    parts = [_gradients(models, specs, prompt, part) for part in noises.split(settings.batch)]
+    # One at a time: activations that are kept for backpropagation take many times the memory of a picture.
+    parts = Batches(1, models.device).run(partial(_gradients, models, specs, prompt), noises)
     found = [part for part in parts if part is not None]
     return torch.cat(found, 1).double().cpu() if found else None
 

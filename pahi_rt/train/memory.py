@@ -6,13 +6,13 @@ The gradient of a step is the mean over the whole batch, so the micro-batch only
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 
-from pahi_rt.errors import PahiError
+from pahi_rt.models.memory import TooLittleMemory, within_memory
 
 USUAL = 4
 """Prompts at once where memory is not measured: on a CPU more bring nothing."""
@@ -21,10 +21,6 @@ HEADROOM = 0.1
 
 Rehearse = Callable[[int], object]
 """Runs everything that a step does, once, with this number of prompts at once. Raises TooLittleMemory."""
-
-
-class TooLittleMemory(PahiError):
-    """The prompts drawn at once do not fit into the device's memory."""
 
 
 class Memory(Protocol):
@@ -83,13 +79,8 @@ def _fits(rehearse: Rehearse, count: int) -> bool:
     return True
 
 
-@contextmanager
-def fitting(count: int, device: torch.device) -> Iterator[None]:
-    """Turn PyTorch's out-of-memory error into a TooLittleMemory that names `count`, the prompts drawn at once."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        what = f"{count} prompts at once do not fit into the memory of {device}"
-        fewer = f"--set optimisation.micro_batch={count // 2} or " if count > 1 else ""
-        fix = f"{fewer}--set optimisation.gradient_checkpointing=true; to go on: add --resume"
-        raise TooLittleMemory(what, fix=fix) from error
+def fitting(count: int, device: torch.device) -> AbstractContextManager[None]:
+    """Turn PyTorch's out-of-memory errors into a TooLittleMemory that says which settings take less."""
+    fewer = f"--set optimisation.micro_batch={count // 2} or " if count > 1 else ""
+    fix = f"{fewer}--set optimisation.gradient_checkpointing=true; to go on: add --resume"
+    return within_memory(count, device, fix)

@@ -149,15 +149,38 @@ def test_a_reader_that_has_gone(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_too_little_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+class OutOfMemoryError(RuntimeError):
+    """As in PyTorch."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_too_little_memory(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(_: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("pahi_rt.bundle.open_bundle", fail)
     result = run("inspect", "emoji")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: there is not enough memory for this\nfix: ")
-    assert isinstance(run("inspect", "emoji", "--debug").exception, MemoryError)
+    assert run("inspect", "emoji", "--debug").exception is error
+
+
+def test_other_errors_keep_their_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    def fail(_: object) -> None:
+        raise bug
+
+    monkeypatch.setattr("pahi_rt.bundle.open_bundle", fail)
+    assert run("inspect", "emoji").exception is bug
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:

@@ -208,6 +208,24 @@ def test_the_same_again_and_whatever_else_is_drawn() -> None:
     assert one.linear_share.value == pytest.approx(other.linear_share.value)
 
 
+class Small(Plain):
+    """On a device that holds three pictures, or one with what backpropagation needs."""
+
+    def draw(self, conditioning: Conditioning, noise: Tensor, steps: int) -> Tensor:
+        if len(noise) > (1 if noise.requires_grad else 3):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return noise
+
+
+def test_pictures_that_do_not_fit_are_drawn_in_smaller_batches() -> None:
+    found, whole = (
+        estimate_ceiling(Models(model, {"a": Known(mixed)}), PROMPTS, MEANINGS, SETTINGS)[0]["a"]  # type: ignore[arg-type]
+        for model in (Small(), Plain())
+    )
+    for share in ("linear_share", "linear_share_by_gradients"):
+        assert getattr(found, share).value == pytest.approx(getattr(whole, share).value)
+
+
 def test_scores_that_do_not_depend_on_the_noise() -> None:
     with pytest.raises(PahiError, match="scores all pictures of a prompt alike") as caught:
         measure(flat=lambda x, meaning: 0 * x.sum(1))

@@ -68,6 +68,15 @@ class Painter(nn.Module):
         return paint(noise)
 
 
+class SmallPainter(Painter):
+    """On a device that holds five pictures."""
+
+    def draw(self, conditioning: Conditioning, noise: Tensor, steps: int = 1) -> Tensor:
+        if len(noise) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().draw(conditioning, noise, steps)
+
+
 def paint(noise: Tensor) -> Tensor:
     level = 0.5 + STEP * noise.double().sum((1, 2, 3)) / math.sqrt(SIZE)
     return level.view(-1, 1, 1, 1).expand(-1, 3, 8, 8).contiguous()
@@ -366,3 +375,12 @@ def test_best_of_keeps_how_its_pictures_are_drawn() -> None:
     plain = field().contenders[0]
     assert best_of(plain, 3).draw is plain.draw
     assert isinstance(evaluate("toy", field(), {"test": ["a"]}, {"x": Level()}, settings=SMALL), Report)
+
+
+def test_pictures_that_do_not_fit_are_drawn_in_smaller_batches() -> None:
+    painter: Any = SmallPainter()
+    small = table(generator_field(painter, {"better": prior(1.0)}), prompts=PROMPTS[:12])
+    whole = table(field(better=1.0), prompts=PROMPTS[:12])
+    for name, row in small.items():
+        assert row.scores["level"].mean_score == pytest.approx(whole[name].scores["level"].mean_score)
+        assert row.diversity_ratio == pytest.approx(whole[name].diversity_ratio)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pahi_rt.train.memory import TooLittleMemory, choose_micro_batch, fitting, level
+from pahi_rt.models.memory import TooLittleMemory
+from pahi_rt.train.memory import choose_micro_batch, fitting, level
 
 GIB = 2**30
 
