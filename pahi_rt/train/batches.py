@@ -7,6 +7,7 @@ Noise is drawn on the CPU, so that it is the same for every device that trains.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,10 +32,13 @@ def choose_prompts(seed: int, step: int, batch: int, count: int) -> list[int]:
 
     Every prompt comes once before any comes again, each time in a new order.
     """
-    positions = range(step * batch, (step + 1) * batch)
-    turns = {position // count for position in positions}
-    orders = {turn: torch.randperm(count, generator=seeded(seed, ORDER, turn)).tolist() for turn in turns}
-    return [orders[position // count][position % count] for position in positions]
+    places = (divmod(position, count) for position in range(step * batch, (step + 1) * batch))
+    return [int(_order(seed, turn, count)[place]) for turn, place in places]
+
+
+@lru_cache(maxsize=2)  # A batch may begin in one turn and end in the next. To order a million prompts takes a while.
+def _order(seed: int, turn: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=seeded(seed, ORDER, turn))
 
 
 def draw_pairs(

@@ -21,7 +21,7 @@ _PROMPTS = 64
 """Prompts encoded at once."""
 
 Pooled = tuple[Tensor, Tensor]
-"""Embeddings [N, P] of the training prompts, and of the validation prompts."""
+"""Embeddings [N, P] of the training prompts, and of the validation prompts, on the CPU."""
 
 
 def build_prior(kind: str, recipe: Recipe, generator: Generator) -> Prior:
@@ -71,6 +71,6 @@ def pretrain_prior(prior: Prior, recipe: Recipe, pooled: Pooled | None, stage: T
 
 
 def encode_pooled(models: Models, prompts: Sequence[str]) -> Tensor:
-    """N prompts -> their pooled embeddings [N, P]."""
+    """N prompts -> their pooled embeddings [N, P], on the CPU: those of a million prompts take gigabytes."""
     parts = [prompts[start : start + _PROMPTS] for start in range(0, len(prompts), _PROMPTS)]
-    return torch.cat([models.encode(part).pooled for part in parts])
+    return torch.cat([models.encode(part).pooled.cpu() for part in parts])

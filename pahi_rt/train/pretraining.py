@@ -36,6 +36,8 @@ def pretrain(
 ) -> dict[str, float]:
     """Minimise eq. (10) over the pooled embeddings `train` [N, P] with Adam, in place, and report the result.
 
+    Embeddings may be on another device than the prior: only those of a batch are moved.
+
     The sum over prompts becomes a mean over a batch that is drawn with replacement. The paper gives neither the number
     of steps, nor the learning rate, nor the width of h. All random numbers come from `rng`.
 
@@ -48,7 +50,7 @@ def pretrain(
     for pooled in rows.values():
         check_embeddings(prior, pooled)
     _check_settings(steps, batch, learning_rate, decoder_hidden)
-    decoder = _init_decoder(prior, decoder_hidden, rng).to(train.device)
+    decoder = _init_decoder(prior, decoder_hidden, rng).to(prior.feature_mean.device)
     before = _measure(prior, decoder, rows, rng)
     optimizer = torch.optim.Adam([*prior.parameters(), *decoder.parameters()], lr=learning_rate)
     for step in range(steps):
@@ -66,6 +68,7 @@ def pretrain(
 
 def pretraining_terms(prior: PAHI, decoder: nn.Module, pooled: Tensor, rng: torch.Generator) -> Terms:
     """The two terms of eq. (10) for embeddings [B, P]: KL [B] in nats, and squared error [B], a mean over features."""
+    pooled = pooled.to(prior.feature_mean.device)
     gaussian = prior(pooled)
     shape = (len(pooled), *prior.latent_shape)
     eps = torch.randn(shape, generator=rng, device=rng.device).to(pooled.device)

@@ -100,6 +100,7 @@ def train(
             run.note_environment(describe_environment(processes.device, processes.world, state.step) | changeable)
         if not checkpoint:
             report = pretrain_prior(prior, recipe, pooled, stage)
+            pooled = None  # gigabytes for a million prompts
             # Devices that round differently would give each process a prior of its own.
             processes.copy_main(prior)
             if log and report:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pahi_rt.train.batches import TRAINING, VALIDATION, choose_prompts, draw_pairs, seeded
@@ -25,6 +26,25 @@ def test_a_recorded_draw() -> None:
     """A run must not depend on the version that began it."""
     drawn = torch.randint(1000, (4,), generator=seeded(7, TRAINING, 3, 5)).tolist()
     assert drawn == [519, 497, 550, 980]
+
+
+def test_a_recorded_order() -> None:
+    assert choose_prompts(7, 2, 4, 10) == [8, 4, 6, 2]
+    assert choose_prompts(7, 3, 4, 10) == [4, 7, 9, 5]
+
+
+def test_prompts_are_put_in_order_once_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    order = torch.randperm
+
+    def shuffle(count: int, generator: torch.Generator) -> torch.Tensor:
+        turns.append(count)
+        return order(count, generator=generator)
+
+    monkeypatch.setattr(torch, "randperm", shuffle)
+    for step in range(50):
+        choose_prompts(99, step, 4, 100)
+    assert turns == [100, 100]
 
 
 def test_every_prompt_comes_once_before_any_comes_again() -> None:

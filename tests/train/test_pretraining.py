@@ -52,6 +52,12 @@ def test_terms_are_those_of_the_equation(rows: tuple[Tensor, Tensor]) -> None:
     assert torch.allclose(mse, (decoder(noise.flatten(1)) - target).square().mean(1), rtol=1e-4)
 
 
+def test_embeddings_are_moved_to_the_prior(rows: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # which knows no device without memory
+    prior, decoder = make(rows).to("meta"), torch.nn.Linear(72, 8, device="meta")
+    assert {term.device.type for term in pretraining_terms(prior, decoder, rows[0][:5], seeded())} == {"meta"}
+
+
 def test_loss_falls_and_the_kl_is_reported_for_both_sets(rows: tuple[Tensor, Tensor]) -> None:
     prior = make(rows)
     report = run(prior, rows)
