@@ -43,6 +43,7 @@ from pahi_rt.bench.reports.cuda import (
 )
 from pahi_rt.bench.reports.report import write
 from pahi_rt.bench.timing import Race, race, spread
+from pahi_rt.models.arithmetic import forgo_tf32
 from pahi_rt.pictures import rounded_psnr
 from pahi_rt.terminal import command
 
@@ -133,7 +134,7 @@ def measure(
 
 def settle() -> None:
     """Tune convolutions, and switch TF32 off: fp32 is the reference. One contender switches it on for itself."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    forgo_tf32()
     torch.backends.cudnn.benchmark = True
 
 

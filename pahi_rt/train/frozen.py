@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pahi_rt.errors import RecipeError, ScorerError
 from pahi_rt.machine import has_bfloat16
+from pahi_rt.models.arithmetic import forgo_tf32
 from pahi_rt.models.conditioning import Conditioning
 from pahi_rt.models.generators import Generator, load_generator
 from pahi_rt.models.placement import Placement
@@ -86,10 +87,11 @@ def load_models(
     checkpointing: bool,
     stage: Timed,
 ) -> Models:
-    """Load the generator (weights of `variant`, with `decoder`) and the scorers `specs` onto `device`.
+    """Load the generator (weights of `variant`, with `decoder`) and the scorers `specs` onto `device`, without TF32.
 
     Raises ModelError, ScorerError and HubError as their loaders do.
     """
+    forgo_tf32()
     with stage("load generator"):
         loaded = load_generator(generator, decoder, variant=variant).to(device)
         loaded.schedule(steps)

@@ -82,6 +82,13 @@ def test_checkpointing_keeps_less_and_has_the_same_gradient(load: Load, gradient
     assert torch.allclose(gradient(plain), gradient(checkpointed), atol=1e-6)
 
 
+def test_float32_is_not_tf32(load: Load) -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    load()
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_bf16_has_nearly_the_same_gradient(load: Load, gradient: Callable[..., Tensor]) -> None:
     models = load()
     plain, half = gradient(models), gradient(models, autocast="bf16")
