@@ -121,7 +121,7 @@ def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, stand
         "worst_psnr_db": judge(
             _decibels(errors.max()), None, Margin(None, "not judged alone: one picture has no interval")
         ),
-        "other_pictures_share": judge_share(int((errors > 10 ** (-OTHER_PICTURE_DB / 10)).sum()), len(errors), OTHER),
+        "other_pictures_share": judge_share(errors > 10 ** (-OTHER_PICTURE_DB / 10), clusters, OTHER),
         "ssim": judge_mean(
             structural_similarities(drawn, reference),
             clusters,

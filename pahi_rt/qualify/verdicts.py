@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,12 +34,38 @@ def judge_mean(
     return judge(value, bootstrap_interval(column, statistic, torch.tensor(clusters)), margin)
 
 
-def judge_share(count: int, total: int, margin: Margin) -> Measure:
-    """A share, with the interval of Clopper and Pearson (1934), which also holds when nothing was counted."""
-    from scipy.stats import binomtest
+def judge_share(counted: NDArray[np.bool_], clusters: Sequence[int], margin: Margin) -> Measure:
+    """The share of `counted` [N] pairs. No interval for a single cluster.
 
-    low, high = binomtest(count, total).proportion_ci(CONFIDENCE, "exact")
-    return judge(count / total, (float(low), float(high)), margin)
+    The interval is that of Clopper and Pearson (1934), which also holds when nothing was counted, for as many
+    independent pairs as tell as much as these (Korn and Graubard 1998).
+    """
+    from scipy.stats import beta
+
+    share, tail = float(counted.mean()), (1 - CONFIDENCE) / 2
+    if len(set(clusters)) < 2:
+        return judge(share, None, margin)
+    total = independent_pairs(counted, clusters)
+    hits, misses = share * total, (1 - share) * total
+    low = float(beta.ppf(tail, hits, misses + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, misses)) if misses else 1.0
+    return judge(share, (low, high), margin)
+
+
+def independent_pairs(counted: NDArray[np.bool_], clusters: Sequence[int]) -> float:
+    """How many independent pairs would tell their share as exactly: fewer where those of a cluster are alike.
+
+    All of them where none or all were counted, which shows nothing of how alike they are.
+    """
+    members = np.unique(clusters, return_inverse=True)[1]
+    sizes, hits = np.bincount(members), np.bincount(members, counted)
+    share, total, groups = counted.mean(), len(counted), len(sizes)
+    if share in (0, 1):
+        return total
+    # The variance of the share between clusters, and what it would be if all pairs were independent.
+    found = groups / (groups - 1) * np.square(hits - share * sizes).sum() / total**2
+    plain = share * (1 - share) / (total - 1)
+    return float(total * min(1.0, plain / found)) if found else total
 
 
 def judge_count(count: int, margin: Margin) -> Measure:

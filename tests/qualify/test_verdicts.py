@@ -7,8 +7,17 @@ import pytest
 
 from pahi_rt.export.precision import ALL
 from pahi_rt.qualify.margins import ONE_LEVEL_DB, Margin, Standard
-from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share, overall, pairs_needed
+from pahi_rt.qualify.verdicts import (
+    independent_pairs,
+    judge,
+    judge_count,
+    judge_mean,
+    judge_share,
+    overall,
+    pairs_needed,
+)
 
+OTHER = Margin(0.05, "r", is_floor=False)
 FLOOR, CEILING = Margin(0.9, "r"), Margin(0.1, "r", is_floor=False)
 
 
@@ -41,10 +50,31 @@ def test_the_interval_is_over_prompts_and_not_over_pairs() -> None:
 
 
 def test_a_share_of_none_is_not_certain() -> None:
-    few, many = (judge_share(0, number, Margin(0.05, "r", is_floor=False)) for number in (12, 72))
+    few, many = (judge_share(np.zeros(number, bool), range(number), OTHER) for number in (12, 72))
     assert (few.verdict, many.verdict) == ("inconclusive", "pass")
     advised = pairs_needed([few], 12)
     assert advised is not None and 72 <= advised <= 90
+
+
+def test_shares_have_the_usual_interval_where_prompts_differ() -> None:
+    counted = np.arange(100) < 3
+    apart = judge_share(counted, range(100), OTHER)
+    assert apart.value == 0.03
+    assert apart.interval == pytest.approx((0.00623, 0.08518), abs=1e-4)  # Clopper and Pearson for 3 of 100
+    assert judge_share(counted, [7] * 100, OTHER).interval is None
+    assert judge_share(~counted[:3], range(3), OTHER).interval == pytest.approx((0.0, 0.7076), abs=1e-4)
+
+
+def test_pictures_of_one_prompt_that_fail_together_tell_less() -> None:
+    """Twenty prompts of five pictures: all of one fail, or one picture of each of five."""
+    clusters = [number // 5 for number in range(100)]
+    together = np.arange(100) < 5
+    spread = np.isin(np.arange(100), [0, 5, 10, 15, 20])
+    assert independent_pairs(together, clusters) == pytest.approx(19 * 100 / 99)  # nearly as few as there are prompts
+    assert independent_pairs(spread, clusters) == 100
+    wide, narrow = (judge_share(counted, clusters, OTHER).interval for counted in (together, spread))
+    assert wide is not None and narrow is not None
+    assert wide[1] > 1.5 * narrow[1]
 
 
 def test_one_fault_is_one_too_many() -> None:
