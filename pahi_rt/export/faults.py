@@ -10,10 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pahi_rt.export.marked import run_marked
-
-AT_ONCE = 10
-"""Number of nodes whose outputs are kept at once: an AutoencoderKL's last ones have a quarter of a gigabyte each."""
+from pahi_rt.export.marked import portions, run_marked
 
 Kinds = frozenset[str]
 """What a tensor holds besides numbers: "NaN", "infinity"."""
@@ -38,15 +35,13 @@ def find_fault(path: Path, feeds: dict[str, NDArray[Any]]) -> str | None:
 
 def _faults(path: Path, feeds: dict[str, NDArray[Any]], seen: dict[str, Kinds]) -> Iterator[str]:
     graph = onnx.load(path, load_external_data=False).graph
-    nodes = [node for node in graph.node if node.op_type != "Constant"]
-    for start in range(0, len(nodes), AT_ONCE):
-        chunk = nodes[start : start + AT_ONCE]
-        computed = run_marked(path, [name for node in chunk for name in node.output if name], feeds)
-        seen |= {name: _kinds(value) for name, value in computed.items()}
-        for node in chunk:
-            read = frozenset[str]().union(*(seen.get(name, frozenset()) for name in node.input))
-            made = frozenset[str]().union(*(seen[name] for name in node.output if name)) - read
-            if made:
+    nodes = {name: node for node in graph.node if node.op_type != "Constant" for name in node.output if name}
+    for names in portions(path, list(nodes), feeds):
+        seen |= {name: _kinds(value) for name, value in run_marked(path, names, feeds).items()}
+        for name in names:
+            node = nodes[name]
+            read = frozenset[str]().union(*(seen.get(source, frozenset()) for source in node.input))
+            if made := seen[name] - read:
                 yield f"{' and '.join(sorted(made))} first in the node {node.name} ({node.op_type})"
 
 

@@ -26,7 +26,7 @@ from polygraphy.exception import PolygraphyException
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.export.inputs import Inputs
-from pahi_rt.export.marked import PLAIN, make_onnxruntime, quiet
+from pahi_rt.export.marked import PLAIN, make_onnxruntime, portions, quiet
 from pahi_rt.export.parity import EIGHT_BITS
 from pahi_rt.export.precision import ALL
 from pahi_rt.manifest import Graph
@@ -34,10 +34,6 @@ from pahi_rt.qualification import EQUAL_DB, Layers, Loss
 from pahi_rt.runtimes.providers import PROVIDERS, own_errors, reason
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 
-PORTION = 256 << 20
-"""Bytes of tensors that are marked at once, on each side."""
-UNKNOWN = PORTION // 8
-"""Bytes that a tensor of unknown shape counts as."""
 SHOWN = 10
 BROKEN_DB = -200.0
 SAME_ARITHMETIC_DB = 60.0
@@ -107,44 +103,9 @@ def shared_tensors(plain: Path, other: Path) -> list[str]:
     return [name for name in _computed(plain) if name in theirs]
 
 
-def portions(path: Path, names: Sequence[str], feeds: Inputs) -> Iterator[list[str]]:
-    """The names in portions whose tensors have at most PORTION bytes together."""
-    sizes, taken, total = _sizes(path, feeds), list[str](), 0
-    for name in names:
-        size = sizes.get(name, UNKNOWN)
-        if taken and total + size > PORTION:
-            yield taken
-            taken, total = [], 0
-        taken.append(name)
-        total += size
-    if taken:
-        yield taken
-
-
 def _computed(path: Path) -> list[str]:
     nodes = onnx.load(path, load_external_data=False).graph.node
     return [name for node in nodes if node.op_type != "Constant" for name in node.output if name]
-
-
-def _sizes(path: Path, feeds: Inputs) -> dict[str, int]:
-    """Bytes of each tensor whose shape can be inferred from the inputs'."""
-    model = onnx.load(path, load_external_data=False)
-    for given in model.graph.input:
-        shape = [onnx.TensorShapeProto.Dimension(dim_value=size) for size in feeds[given.name].shape]
-        del given.type.tensor_type.shape.dim[:]
-        given.type.tensor_type.shape.dim.extend(shape)
-    del model.graph.value_info[:]
-    del model.graph.output[:]
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return {info.name: size for info in inferred.graph.value_info if (size := _size(info)) is not None}
-
-
-def _size(info: onnx.ValueInfoProto) -> int | None:
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape") or not all(axis.HasField("dim_value") for axis in tensor.shape.dim):
-        return None
-    values = math.prod(axis.dim_value for axis in tensor.shape.dim)
-    return values * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
 
 
 def _compare(runners: list[Any], feeds: Inputs, name: str) -> dict[str, float]:

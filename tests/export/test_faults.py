@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pahi_rt.export import faults
+from pahi_rt.export import faults, marked
 from pahi_rt.export.faults import find_fault
 
 X = np.array([1.0, 4.0], np.float32)
@@ -32,15 +32,29 @@ def test_a_graph_of_numbers_has_no_fault(tmp_path: Path) -> None:
     assert find_fault(graph, {"x": X}) is None
 
 
-@pytest.mark.parametrize("at_once", [1, 100])
-def test_the_first_node_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(faults, "AT_ONCE", at_once)
+@pytest.mark.parametrize("portion", [1, 1 << 20])
+def test_the_first_node_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int) -> None:
+    monkeypatch.setattr(marked, "PORTION", portion)
     nodes = [
         helper.make_node("Neg", ["x"], ["a"], "turn"),
         helper.make_node("Sqrt", ["a"], ["b"], "root"),
         helper.make_node("Exp", ["b"], ["c"], "grow"),
     ]
     assert find_fault(save(tmp_path / "g.onnx", nodes), {"x": X}) == "NaN first in the node root (Sqrt)"
+
+
+def test_the_graph_runs_once_for_as_many_nodes_as_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[list[str]] = []
+
+    def run_marked(path: Path, names: list[str], feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        runs.append(names)
+        return marked.run_marked(path, names, feeds)
+
+    monkeypatch.setattr(faults, "run_marked", run_marked)
+    names = ["x", *(f"t{number}" for number in range(50))]
+    nodes = [helper.make_node("Neg", [one], [other], other) for one, other in zip(names, names[1:], strict=False)]
+    assert find_fault(save(tmp_path / "g.onnx", nodes), {"x": X}) is None
+    assert runs == [names[1:]]
 
 
 def test_infinity_is_named_where_it_arises_and_not_where_it_becomes_nan(tmp_path: Path) -> None:

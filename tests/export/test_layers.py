@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.export import layers
+from pahi_rt.export import layers, marked
 from pahi_rt.export.inputs import Inputs
 from pahi_rt.export.layers import (
     Side,
@@ -22,11 +22,10 @@ from pahi_rt.export.layers import (
     compare_layers,
     find_side,
     mark_network,
-    portions,
     shared_tensors,
     tolerance_db,
 )
-from pahi_rt.export.marked import PLAIN, make_onnxruntime
+from pahi_rt.export.marked import PLAIN, make_onnxruntime, portions
 from pahi_rt.noise import draw_noise
 
 FEEDS = {"x": np.linspace(1, 2, 64, dtype=np.float32)}
@@ -66,7 +65,7 @@ def test_a_graph_is_as_it_is(tmp_path: Path) -> None:
 def test_what_one_node_changes_reaches_all_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
-    monkeypatch.setattr(layers, "PORTION", portion)
+    monkeypatch.setattr(marked, "PORTION", portion)
     plain, other = save(tmp_path / "a.onnx", 1.0), save(tmp_path / "b.onnx", 1.01)
     ratios = compare_graphs(plain, other, ONNX_RUNTIME, FEEDS)
     assert ratios["a"] == 200.0
@@ -86,7 +85,7 @@ def test_portions_keep_memory_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     names = shared_tensors(graph, graph)
     assert names == ["a", "b", "c", "size", "small"]
     assert list(portions(graph, names, FEEDS)) == [names]
-    monkeypatch.setattr(layers, "PORTION", 2 * 64 * 4)
+    monkeypatch.setattr(marked, "PORTION", 2 * 64 * 4)
     assert list(portions(graph, names, FEEDS))[0] == ["a", "b"]
 
 
