@@ -174,7 +174,6 @@ def test_a_folder_that_goes_away_while_drawing(run: Run, here: Path, monkeypatch
         ["export", "model"],
         ["train", "hi", "--recipe", "emoji"],
         ["train", "hi", "-o", "run"],
-        ["train", "hi", "-o", "run", "--resume", "--set", "steps=2"],
         ["train", "gan", "-o", "run", "--recipe", "emoji"],
         ["draw"],
     ],
