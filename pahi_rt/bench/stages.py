@@ -24,12 +24,13 @@ from pahi_rt.bench.reports.stages import DRIVER, HASHES, NOISE, TOKENS, WRITING,
 from pahi_rt.bench.timing import spread
 from pahi_rt.bulk.encode import encode
 from pahi_rt.bulk.formats import open_writer
+from pahi_rt.bulk.prompt_files import find_files
 from pahi_rt.bulk.record import Part
 from pahi_rt.bulk.sample import Sample
 from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import EncodeFormat
 from pahi_rt.bulk.shards import plan
-from pahi_rt.bulk.sources import Columns, find_files, read_rows
+from pahi_rt.bulk.sources import Columns, read_rows
 from pahi_rt.drawing import Drawing
 from pahi_rt.errors import PahiError
 from pahi_rt.noise import draw_noise

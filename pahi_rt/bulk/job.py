@@ -10,10 +10,11 @@ from pahi_rt.bulk.artist import Task
 from pahi_rt.bulk.card import write_card
 from pahi_rt.bulk.crew import Crew, Drawn, Event, Finished, Job, Ready
 from pahi_rt.bulk.dispatch import hand_out
+from pahi_rt.bulk.prompt_files import File
 from pahi_rt.bulk.record import IncrementalMode, Part, RunRecord, begin, end_part, make_maker, new_record, settle_maker
 from pahi_rt.bulk.settings import Settings
 from pahi_rt.bulk.shards import Done, find_done, plan
-from pahi_rt.bulk.sources import Columns, File, read_rows
+from pahi_rt.bulk.sources import Columns, read_rows
 from pahi_rt.bulk.stats import Stats
 from pahi_rt.bulk.store import Store
 from pahi_rt.errors import PromptError

@@ -24,9 +24,9 @@ from pahi_rt.errors import RunError
 if TYPE_CHECKING:
     from pahi_rt.bulk.crew import Crew, Job
     from pahi_rt.bulk.job import Outcome
+    from pahi_rt.bulk.prompt_files import File
     from pahi_rt.bulk.record import RunRecord
     from pahi_rt.bulk.settings import Settings
-    from pahi_rt.bulk.sources import File
     from pahi_rt.bulk.store import Store
     from pahi_rt.pipeline import Pipeline
 
@@ -171,8 +171,9 @@ def open_input(
     """The files of the input, and what every worker is given. Raises PahiError."""
     from pahi_rt.bulk.crew import Job
     from pahi_rt.bulk.job import columns_of
+    from pahi_rt.bulk.prompt_files import find_files
     from pahi_rt.bulk.settings import check_settings
-    from pahi_rt.bulk.sources import additional_types, find_files
+    from pahi_rt.bulk.sources import additional_types
 
     check_settings(settings)
     files = find_files(prompts, store.url)

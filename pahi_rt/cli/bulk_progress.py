@@ -17,8 +17,9 @@ from pahi_rt.cli.progress import SECONDS_ELSEWHERE, SECONDS_ON_A_TERMINAL
 from pahi_rt.errors import PahiError
 
 if TYPE_CHECKING:
+    from pahi_rt.bulk.prompt_files import File
     from pahi_rt.bulk.shards import Done
-    from pahi_rt.bulk.sources import Columns, File
+    from pahi_rt.bulk.sources import Columns
     from pahi_rt.bulk.stats import Stats
 
 _WINDOW = 60.0

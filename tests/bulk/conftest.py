@@ -14,11 +14,12 @@ from pahi_rt import FakeRuntime, Pipeline, open_bundle
 from pahi_rt.bulk.artist import Artist, Task
 from pahi_rt.bulk.crew import Event, Finished, Job, Ready
 from pahi_rt.bulk.job import Outcome, Run, columns_of
+from pahi_rt.bulk.prompt_files import File, find_files
 from pahi_rt.bulk.record import IncrementalMode
 from pahi_rt.bulk.seeds import SEED_RULE
 from pahi_rt.bulk.settings import Settings, check_settings
 from pahi_rt.bulk.shards import Done
-from pahi_rt.bulk.sources import Columns, File, additional_types, find_files
+from pahi_rt.bulk.sources import Columns, additional_types
 from pahi_rt.bulk.stats import Stats
 from pahi_rt.bulk.store import open_store
 from pahi_rt.bundle import Bundle

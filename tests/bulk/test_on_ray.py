@@ -14,8 +14,8 @@ import pytest
 
 from pahi_rt.bulk.crew import Job
 from pahi_rt.bulk.job import Run
+from pahi_rt.bulk.prompt_files import find_files
 from pahi_rt.bulk.settings import Settings
-from pahi_rt.bulk.sources import find_files
 from pahi_rt.bulk.store import open_store
 from pahi_rt.errors import BundleError
 from tests.bulk.conftest import Silent, contents

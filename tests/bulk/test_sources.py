@@ -3,21 +3,16 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import threading
-import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
-from fsspec.compression import compr
 
+from pahi_rt.bulk.prompt_files import find_files
 from pahi_rt.bulk.rows import Row
-from pahi_rt.bulk.sources import Columns, additional_types, count_rows, find_files, read_rows
-from pahi_rt.errors import PahiError, PromptError
+from pahi_rt.bulk.sources import Columns, additional_types, count_rows, read_rows
+from pahi_rt.errors import PromptError
 
 PLAIN = Columns()
 
@@ -85,77 +80,6 @@ def test_a_bad_id_or_seed_fails_alone(tmp_path: Path, line: str, reason: str) ->
     assert (good.problem, good.id, good.seed) == (None, "y", 2**64 - 1)
 
 
-def test_files_of_a_folder_and_of_a_pattern_are_named_from_there(tmp_path: Path) -> None:
-    (tmp_path / "in" / "b").mkdir(parents=True)
-    (tmp_path / "in" / "b" / "2.txt").write_text("b\n")
-    (tmp_path / "in" / "1.txt.gz").write_bytes(gzip.compress(b"a\n"))
-    (tmp_path / "in" / "_SUCCESS").write_text("")
-    found = {"1.txt.gz:0": "a", "b/2.txt:0": "b"}
-    assert {row.id: row.prompt for row in rows(tmp_path / "in")} == found
-    assert {row.id: row.prompt for row in rows(tmp_path / "in" / "**" / "*.txt*")} == found
-
-
-def test_hidden_files_and_the_output_are_not_in_a_folder(tmp_path: Path) -> None:
-    for name in ("a.txt", ".git/b.txt", "c/_old/d.txt", "out/00000/00000.txt", "outer/e.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x\n")
-    expected = {
-        "c/_old": ["d.txt"],
-        "": ["a.txt", "outer/e.txt"],
-        "*/*.txt": ["outer/e.txt"],
-        ".g*/*.txt": [".git/b.txt"],
-        "c/_old/*": ["d.txt"],
-        "out/00000/00000.txt": ["00000.txt"],
-    }
-    for prompts, names in expected.items():
-        found = find_files(str(tmp_path / prompts), str(tmp_path / "out"))
-        assert [file.name for file in found] == names
-
-
-def test_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
-    (tmp_path / "prompts [v1]?.txt").write_text("a\n")
-    assert [row.id for row in rows(tmp_path / "prompts [v1]?.txt")] == ["prompts [v1]?.txt:0"]
-
-
-def test_a_file_in_an_archive(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr("in/a.txt", "a\n")
-    assert [row.id for row in rows(f"zip://in/a.txt::{tmp_path / 'x.zip'}")] == ["a.txt:0"]
-
-
-@pytest.mark.parametrize("query", ["", "?download=true", "?path=in/b.csv#c"])
-def test_a_file_of_the_web_has_the_name_that_it_has_on_a_disk(tmp_path: Path, query: str) -> None:
-    pytest.importorskip("aiohttp")
-    (tmp_path / "my prompts.txt").write_text("a\n")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            url = f"http://127.0.0.1:{server.server_port}/my%20prompts.txt{query}"
-            assert [(row.id, row.prompt) for row in rows(url)] == [("my prompts.txt:0", "a")]
-        finally:
-            server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a word."""
-
-    def log_message(self, *words: object) -> None: ...
-
-
-def test_a_compression_without_its_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(compr, "zstd", raising=False)
-    (tmp_path / "p.txt.zst").write_bytes(b"")
-    with pytest.raises(PahiError) as caught:
-        find_files(str(tmp_path / "p.txt.zst"))
-    assert caught.value.fix == "pip install zstandard"
-
-
-def test_a_url_of_fsspec(tmp_path: Path) -> None:
-    with fsspec.open("memory://in/p.txt", "w") as file:
-        file.write("a\nb\n")
-    assert [(row.id, row.prompt) for row in rows("memory://in/p.txt")] == [("p.txt:0", "a"), ("p.txt:1", "b")]
-
-
 def test_bytes_of_parquet_that_are_not_utf8_fail_their_own_row(tmp_path: Path) -> None:
     for kind, offset in ((arrow.string(), "int32"), (arrow.large_string(), "int64")):
         offsets = arrow.array([0, 1, 2, 2], offset).buffers()[1]
@@ -184,11 +108,6 @@ def test_whole_numbers_of_pandas_are_ids_and_seeds(tmp_path: Path) -> None:
     assert [row.seed for row in seeds] == [7, 1, 1, None]
 
 
-def test_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
-    (tmp_path / "caf\udce9.txt").write_text("a\n")
-    assert [row.id for row in rows(tmp_path)] == ["caf\\udce9.txt:0"]
-
-
 @pytest.mark.parametrize("other", ["parquet", "csv"])
 def test_additional_columns_have_one_type(tmp_path: Path, other: str) -> None:
     parquet.write_table(arrow.table({"prompt": ["a"], "n": [1]}), tmp_path / "a.parquet")
@@ -201,14 +120,6 @@ def test_additional_columns_have_one_type(tmp_path: Path, other: str) -> None:
         parquet.write_table(arrow.table({"prompt": ["c"], "n": [1.5]}), tmp_path / "c.parquet")
     with pytest.raises(PromptError, match=r"a\.parquet.*c\."):
         additional_types(find_files(str(tmp_path)), columns)
-
-
-@pytest.mark.parametrize("name", ["missing.txt", "p.doc", "s4://bucket/p.txt"])
-def test_no_prompts_there(tmp_path: Path, name: str) -> None:
-    (tmp_path / "p.doc").write_text("a")
-    with pytest.raises(PahiError) as caught:
-        find_files(name if "://" in name else str(tmp_path / name))
-    assert caught.value.fix
 
 
 @pytest.mark.parametrize("columns", [PLAIN, Columns(caption="x"), Columns(caption="a", id="x")])
