@@ -382,7 +382,7 @@ def test_a_prior_that_the_bundle_lacks(contract: Path, contract_with_priors: Pat
 def test_an_unknown_number_of_steps(contract: Path) -> None:
     with pytest.raises(BundleError, match="no graph of 4 steps, only 1 or 2") as caught:
         b.open_bundle(contract).graph(4)
-    assert caught.value.fix == "use --steps 1"
+    assert caught.value.fix == "use --steps 1 or 2"
 
 
 def test_precisions(contract: Path) -> None:
