@@ -21,8 +21,11 @@ from emoji_model.text import tokens
 from pahi_rt.errors import PahiError
 from pahi_rt.machine import cpu_name
 
-LEAST_ACCURACY, MOST_SHIFT = 0.9, 0.1
-"""To be installed, a scorer needs this accuracy on every kind of pair, and at most this shift by harmless changes."""
+LEAST_ACCURACY = {"real": 0.9, "match": 0.9, "clean": 0.9, "sample": 0.85}
+"""Kind of pair -> the accuracy that a scorer needs to be installed. The halves of `sample` are alike: their squared
+errors may differ by a third only (docs/experiments.md)."""
+MOST_SHIFT = 0.1
+"""The largest shift by harmless changes that a scorer may have to be installed."""
 
 
 def measure(network: scorer.Network, pool: Pool, subjects: Subjects, tokenizer: CLIPTokenizer) -> dict[str, Any]:
@@ -44,12 +47,11 @@ def measure(network: scorer.Network, pool: Pool, subjects: Subjects, tokenizer: 
 def require(name: str, report: dict[str, Any]) -> None:
     """Raises PahiError if a report of `measure` violates LEAST_ACCURACY or MOST_SHIFT, or lacks the numbers."""
     pairs, shifts = (report.get(key, {}) for key in ("pair_accuracy", "shift_by_harmless_changes_in_prompt_std"))
-    wrong = [f"{kind} pairs {pairs.get(kind)}" for kind in PAIRS if not pairs.get(kind, 0) >= LEAST_ACCURACY]
+    wrong = [f"{kind} pairs {pairs.get(kind)}" for kind in PAIRS if not pairs.get(kind, 0) >= LEAST_ACCURACY[kind]]
     wrong += [f"{change} {shift}" for change, shift in shifts.items() if not abs(shift) <= MOST_SHIFT]
     if wrong or not shifts:
-        needed = (
-            f"at least {LEAST_ACCURACY} on each kind of pair and at most {MOST_SHIFT} by harmless changes are needed"
-        )
+        least = ", ".join(f"{accuracy} on {kind}" for kind, accuracy in LEAST_ACCURACY.items())
+        needed = f"at least {least} pairs, and at most {MOST_SHIFT} by harmless changes, are needed"
         fix = f"train it longer: python -m emoji_model scorers --steps {2 * SCHEDULE.steps}"
         raise PahiError(
             f"the scorer {name} is not good enough ({', '.join(wrong) or 'not measured'}): {needed}", fix=fix

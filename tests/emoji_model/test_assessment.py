@@ -50,7 +50,8 @@ def test_a_scorer_must_be_good_on_every_kind_of_pair_and_mind_no_harmless_change
     assessment.require("emoji-a", PASSING)
     accuracies, shifts = PASSING["pair_accuracy"], PASSING["shift_by_harmless_changes_in_prompt_std"]
     for change, message in (
-        ({"pair_accuracy": accuracies | {"sample": 0.89}}, "sample pairs 0.89"),
+        ({"pair_accuracy": accuracies | {"sample": 0.84}}, "sample pairs 0.84"),
+        ({"pair_accuracy": accuracies | {"clean": 0.89}}, "clean pairs 0.89"),
         ({"pair_accuracy": accuracies | {"real": math.nan}}, "real pairs nan"),
         ({"pair_accuracy": {"real": 1.0}}, "match pairs None"),
         ({"shift_by_harmless_changes_in_prompt_std": shifts | {"floored": -0.11}}, "floored -0.11"),
