@@ -76,7 +76,7 @@ def find_files(prompts: str, output: str | None = None) -> list[File]:
 
 
 def _find(place: Any, root: str) -> tuple[list[str], str]:
-    """Paths, and what they all begin with that is no part of the names."""
+    """Paths, and the beginning of all of them that is not a part of the names."""
     if not root.endswith("/") and place.isfile(root):
         return [root], _plain(place, root)[: _plain(place, root).rfind("/") + 1]
     if place.isdir(root):

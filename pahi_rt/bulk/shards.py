@@ -24,10 +24,15 @@ class Done:
     successes: int
     failed: int
 
+    @classmethod
+    def of(cls, stats: Stats) -> Done:
+        """The shard that these are the stats of."""
+        return cls(stats.rows_sha256, stats.successes, stats.failed)
+
 
 def find_done(store: Store, settings: Settings) -> dict[int, Done]:
     """The shards that are whole. Raises as `read_all_stats` does."""
-    return {one.shard: Done(one.rows_sha256, one.successes, one.failed) for one in read_all_stats(store, settings)}
+    return {one.shard: Done.of(one) for one in read_all_stats(store, settings)}
 
 
 def read_all_stats(store: Store, settings: Settings) -> Iterator[Stats]:

@@ -19,7 +19,7 @@ from pahi_rt.bulk.encode import is_lossless
 from pahi_rt.bulk.record import RunRecord
 from pahi_rt.bulk.seeds import row_seed
 from pahi_rt.bulk.settings import Settings
-from pahi_rt.bulk.shards import Done, find_done, read_all_stats
+from pahi_rt.bulk.shards import Done, read_all_stats
 from pahi_rt.bulk.store import ANEW, Store
 from pahi_rt.errors import RunError
 from pahi_rt.pipeline import Pipeline
@@ -42,7 +42,11 @@ def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
 
     Of files only the size is compared, so that a run of any size is checked soon.
     """
-    done = find_done(store, record.settings)
+    sizes, done, bad = store.sizes(), dict[int, Done](), list[int]()
+    for one in read_all_stats(store, record.settings):
+        done[one.shard] = Done.of(one)
+        if any(sizes.get(name) != size for name, size in one.sizes.items()):
+            bad.append(one.shard)
     fix = "give the command of `bulk` again, without overwrite: it goes on where it was"
     for part in record.parts:
         if part.shards is None:
@@ -50,16 +54,10 @@ def check_complete(store: Store, record: RunRecord) -> dict[int, Done]:
         missing = [shard for shard in range(part.first_shard, part.first_shard + part.shards) if shard not in done]
         if missing:
             raise RunError(f"{store.url} lacks these shards: {_spans(missing)}", fix=fix)
-    _check_files(store, record.settings)
-    return done
-
-
-def _check_files(store: Store, settings: Settings) -> None:
-    sizes, found = store.sizes(), read_all_stats(store, settings)
-    bad = [one.shard for one in found if any(sizes.get(name) != one.sizes[name] for name in one.sizes)]
     if bad:
         what = f"files of these shards in {store.url} are missing or damaged: {_spans(bad)}"
         raise RunError(what, fix=f"restore them, or {ANEW}")
+    return done
 
 
 def _spans(numbers: Sequence[int]) -> str:
