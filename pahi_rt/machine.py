@@ -62,8 +62,8 @@ def gpu_identity() -> str:
 
     CUDA would tell as well, but takes longer to start than a small model takes to draw.
     """
-    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    models = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if "Model:" in line]
+    files = sorted((_PROC / "driver" / "nvidia" / "gpus").glob("*/information"))
+    models = [line for file in files for line in _read(file).splitlines() if "Model:" in line]
     return "\n".join([*models, os.environ.get("CUDA_VISIBLE_DEVICES", "")])
 
 
