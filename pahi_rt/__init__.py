@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pahi_rt.tokenizer import Tokenizer
     from pahi_rt.vocabulary import Vocabulary
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Bundle",

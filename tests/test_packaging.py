@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,7 @@ import pytest
 import pahi_rt
 from pahi_rt.locations import built_in
 from tests.cli.verbs import list_verbs
+from tools.notes import notes
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("train", "export", "bench")
@@ -48,6 +50,49 @@ def test_every_folder_of_modules_is_a_package() -> None:
 def test_a_built_in_bundle_is_small(name: str) -> None:
     folder = ROOT / "pahi_rt" / "assets" / name
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= LARGEST_BUNDLE
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("cpp/CMakeLists.txt", r"project\(pahi VERSION (\S+)"),
+        ("emoji_model/pyproject.toml", r'^version = "(.+)"'),
+        *(
+            (name, r"pahi-rt(?:-ray)?(?::|.*newTag: )(\d[\d.]*\d)")
+            for name in (
+                "docs/deploy.md",
+                "deploy/Dockerfile",
+                "deploy/compose.yaml",
+                "deploy/kubernetes/base/deployment.yaml",
+            )
+        ),
+        ("deploy/ray/Dockerfile", r"pahi-rt-ray:(\S+)"),
+        ("deploy/ray/rayjob.yaml", r"pahi-rt-ray:(\S+)"),
+    ],
+)
+def test_every_file_that_names_the_version_names_this_one(name: str, pattern: str) -> None:
+    named = re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    assert set(named) == {pahi_rt.__version__}
+
+
+def test_the_notes_of_a_release_are_its_section() -> None:
+    changelog = "# Changelog\n\n## [0.3.0] - 2027-01-02\n\nNew.\n\n## [0.2.0] - 2026-12-01\n\nOld.\n"
+    assert notes("0.3.0", changelog, '__version__ = "0.3.0"') == "New.\n"
+    assert notes("0.2.0", changelog, '__version__ = "0.2.0"') == "Old.\n"
+
+
+@pytest.mark.parametrize(
+    ("changelog", "package", "error"),
+    [
+        ("## [0.3.0] - 2027-01-02\n\nNew.\n", "0.2.0", "the package is not 0.3.0"),
+        ("## [0.3.0] - unreleased\n\nNew.\n", "0.3.0", "no dated section"),
+        ("## [0x3.0] - 2027-01-02\n\nNew.\n", "0.3.0", "no dated section"),
+    ],
+)
+def test_a_wrong_tag_has_no_notes(changelog: str, package: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        notes("0.3.0", changelog, f'__version__ = "{package}"')
 
 
 @pytest.fixture(scope="module")

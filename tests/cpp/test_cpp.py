@@ -20,6 +20,7 @@ import onnx
 import pytest
 from PIL import Image
 
+import pahi_rt
 from pahi_rt import Pipeline
 from pahi_rt.bundle import file_record, open_bundle
 from pahi_rt.errors import PromptError
@@ -206,7 +207,7 @@ def test_null_is_an_argument_like_any_other(library: Library, opened: Opened) ->
     assert library.c.pahi_tokenize(opened.handle, None, None, 0, None) == 1
     library.c.pahi_close(None)
     library.c.pahi_options_init_sized(None, ctypes.c_size_t(8))
-    assert library.c.pahi_version() == b"0.1.0"
+    assert library.c.pahi_version() == pahi_rt.__version__.encode()
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -353,12 +354,12 @@ def test_other_projects_find_it(built: Path, tmp_path: Path) -> None:
         "#include <pahi.h>\n#include <stdio.h>\nint main(void) { return puts(pahi_version()) < 0; }\n"
     )
     (mine / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.18)\nproject(mine C)\nfind_package(pahi 0.1 REQUIRED)\n"
+        "cmake_minimum_required(VERSION 3.18)\nproject(mine C)\nfind_package(pahi 0.2 REQUIRED)\n"
         "add_executable(mine main.c)\ntarget_link_libraries(mine pahi::pahi)\n"
     )
     run(["cmake", "-S", str(mine), "-B", str(mine / "build"), f"-DCMAKE_PREFIX_PATH={prefix}"])
     run(["cmake", "--build", str(mine / "build")])
-    assert run([str(mine / "build" / "mine")]) == "0.1.0\n"
+    assert run([str(mine / "build" / "mine")]) == f"{pahi_rt.__version__}\n"
     (config,) = prefix.glob("lib*/**/pahi.pc")
     flags = run(["pkg-config", "--cflags", "--libs", "--define-prefix", "pahi"], PKG_CONFIG_PATH=str(config.parent))
     run(["cc", str(mine / "main.c"), "-o", str(mine / "second"), *flags.split()])
