@@ -127,8 +127,8 @@ class Server(Uvicorn):
 
     @property
     def load(self) -> float:
-        """What there is to do: pictures, and requests that were not answered. Infinite once it takes no more."""
-        if self.service.engine.is_draining:
+        """What there is to do: pictures, and requests that were not answered. Infinite while it loads or ends."""
+        if self.service.engine.is_draining or not self.service.engine.is_ready:
             return math.inf
         busy = sum(isinstance(one, Protocol) and one.is_busy for one in self.server_state.connections)
         return self.service.engine.queue.unfinished + busy

@@ -38,6 +38,10 @@ class Loads:
         """Note what the worker at this place has to do now."""
         self._noted[2 * place : 2 * place + 2] = [load, time.monotonic()]
 
+    def is_open(self, place: int) -> bool:
+        """Whether the worker at this place has noted last that it takes work: it neither loads nor ends."""
+        return math.isfinite(self._noted[2 * place])
+
     def forget(self, place: int) -> None:
         """Note that the worker at this place has ended."""
         self._noted[2 * place : 2 * place + 2] = [math.inf, 0.0]

@@ -35,18 +35,18 @@ from pahi_rt.serve.signals import sighup_waits, take_sighup
 
 LOG = logging.getLogger("pahi_rt.serve")
 _SOON = 10.0
-"""Seconds within which a worker that ends has not worked."""
+"""Seconds within which a worker that ends has not worked. One that has not loaded its models has not either."""
 _TRIES = 5
-"""How many may end so soon, one after the other."""
+"""How many may end without having worked, one after the other."""
 _PAUSE = 1.0
-"""Seconds before one that ended so soon is replaced."""
+"""Seconds before one that has not worked is replaced."""
 _TICK = 0.2
 _OVERTIME = 2.0
 """Seconds after the grace in which a worker may still end by itself."""
 
 
 def supervise(settings: Settings, listener: socket.socket) -> None:
-    """Run the workers until SIGTERM or SIGINT. Raises PahiError if they end as soon as they begin."""
+    """Run the workers until SIGTERM or SIGINT. Raises PahiError if they end before they have drawn anything."""
     share = max(1, usable_cores() // settings.workers)
     with _shared_metrics() as folder:
         supervisor = Supervisor(replace(settings, threads=settings.threads or share), listener, folder)
@@ -68,8 +68,8 @@ class Supervisor:
         self._settings, self._listener, self._folder = settings, listener, folder
         self._loads = Loads(settings.workers)
         self._workers: list[_Worker] = []
-        self._quick = 0
-        """Workers that ended soon after they began, one after the other."""
+        self._failed = 0
+        """Workers that ended without having worked, one after the other."""
         self._is_ending = False
 
     def run(self) -> None:
@@ -102,15 +102,15 @@ class Supervisor:
         if worker.process.is_alive() or self._is_ending:
             return worker
         worker.process.join()
+        has_worked = self._loads.is_open(worker.place) and time.monotonic() - worker.began >= _SOON
         self._loads.forget(worker.place)
         mark_process_dead(worker.process.pid, str(self._folder))  # type: ignore[no-untyped-call]
         LOG.warning("worker %s ended with %s; another takes its place", worker.process.pid, worker.process.exitcode)
-        is_quick = time.monotonic() - worker.began < _SOON
-        self._quick = self._quick + 1 if is_quick else 0
-        if self._quick >= _TRIES:
+        self._failed = 0 if has_worked else self._failed + 1
+        if self._failed >= _TRIES:
             fix = "start it with --workers 1, which tells the reason, or with fewer workers if memory runs out"
-            raise PahiError("the workers end as soon as they begin", fix=fix)
-        if is_quick:
+            raise PahiError("the workers end before they have drawn anything", fix=fix)
+        if not has_worked:
             time.sleep(_PAUSE)
         return self._start(worker.place)
 

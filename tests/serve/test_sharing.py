@@ -11,6 +11,9 @@ from contextlib import suppress
 
 import pytest
 
+from pahi_rt.serve.server import Server, open_models
+from pahi_rt.serve.service import Service
+from pahi_rt.serve.settings import Settings
 from pahi_rt.serve.sharing import Door, Loads, Share
 from tests.serve.conftest import serving, until
 
@@ -22,11 +25,23 @@ def test_the_least_is_of_those_who_are_alive(monkeypatch: pytest.MonkeyPatch) ->
     loads.note(1, 2)
     loads.note(2, math.inf)
     assert loads.least() == 2
+    assert [loads.is_open(place) for place in range(3)] == [True, True, False]
     loads.forget(1)
     assert loads.least() == 3
+    assert not loads.is_open(1)
     now = time.monotonic()
     monkeypatch.setattr("pahi_rt.serve.sharing.time.monotonic", lambda: now + 60)
     assert loads.least() == math.inf  # nobody has said anything for a minute
+
+
+def test_who_loads_or_ends_leaves_connections_to_others() -> None:
+    settings = Settings(("emoji",))
+    server = Server(Service.of(open_models(settings), settings))
+    assert server.load == math.inf
+    server.service.engine.ready.set()
+    assert server.load == 0
+    server.service.engine.is_draining = True
+    assert server.load == math.inf
 
 
 async def came(door: asyncio.Event, seconds: float) -> bool:
