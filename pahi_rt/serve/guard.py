@@ -27,6 +27,8 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _GONE = 499
+_POLICY = 1008
+"""The code of a WebSocket that is closed because its client may not use it (RFC 6455, 7.4.1)."""
 _SHOWN = 200
 """Characters of a method and of a path that a line in the log holds."""
 
@@ -47,7 +49,7 @@ class Guard:
         reply = _Noted(scope, send)
         try:
             self._check(scope)
-            await self._app(scope, receive, reply.send)
+            await self._let_in(scope, receive, reply.send)
         except Exception as error:
             if reply.has_begun:
                 raise
@@ -69,14 +71,33 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and (is_websocket or scope["method"] not in _SAFE):
             _check_origin(origin, host, settings.allow_origins)
-        if self._service.keys.are_needed and scope["path"] not in self._open_paths:
-            self._check_key(headers)
+        self._check_key(scope)
 
-    def _check_key(self, headers: Headers) -> None:
-        key = _read_key(headers)
+    def _check_key(self, scope: Scope) -> None:
+        if not self._service.keys.are_needed or scope["path"] in self._open_paths:
+            return
+        key = _read_key(Headers(scope=scope))
         if key is None or not self._service.keys.open_with(key):
             what = "this server needs an API key" if key is None else "this is not one of the server's API keys"
             raise Problem(401, "invalid_api_key", what, "send the header Authorization: Bearer KEY")
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through. A WebSocket ends at its next message after its key was removed."""
+        removed: list[Problem] = []
+
+        async def receive_with_key() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive":
+                try:
+                    self._check_key(scope)
+                except Problem as problem:
+                    removed.append(problem)
+                    return {"type": "websocket.disconnect", "code": _POLICY}
+            return message
+
+        await self._app(scope, receive_with_key, send)
+        for problem in removed:
+            await send({"type": "websocket.close", "code": _POLICY, "reason": problem.detail})
 
     def _note(self, scope: Scope, reply: _Noted) -> None:
         seconds = time.perf_counter() - reply.began

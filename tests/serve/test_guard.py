@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from pahi_rt.errors import PahiError
 from pahi_rt.serve.keys import Keys
 from pahi_rt.serve.settings import Settings, check_settings
-from tests.serve.conftest import SECONDS, Client, Reply, Running
+from tests.serve.conftest import SECONDS, Client, Reply, Running, until
 
 KEYS = ("0123456789abcdef-one", "0123456789abcdef-two")
 
@@ -184,6 +185,22 @@ def test_a_key_for_the_socket(locked: Running) -> None:
     assert opens_live(locked.client, subprotocols=["pahi-live", "pahi-key.d3Jvbmc"]) == 401
     assert opens_live(locked.client, subprotocols=["pahi-live", f"pahi-key.{encoded}"]) == 101
     assert opens_live(locked.client, additional_headers={"Authorization": f"Bearer {KEYS[0]}"}) == 101
+
+
+def test_a_removed_key_ends_its_open_websockets(locked: Running, keys: Path) -> None:
+    header = {"Authorization": f"Bearer {KEYS[0]}"}
+    with connect(f"ws://127.0.0.1:{locked.client.port}/v1/live", additional_headers=header) as connection:
+        connection.send('{"id": 1, "prompt": "a cat"}')
+        assert json.loads(connection.recv(SECONDS))["id"] == 1
+        assert isinstance(connection.recv(SECONDS), bytes)
+        keys.write_text(KEYS[1])
+        locked.service.keys.reload()
+        connection.send('{"id": 2, "prompt": "a cat"}')
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(SECONDS)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "this is not one of the server's API keys")
+    until(lambda: locked.service.live == 0 and not locked.service.answering)
 
 
 def test_keys_are_read_again(keys: Path) -> None:
