@@ -17,7 +17,8 @@
                  and priors too
     install      copy the results into the source tree, as the embedded default
 
-A stage that was stopped continues where it was. A finished stage says so and does nothing.
+A training that was stopped continues where it was. A finished one says so and does nothing, and so do `data`,
+`tokenizer` and `scenes`. `package`, the measurements of `scorers`, and `bundle` are made again each time.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ def main() -> int:
     )
     parser.add_argument("stage", choices=(*STAGES, *WITH_THE_SOURCE_TREE, "all"))
     parser.add_argument("--work", type=Path, default=Path("runs/emoji"), help="working folder (default: runs/emoji)")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
+    parser.add_argument("--workers", type=_positive, default=2, help="processes of one thread each (default: 2)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="steps of a training stage (default: its schedule's)")
+    parser.add_argument(
+        "--steps", type=_positive, help="steps of a training stage, or scenes of `scenes` (default: its own)"
+    )
     args = parser.parse_args()
     workshop = Workshop(args.work, args.workers, args.seed, args.steps)
     try:
@@ -59,6 +62,13 @@ def main() -> int:
         messages.problem(error)
         return 1
     return 0
+
+
+def _positive(text: str) -> int:
+    """An integer of 1 or more. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

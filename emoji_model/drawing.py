@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from emoji_model.sampler import Batch, of_style
 from pahi_rt.models.components import turbo_scheduler
 from pahi_rt.models.sampling import Schedule as Sampling
-from pahi_rt.models.sampling import euler_schedule, sample_latents
+from pahi_rt.models.sampling import euler_schedule, sample_latents, take_step
 
 BETA = 0.1
 """Errors below BETA count by their square, others by their size. Where the noise leaves two styles nearly equal, the
@@ -63,13 +63,13 @@ def nearest_style(drawn: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
 
 
 def losses(unet: nn.Module, text: torch.Tensor, batch: Batch, again: slice | None) -> dict[str, torch.Tensor]:
-    """Errors of the first step on the batch, and of the second one on the rows `again`. Without these, of the first."""
+    """Errors of the first step on the batch, and of the second step on the rows `again`, if there are any."""
     two = sampling(2)
     first = denoiser(unet, text, two)(scale(batch.noise * two.noise_scale, two.sigmas[0]), 0)
     terms = {"one": F.smooth_l1_loss(first, batch.latents, beta=BETA)}
     if again:
-        start = first[again].detach()
-        noisy = start + (batch.noise[again] * two.noise_scale - start) * (two.sigmas[1] / two.sigmas[0])
+        start, noise = first[again].detach(), batch.noise[again]
+        noisy = take_step(two, 0, noise * two.noise_scale, start, noise)
         second = denoiser(unet, text[again], two)(scale(noisy, two.sigmas[1]), 1)
         terms["two"] = F.smooth_l1_loss(second, nearest_style(start, batch.styles[again]), beta=BETA)
     return terms

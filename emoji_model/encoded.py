@@ -34,7 +34,7 @@ class EncodedScenes:
     plain: torch.Tensor
     """float16 [N, styles, C, h, w]: the same, on tint 0 where the background is not named."""
     values: torch.Tensor
-    """float32 [N, COUNT]: the tint's functionals, for the backgrounds that are not named. Other entries are 0."""
+    """float32 [N, COUNT]: the tint's functionals; they count where the background is not named. Others are 0."""
     grounded: torch.Tensor
     """bool [N]: the caption names the background."""
     style: torch.Tensor
@@ -52,7 +52,7 @@ def make(
     worker: Worker, path: Path, author: Author, pictures: torch.Tensor, vae: AutoencoderTiny, tokenizer: CLIPTokenizer,
     count: int,
 ) -> None:  # fmt: skip
-    """Make this worker's share of `count` scenes; leaves PATH.RANK.pt. Random numbers depend on seed and rank."""
+    """Make this worker's share of `count` scenes; leaves PATH-RANK.pt. Random numbers depend on seed and rank."""
     rng, share = worker.rng(0), count // worker.world
     python_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
     scenes = [author.draw(python_rng) for _ in range(share)]

@@ -16,7 +16,7 @@ jittered twice must score the same twice. `assessment.invariance` measures what 
 No style is better than another, and no pair above compares two. What scorers then think of styles is an accident, and
 another one for each scorer: it explained 28 to 30 % of the variance between pictures of a prompt, with a correlation of
 0.24 between the scorers. So a picture and its twin, which differs in the style alone, must score the same, too.
-`assessment.py` measures what is left, too.
+`assessment.style_preferences` measures what is left of that.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ WORDNET = Package(
 COMMON = 300
 """A drawn word among the COMMON most frequent ones (`place`, `down`) is near to everything, so it does not help."""
 ASKED = 30_000
-"""Words of the table are among the ASKED most frequent ones."""
+"""Words that come from word vectors are among the ASKED most frequent ones."""
 NEAR, FAR = 0.5, 0.65
 """Least cosine between a word and what is offered for it, if that is of the same kind, and if not."""
 OFFERED = 3

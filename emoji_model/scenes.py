@@ -39,7 +39,8 @@ GROUND = ("{t} on {a} background", "{t} on {a} background", "{t}, {b} background
           "{t} with {a} background")  # fmt: skip
 SINGLE = ("{t}", "{t}", "{t}", "a picture of {t}", "an emoji of {t}", "the {p}", "{p}", "{p}", "{p} emoji", "cute {p}")
 WITHHELD = 12
-"""One in this many combinations is kept out of every training, to be measured on."""
+"""One in this many combinations is kept out of every training but the judge's, to be measured on. Two things count as
+a combination in the order in which they are named; the background and what is worn, with the first of them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Scene:
 
 
 def withheld(scene: Scene) -> bool:
-    """Whether a combination of the scene is kept out of every training."""
+    """Whether a combination of the scene is kept out of every training but the judge's."""
     return any(hashlib.sha256(name.encode()).digest()[0] % WITHHELD == 0 for name in scene.combinations())
 
 

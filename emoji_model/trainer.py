@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pahi_rt.errors import PahiError
 from pahi_rt.files import writing_whole
 from pahi_rt.machine import has_bfloat16
+from pahi_rt.train.metrics_log import forget_after
 
 Losses = dict[str, torch.Tensor]
 SYNC = 10
@@ -91,7 +92,9 @@ class Trainer:
             # fifth less time.
             with sdpa_kernel(SDPBackend.MATH):
                 with bfloat16(self.schedule.bfloat16):
-                    losses = loss(self.step, self.worker.rng(self.step))
+                    rng = self.worker.rng(self.step)
+                    torch.manual_seed(rng.initial_seed())  # dropout draws from PyTorch's own generator
+                    losses = loss(self.step, rng)
                 sum(losses.values(), torch.zeros(())).backward()
             self._update()
             if self.worker.rank == 0:
@@ -147,22 +150,15 @@ class Trainer:
 
     def _resume(self) -> None:
         path = _checkpoint(self.folder)
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        self.step = state["step"]
-        self.modules.load_state_dict(state["modules"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.worker.rank == 0:
-            self._forget_rows_after(self.step)
-
-    def _forget_rows_after(self, step: int) -> None:
-        """Drop the rows that a killed run logged after its last checkpoint, because those steps are taken again."""
-        path = self.folder / "metrics.jsonl"
         if path.exists():
-            rows = [row for row in path.read_text().splitlines() if json.loads(row)["step"] <= step]
-            path.write_text("".join(row + "\n" for row in rows))
+            state = torch.load(path, weights_only=True)
+            self.step = state["step"]
+            self.modules.load_state_dict(state["modules"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        if self.worker.rank == 0:
+            # Steps that a killed run logged after its last checkpoint are taken again.
+            forget_after(self.folder / "metrics.jsonl", self.step, 0)
 
 
 def bfloat16(enabled: bool) -> torch.autocast:

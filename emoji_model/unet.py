@@ -44,7 +44,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def pin(unet: UNet2DConditionModel) -> None:
-    """Set the weights that training must not change; to be called after every update."""
+    """Set the weights that training must not change; to be called before every step."""
     carry_functionals(unet)
     mute_functionals(unet)
 

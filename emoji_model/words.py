@@ -112,8 +112,8 @@ def _together(encoder: CLIPTextModel, memory: Memory) -> nn.ModuleDict:
 def errors(text: torch.Tensor, sketcher: sketch.Sketcher, batch: Batch, end: int) -> dict[str, torch.Tensor]:
     """Errors of text embeddings [B, POSITIONS, WIDTH]: of the cells, and of the tokens before them.
 
-    The first of these is always the same, and those of words do not look like cells. The end of the caption, which a
-    noise prior reads, is the mean of the cells, if its token (id `end`) is before them.
+    The first token is always the same. Tokens of words carry no marks of cells. The token that ends the caption (id
+    `end`), which a noise prior reads, holds the mean of the cells, unless a long caption puts it among them.
     """
     wanted, words = sketcher(batch.content), text[:, 1:-CELLS]
     ends = batch.input_ids[:, 1:-CELLS] == end

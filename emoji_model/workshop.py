@@ -107,15 +107,17 @@ class Workshop:
 
     def memory(self) -> None:
         """Leaves checkpoint.pt in `memory/`."""
-        self._train(words.train_memory, "memory", words.MEMORY, lambda: (self._sampler(),))
+        self._train(words.train_memory, "memory", words.MEMORY, lambda: (self._sampler(),), after="sketch")
 
     def words(self) -> None:
         """Leaves checkpoint.pt in `words/`."""
-        self._train(words.train_words, "words", words.WORDS, lambda: (self._sampler(),))
+        self._train(words.train_words, "words", words.WORDS, lambda: (self._sampler(),), after="memory")
 
     def generator(self) -> None:
         """Leaves checkpoint.pt in `generator/`."""
-        self._train(generator.train, "generator", generator.SCHEDULE, lambda: (self._sampler(), self._vae()))
+        self._train(
+            generator.train, "generator", generator.SCHEDULE, lambda: (self._sampler(), self._vae()), after="words"
+        )
 
     def _vae(self) -> AutoencoderTiny:
         return autoencoder.load(self.folder / "autoencoder")
@@ -131,10 +133,8 @@ class Workshop:
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""
-        tokenizer, author = bpe.load(self.folder / "tokenizer"), self.author()
-        self._train(
-            decoder.train, "decoder", decoder.SCHEDULE, lambda: (self._vae(), author, self.pictures(), tokenizer)
-        )
+        made = lambda: (self._vae(), self.author(), self.pictures(), bpe.load(self.folder / "tokenizer"))  # noqa: E731
+        self._train(decoder.train, "decoder", decoder.SCHEDULE, made, after="generator")
 
     def judge(self) -> None:
         """Leaves checkpoint.pt in `judge/`."""
@@ -188,14 +188,18 @@ class Workshop:
         from pahi_rt.export.scorer import ScorerSettings, export_scorer
 
         made = []
-        for name in scorer.KINDS:
-            weights, graph = self.folder / "scorers" / f"{name}.safetensors", self.folder / "scorer-graphs" / name
-            if weights.is_file():
-                graph.parent.mkdir(exist_ok=True)
-                settings = ScorerSettings(precision="w16", licence=package.LICENCE, weights=weights)
-                export_scorer(f"{name}:{weights}", graph, settings, overwrite=True)
-                made.append(graph)
+        for name, weights in self.scorer_weights().items():
+            graph = self.folder / "scorer-graphs" / name
+            graph.parent.mkdir(exist_ok=True)
+            settings = ScorerSettings(precision="w16", licence=package.LICENCE, weights=weights)
+            export_scorer(f"{name}:{weights}", graph, settings, overwrite=True)
+            made.append(graph)
         return made
+
+    def scorer_weights(self) -> dict[str, Path]:
+        """Name -> weights of those scorers that exist."""
+        places = {name: self.folder / "scorers" / f"{name}.safetensors" for name in scorer.KINDS}
+        return {name: place for name, place in places.items() if place.is_file()}
 
     def priors(self) -> dict[str, Path]:
         """Kind -> checkpoint of its prior, for those that exist."""
@@ -253,19 +257,27 @@ class Workshop:
         path = self.folder / "scorers" / f"pool-{name}.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            model, rng = load_generator(self.folder / "pahi-emoji"), torch.Generator().manual_seed(self.seed + seed)
+            model = load_generator(left_by("package", self.folder / "pahi-emoji"))
+            rng = torch.Generator().manual_seed(self.seed + seed)
             save_atomically(vars(pools.make(model, tokenizer, subjects, rng)), path)
         return pools.Pool(**torch.load(path, weights_only=True))
 
     def _train(
-        self, stage: Callable[..., None], name: str, schedule: Schedule, arguments: Callable[[], tuple[object, ...]]
+        self,
+        stage: Callable[..., None],
+        name: str,
+        schedule: Schedule,
+        arguments: Callable[[], tuple[object, ...]],
+        after: str | None = None,
     ) -> None:
         """Run a training stage in the folder `name`, unless it is done. `stage` gets worker, folder, what `arguments`
-        makes, and schedule."""
+        makes, and schedule. Raises PahiError if it begins with what the stage `after` leaves, and that is not there."""
         schedule = replace(schedule, steps=self.steps or schedule.steps)
         if (done := steps_done(self.folder / name)) >= schedule.steps:
             print(f"{name}: {done} steps done in {self.folder / name}")
             return
+        if after is not None:
+            left_by(after, self.folder / after / "checkpoint.pt")
         spawn(stage, self.workers, self.seed, self.folder / name, *arguments(), schedule)
 
 

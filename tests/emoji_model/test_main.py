@@ -22,6 +22,26 @@ def test_all_is_every_stage_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ran == [(stage, tmp_path, 3) for stage in commands.STAGES]
 
 
+@pytest.mark.parametrize(
+    ("stage", "before"), [("memory", "sketch"), ("words", "memory"), ("generator", "words"), ("decoder", "generator")]
+)
+def test_the_stage_before_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str, before: str
+) -> None:
+    assert run(monkeypatch, stage, "--work", str(tmp_path)) == 1
+    assert f"fix: python -m emoji_model {before}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--workers", "--steps"])
+@pytest.mark.parametrize("value", ["0", "-1", "two"])
+def test_counts_are_positive(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "sketch", option, value)
+    assert f"argument {option}: '{value}' is not an integer of 1 or more" in capsys.readouterr().err
+
+
 def test_what_was_not_made_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

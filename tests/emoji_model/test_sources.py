@@ -66,3 +66,9 @@ def test_concepts_are_joined_from_the_sets(tmp_path: Path, monkeypatch: pytest.M
     assert concept.label == "cat face"
     assert concept.synonyms == ("kitty",)
     assert all('viewBox="0 0 9 9"' in svg for svg in concept.svg.values())
+
+
+def test_a_file_that_a_package_lacks_is_named(tmp_path: Path) -> None:
+    path = tarball(tmp_path / "some.tgz", {"package.json": {}})
+    with pytest.raises(PahiError, match="has no file data.json"):
+        sources.read_member(path, "data.json")

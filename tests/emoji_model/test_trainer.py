@@ -1,5 +1,6 @@
 """A run that was stopped and resumed ends with the weights of one that was not."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ SCHEDULE = Schedule(steps=40, batch=8, learning_rate=1e-2, warmup=4, save_every=
 
 def fit(worker: Worker, folder: Path, stop: int, schedule: Schedule) -> None:
     """A line through noisy points; stops early to play a run that was killed."""
-    model = nn.ModuleDict({"line": nn.Linear(3, 1)})
+    model = nn.ModuleDict({"line": nn.Sequential(nn.Dropout(0.02), nn.Linear(3, 1))}).train()
     trainer = Trainer(folder, model, schedule, worker)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -46,9 +47,20 @@ def test_resumed_run_is_bit_equal(tmp_path: Path) -> None:
     assert len(rows) == 1
 
 
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_rows_of_steps_that_are_taken_again_are_dropped(tmp_path: Path, has_checkpoint: bool) -> None:
+    schedule = replace(SCHEDULE, steps=100, save_every=50 if has_checkpoint else 1000)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Worker(), tmp_path, 70, schedule)
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step": 60}\n{"step": 1')  # what a kill cut off
+    fit(Worker(), tmp_path, -1, schedule)
+    assert [json.loads(row)["step"] for row in log.read_text().splitlines()] == [50, 100]
+
+
 def test_two_workers_agree_and_learn(tmp_path: Path) -> None:
     spawn(fit, 2, 0, tmp_path, -1, replace(SCHEDULE, steps=200, save_every=200))
-    line = weights(tmp_path)["modules.line.weight"]
+    line = weights(tmp_path)["modules.line.1.weight"]
     assert torch.allclose(line, torch.ones(1, 3), atol=0.2)
 
 
@@ -83,11 +95,11 @@ def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
 
 def test_restored_weights_train_on(tmp_path: Path) -> None:
     line = nn.Linear(3, 1)
-    model = nn.ModuleDict({"line": line})
+    model = nn.ModuleDict({"line": nn.Sequential(nn.Dropout(0.02), line)})
     assert steps_done(tmp_path) == 0
     restore(model, 20, tmp_path)
     assert steps_done(tmp_path) == 20
-    assert torch.equal(averaged(tmp_path, "line")["weight"], line.weight)
+    assert torch.equal(averaged(tmp_path, "line")["1.weight"], line.weight)
     fit(Worker(), tmp_path, -1, SCHEDULE)
     assert steps_done(tmp_path) == SCHEDULE.steps
-    assert not torch.equal(averaged(tmp_path, "line")["weight"], line.weight)
+    assert not torch.equal(averaged(tmp_path, "line")["1.weight"], line.weight)
