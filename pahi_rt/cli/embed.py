@@ -53,6 +53,7 @@ def triton(
         messages.document({"path": str(path), "models": sorted(model.name for model in path.iterdir())})
     else:
         messages.result(str(path))
+        messages.say(f"next: {command('tritonserver', f'--model-repository={path}')}")
 
 
 @app.command()
@@ -104,8 +105,8 @@ def web(
         where = f"WebAssembly on one thread, in Node.js {timing.node} on this machine"
         messages.say(f"each picture: {timing.picture_ms:.0f} ms with {where}")
     messages.result(str(site.path))
-    if not single_file:
-        messages.say(f"next: {command('python3', '-m', 'http.server', '--directory', site.path)}")
+    look = ("-m", "webbrowser") if single_file else ("-m", "http.server", "--directory")
+    messages.say(f"next: {command('python3', *look, site.path)}")
 
 
 def _time_picture(files: Files) -> Timing | None:

@@ -184,7 +184,7 @@ def test_a_key_is_asked_for_where_the_server_wants_one(
 
 
 def test_webgpu_draws_pythons_pictures(node: Node, chromium: str, site: Path) -> None:
-    """On a GPU that is emulated, which the page takes only if it is told to."""
+    """On a GPU that is emulated, which the page takes only if it is told to; also while another is being drawn."""
     prompts = ["a grinning cat", "rocket"]
     with files_served(site) as url:
         asked = {"url": url, "chromium": chromium, "seed": 7, "prompts": prompts, "patience_s": 120}
@@ -193,6 +193,7 @@ def test_webgpu_draws_pythons_pictures(node: Node, chromium: str, site: Path) ->
         pytest.skip("this Chromium has no WebGPU")
     assert [answer[kind]["said"].partition(",")[0] for kind in ("asked", "chosen")] == ["WebGPU", "WebAssembly"]
     assert answer["complaints"] == []
+    assert answer["asked"]["hurried"].startswith(f"{prompts[0]}, seed 7")
     pipeline = Pipeline.load("emoji", runtime="onnxruntime")
     for prompt, picture in zip(prompts, answer["asked"]["pictures"], strict=True):
         found = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))), int)

@@ -14,6 +14,7 @@ import numpy as np
 
 from pahi_rt import __version__
 from pahi_rt.bundle import Bundle
+from pahi_rt.errors import BundleError
 from pahi_rt.export.web.licences import licences
 from pahi_rt.export.web.packages import ONNXRUNTIME, TOKENIZERS, fetch
 from pahi_rt.manifest import GAUSSIAN, STRENGTH, Graph
@@ -44,7 +45,7 @@ def make_files(
     """All files of a site. Raises BundleError if the bundle is damaged, and PahiError if a package cannot be had."""
     library, library_files = _library(engines, packages)
     model, model_files = _model(bundle, graphs)
-    check, picture = _check_picture(bundle, graphs[0].precision)
+    check, picture = _check_picture(bundle, graphs)
     files = _page(isolate) | library_files | model_files | {check["picture"]: picture}
     files["licences.txt"] = licences(bundle).encode()
     listed = {
@@ -132,9 +133,13 @@ def _describe_graph(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _check_picture(bundle: Bundle, precision: str) -> tuple[dict[str, Any], bytes]:
-    prior = choose_prior(bundle)
-    steps = min(graph.steps for graph in bundle.graphs(prior, precision).values())
+def _check_picture(bundle: Bundle, graphs: Sequence[Graph]) -> tuple[dict[str, Any], bytes]:
+    """A picture of the default prior in the fewest steps, with which the page begins. Raises BundleError."""
+    prior, precision = choose_prior(bundle), graphs[0].precision
+    steps = min((graph.steps for graph in graphs if graph.prior == prior), default=None)
+    if steps is None:
+        what = f"it has no graph of one or two steps with its default prior, {prior}, in {precision}"
+        raise BundleError(what, fix="export it again with --steps 1, or choose another --precision")
     strength = choose_strength(prior)
     pipeline = Pipeline.load(bundle, steps=steps, runtime="onnxruntime", prior=prior, precision=precision)
     picture = np.asarray(pipeline(CHECK_PROMPT, seed=CHECK_SEED, prior_strength=strength))

@@ -28,6 +28,8 @@ from pahi_rt.pipeline import check_noise_recipe
 
 LARGEST = 2**31 - 2**20
 """Bytes that one file of a graph may have: browsers hold it in one ArrayBuffer."""
+LARGEST_IN_PAGE = 400 * 10**6
+"""The same of a packed file in a page of one file: it is text in base64, and V8's strings end at 2^29 characters."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def write_site(
     if single_file:
         _check_page(output, overwrite)
         files = make_files(bundle, graphs, ["wasm"], packages, isolate=False)
+        _check_sizes(files)
         page = single_page(files, SITE)
         _write_page(output, page)
         return Site(output, {"wasm": len(gzip.compress(page))}, files)
@@ -77,12 +80,10 @@ def write_site(
 def wire_bytes(files: Files, engine: str) -> int:
     """Bytes over the wire until the first picture: text as a server compresses it, all else as it lies there."""
     site = json.loads(files[SITE])
-    model, used = site["model"], site["engines"][engine]
-    graph = next(g for g in site["graphs"] if (g["steps"], g["prior"]) == (min(model["steps"]), model["default_prior"]))
+    first, used = site["check"], site["engines"][engine]
+    graph = next(g for g in site["graphs"] if (g["steps"], g["prior"]) == (first["steps"], first["prior"]))
     needed = {*used.values(), graph["file"], *(weights["file"] for weights in graph["weights"])}
-    needed |= {site["tokenizer"]["file"], site["vocabulary"]} | (
-        {site["check"]["picture"]} if engine != "wasm" else set()
-    )
+    needed |= {site["tokenizer"]["file"], site["vocabulary"]} | ({first["picture"]} if engine != "wasm" else set())
     page = {name for name in files if not name.startswith(("lib/ort.", "model/")) and name != "licences.txt"}
     return sum(_as_served(name, files[name]) for name in page | (needed - {None}))
 
@@ -116,6 +117,13 @@ def _choose_graphs(bundle: Bundle, precision: str | None) -> list[Graph]:
             what = f"{name} is larger than the 2 GB that a browser holds in one piece"
             raise BundleError(what, fix="export with fewer bits (--precision w8), and choose it here with --precision")
     return graphs
+
+
+def _check_sizes(files: Files) -> None:
+    for name, content in files.items():
+        if len(content) > LARGEST_IN_PAGE:
+            what = f"{name} is larger than the 400 MB that a browser reads from a page of one file"
+            raise BundleError(what, fix="leave out --single-file, or export with fewer bits (--precision w8)")
 
 
 def _check_page(output: Path, overwrite: bool) -> None:

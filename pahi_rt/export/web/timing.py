@@ -6,6 +6,7 @@ Node.js has no WebGPU, and no isolated page in which several threads may draw: w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -54,9 +55,14 @@ def _run(words: list[str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise RuntimeUnavailable(f"Node.js drew nothing within {_PATIENCE} s", fix=fix) from error
     except subprocess.CalledProcessError as error:
-        last = error.stderr.strip().splitlines()[-1:] or ["it says nothing"]
-        raise RuntimeUnavailable(f"Node.js cannot draw: {last[0][:200]}", fix=fix) from error
+        raise RuntimeUnavailable(f"Node.js cannot draw: {_reason(error.stderr)[:200]}", fix=fix) from error
     return done.stdout
+
+
+def _reason(told: str) -> str:
+    """The line that names the error: a place in the code stands before it, and Node's version at the end."""
+    lines = told.strip().splitlines() or ["it says nothing"]
+    return next((line for line in lines if re.match(r"(Uncaught )?\w*Error\b", line)), lines[0])
 
 
 def _read(answer: str) -> Timing:

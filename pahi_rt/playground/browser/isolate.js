@@ -2,11 +2,15 @@
 
 const KEY = "pahi-isolated";
 
-if (!globalThis.crossOriginIsolated && globalThis.isSecureContext && navigator.serviceWorker && !tried()) {
-  await navigator.serviceWorker.register("isolating.js");
-  await navigator.serviceWorker.ready;
-  location.reload();
-  await new Promise(() => {}); // until it is loaded again
+try {
+  if (!globalThis.crossOriginIsolated && globalThis.isSecureContext && navigator.serviceWorker && !tried()) {
+    await navigator.serviceWorker.register("isolating.js");
+    await navigator.serviceWorker.ready;
+    location.reload();
+    await new Promise(() => {}); // until it is loaded again
+  }
+} catch (error) {
+  console.warn(`the page draws with one thread: ${error.message}`); // no service workers or no storage are allowed
 }
 
 /** Whether this tab was reloaded for it before: where that did not help, the page goes on with one thread. */

@@ -6,7 +6,7 @@ import { Problem, Superseded } from "../problem.js";
 export async function open(onState) {
   const base = document.baseURI;
   const held = globalThis.pahiHeld; // in a page of one file
-  const site = JSON.parse(new TextDecoder().decode(await read("site.json", base)));
+  const site = await readJson("site.json", base);
   const worker = held?.startWorker() ?? new Worker(new URL("browser/worker.js", base), { type: "module" });
   const backend = new Local(site, worker, base, onState);
   worker.postMessage({ open: { site, base, engine: new URLSearchParams(location.search).get("engine") } });
@@ -40,11 +40,7 @@ class Local {
 
   /** The content of the bundle's vocabulary.json; null if it has none. */
   async vocabulary() {
-    if (!this.site.vocabulary) return null;
-    const bytes = await read(this.site.vocabulary, this.base);
-    const isPacked = bytes[0] === 0x1f;
-    const stream = new Blob([bytes]).stream();
-    return new Response(isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).json();
+    return this.site.vocabulary ? readJson(this.site.vocabulary, this.base) : null;
   }
 
   #receive({ id, picture, index, reply, error, superseded, ...state }) {
@@ -68,7 +64,20 @@ class Local {
   }
 }
 
-async function read(name, base) {
-  const held = globalThis.pahiHeld?.contents[name];
-  return held ?? new Uint8Array(await (await fetch(new URL(name, base))).arrayBuffer());
+/** The JSON in a file of the site, packed or not. Throws a Problem. */
+async function readJson(name, base) {
+  try {
+    const bytes = globalThis.pahiHeld?.contents[name] ?? (await download(new URL(name, base)));
+    const isPacked = bytes[0] === 0x1f;
+    const stream = new Blob([bytes]).stream();
+    return await new Response(isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).json();
+  } catch (error) {
+    throw new Problem(502, `${name} cannot be read`, "check the connection, then reload the page", error.message);
+  }
+}
+
+async function download(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`the server says ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
 }

@@ -25,14 +25,14 @@ export class Model {
     this.sessions = new Map();
   }
 
-  /** Load the graph for `steps` and `prior`, unless it is loaded. Throws a Problem. */
+  /** Load the graph for `steps` and `prior`, unless it is loaded; one at a time, as all that draws. Throws a Problem. */
   async session(steps, prior) {
     const graph = this.#graph(steps, prior);
     const loading = this.sessions.get(graph) ?? this.#load(graph);
     this.sessions.delete(graph);
     this.sessions.set(graph, loading); // the last one used is the last in the map
     loading.catch(() => this.sessions.delete(graph));
-    if (this.sessions.size > MOST_SESSIONS) this.#release(this.sessions.keys().next().value);
+    if (this.sessions.size > MOST_SESSIONS) await this.#release(this.sessions.keys().next().value);
     return { graph, session: await loading };
   }
 
@@ -76,6 +76,6 @@ export class Model {
   #release(graph) {
     const loading = this.sessions.get(graph);
     this.sessions.delete(graph);
-    loading.then((session) => session.release(), () => {});
+    return loading.then((session) => session.release(), () => {});
   }
 }

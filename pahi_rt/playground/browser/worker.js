@@ -8,12 +8,22 @@ import { Model } from "./model.js";
 
 let opening = null;
 let current = null; // the id of the request that is wanted
+let turn = Promise.resolve(); // when the request before has ended: on WebGPU, two at once would hang
 
 self.addEventListener("message", ({ data }) => {
-  if (data.open) opening = open(data.open).catch((error) => post({ failed: describe(error) }));
+  if (data.open) begin(data.open);
   if (data.abort) current = null;
-  if (data.draw) draw(data.draw);
+  if (data.draw) {
+    const arrived = performance.now();
+    current = data.draw.id;
+    turn = turn.then(() => draw(data.draw, arrived));
+  }
 });
+
+function begin(given) {
+  opening = open(given);
+  opening.catch((error) => post({ failed: describe(error) }));
+}
 
 async function open({ site, base, engine }) {
   const locate = (name) => globalThis.pahiHeld?.urls[name] ?? new URL(name, base).href;
@@ -28,17 +38,14 @@ async function open({ site, base, engine }) {
 async function load(name, site, files, locate) {
   const model = await Model.open(site, files, await openEngine(name, site, files, locate));
   if (name !== "wasm" && !(await drawsRight(model))) return load("wasm", site, files, locate);
-  await model.session(Math.min(...site.model.steps), site.model.default_prior);
+  await model.session(site.check.steps, site.check.prior); // the one that the page draws with first
   return model;
 }
 
-async function draw(request) {
+async function draw(request, arrived) {
   const { id } = request;
-  current = id;
   try {
-    const model = await opening;
-    if (!model) return;
-    const reply = await drawAll(model, request, () => current === id);
+    const reply = await drawAll(await opening, request, arrived, () => current === id);
     if (current !== id) return post({ superseded: id });
     current = null;
     post({ id, reply });
@@ -49,9 +56,9 @@ async function draw(request) {
   }
 }
 
-async function drawAll(model, request, isWanted) {
-  const timing = { queue_ms: 0, tokenise_ms: 0, run_ms: 0, encode_ms: 0 };
-  await timed(timing, "queue_ms", breathe);
+async function drawAll(model, request, arrived, isWanted) {
+  await breathe();
+  const timing = { queue_ms: performance.now() - arrived, tokenise_ms: 0, run_ms: 0, encode_ms: 0 };
   const ids = await timed(timing, "tokenise_ms", () => model.tokenizer.encode(request.prompt));
   const { width, height } = model.site.model;
   for (const [index, { seed, strength }] of model.plan(request).entries()) {

@@ -129,6 +129,42 @@ def test_what_a_browser_cannot_hold_is_refused(
     assert not (tmp_path / "large").exists()
 
 
+def test_a_page_of_one_file_is_smaller(
+    contract: Path, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "LARGEST_IN_PAGE", 1000)
+    with pytest.raises(BundleError, match="400 MB") as caught:
+        site.write_site(contract, tmp_path / "page.html", packages=packages, single_file=True)
+    assert "--single-file" in caught.value.fix
+    assert not (tmp_path / "page.html").exists()
+    assert site.write_site(contract, tmp_path / "site", packages=packages).path.is_dir()
+
+
+def without(bundle: Path, place: Path, *graphs: tuple[int, str]) -> Path:
+    """A copy of a bundle without its graphs of these steps and priors."""
+    folder = Path(shutil.copytree(bundle, place))
+    manifest = json.loads((folder / "pahi.json").read_text())
+    kept = [graph for graph in manifest["graphs"] if (graph["steps"], graph["prior"]) not in graphs]
+    (folder / "pahi.json").write_text(json.dumps({**manifest, "graphs": kept}))
+    return folder
+
+
+def test_the_page_begins_with_a_graph_that_is_there(contract_with_priors: Path, packages: Path, tmp_path: Path) -> None:
+    bundle = without(contract_with_priors, tmp_path / "bundle", (1, "pahi"))
+    made = site.write_site(bundle, tmp_path / "site", packages=packages)
+    check = json.loads(made.files["site.json"])["check"]
+    assert (check["steps"], check["prior"]) == (2, "pahi")
+    assert min(made.wire_bytes.values()) > 0
+
+
+def test_a_bundle_without_graphs_of_its_default_prior_is_refused(
+    contract_with_priors: Path, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pahi_rt.export.web.contents.choose_prior", lambda bundle: "gaussian")
+    with pytest.raises(BundleError, match="no graph of one or two steps with its default prior, gaussian"):
+        site.write_site(contract_with_priors, tmp_path / "site", packages=packages)
+
+
 def test_a_bundle_of_other_steps_alone_is_refused(contract: Path, packages: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(contract, tmp_path / "four"))
     manifest = json.loads((folder / "pahi.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,10 +33,27 @@ def test_without_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Node.js" in caught.value.fix
 
 
+TRACE = """file:///site/browser/model.js:42
+    throw new RangeError("no memory");
+    ^
+
+RangeError: no memory
+    at Model.open (file:///site/browser/model.js:42:11)
+
+Node.js v20.20.2
+"""
+
+
 @pytest.mark.parametrize(
-    "error", [subprocess.TimeoutExpired("node", 1), subprocess.CalledProcessError(1, "node", "", "no")]
+    ("error", "reason"),
+    [
+        (subprocess.TimeoutExpired("node", 1), "nothing within"),
+        (subprocess.CalledProcessError(1, "node", "", "no"), "cannot draw: no$"),
+        (subprocess.CalledProcessError(1, "node", "", ""), "it says nothing"),
+        (subprocess.CalledProcessError(1, "node", "", TRACE), "cannot draw: RangeError: no memory$"),
+    ],
 )
-def test_a_node_that_cannot_draw(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_cannot_draw(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*arguments: object, **options: object) -> None:
         raise error
 
@@ -43,4 +61,5 @@ def test_a_node_that_cannot_draw(error: Exception, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(RuntimeUnavailable) as caught:
         time_picture({"browser/model.js": b""})
+    assert re.search(reason, caught.value.what)
     assert "page" in caught.value.fix
