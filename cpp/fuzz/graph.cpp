@@ -1,25 +1,24 @@
-// Any bytes as a graph: a graph that may be loaded, or a pahi::Error.
+// Any bytes as a graph: a graph that may be loaded, with the inputs and the output of its manifest, or a pahi::Error.
+// The manifest is the file $PAHI_MANIFEST.
 #include "graph.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 
 #include "error.hpp"
 
-namespace {
-
-const pahi::Manifest &manifest() {
-  static const pahi::Manifest only(R"({"format_version": 3, "noise_recipe": "philox-boxmuller-1",
-    "image": {"height": 8, "width": 8, "latent_shape": [4, 1, 1]},
-    "tokenizer": {"file": "t", "max_length": 8, "pad_id": 0}, "engines": [],
-    "graphs": [{"file": "g.onnx", "steps": 1, "prior": "gaussian", "precision": "fp32", "inputs": [],
-                "weights": ["weights.bin"]}],
-    "files": {"weights.bin": {"size": 100000000, "sha256": ""}}})");
-  return only;
+static pahi::Manifest load() {
+  std::ifstream file(std::getenv("PAHI_MANIFEST"), std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  return pahi::Manifest(text);
 }
 
-}  // namespace
-
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+  static const pahi::Manifest manifest = load();
+  static const pahi::Graph &graph = manifest.choose(1, manifest.best_prior(), manifest.first_precision());
   try {
-    pahi::check_graph({reinterpret_cast<const char *>(data), size}, manifest().graphs.front(), manifest());
+    pahi::check_graph({reinterpret_cast<const char *>(data), size}, graph, manifest);
   } catch (const pahi::Error &) {
   }
   return 0;

@@ -146,8 +146,9 @@ void let_the_clock_pass(const timespec &changed) {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path &path, std::uintmax_t most) {
-  const Descriptor file(open_file(path, 0));
+std::string read_file(const std::filesystem::path &folder, const std::string &name, std::uintmax_t most) {
+  const auto path = find_inside(folder, name);
+  const Descriptor file(open_file(path, O_NOFOLLOW));
   const auto size = static_cast<std::uintmax_t>(describe(file, path).st_size);
   if (size > most) fail(path, "has more than " + std::to_string(most) + " bytes");
   return read_all(file, size, path);

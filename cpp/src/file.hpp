@@ -15,10 +15,11 @@ struct Record {
   std::string sha256;   // lower-case hexadecimal
 };
 
-// Reads a regular file of at most `most` bytes; never waits for a pipe. Throws Error(PAHI_BAD_BUNDLE).
-std::string read_file(const std::filesystem::path &path, std::uintmax_t most);
+// Reads a regular file of at most `most` bytes; never waits for a pipe. `name` is a relative path, and no part of it
+// may be a link. Throws Error(PAHI_BAD_BUNDLE).
+std::string read_file(const std::filesystem::path &folder, const std::string &name, std::uintmax_t most);
 
-// Reads a file that `record` describes. `name` is a relative path, and no part of it may be a link.
+// Reads such a file that `record` describes.
 std::string read_file(const std::filesystem::path &folder, const std::string &name, const Record &record,
                       std::uintmax_t most);
 

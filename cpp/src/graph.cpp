@@ -1,7 +1,9 @@
 #include "graph.hpp"
 
+#include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "error.hpp"
@@ -27,7 +29,7 @@ const Fields kNode{{tag(3), tag(4), tag(6), tag(7)}, {tag(1), tag(2), tag(5), ta
 constexpr std::uint32_t kAttributeOfNode = tag(5), kDomain = tag(7);
 const Fields kAttribute{{tag(1), tag(2, kFourBytes), tag(3, kNumber), tag(4), tag(5), tag(13), tag(20, kNumber)},
                         {tag(7, kFourBytes), tag(7), tag(8, kNumber), tag(8), tag(9)}};
-constexpr std::uint32_t kTensorOfAttribute = tag(5);
+constexpr std::uint32_t kTensorOfAttribute = tag(5), kTypeOfAttribute = tag(20, kNumber);
 const Fields kTensor{{tag(2, kNumber), tag(8), tag(9), tag(12), tag(14, kNumber)},
                      {tag(1, kNumber), tag(1), tag(4, kFourBytes), tag(4), tag(5, kNumber), tag(5), tag(7, kNumber),
                       tag(7), tag(10, kEightBytes), tag(10), tag(11, kNumber), tag(11), tag(13), tag(16)}};
@@ -35,10 +37,14 @@ constexpr std::uint32_t kDim = tag(1, kNumber), kDims = tag(1), kDataType = tag(
                         kExternalData = tag(13), kDataLocation = tag(14, kNumber);
 const Fields kEntry{{tag(1), tag(2)}, {}};
 const Fields kValue{{tag(1), tag(2), tag(3)}, {tag(4)}};
-const Fields kType{{tag(1), tag(6)}, {}};
+constexpr std::uint32_t kNameOfValue = tag(1), kTypeOfValue = tag(2);
+const Fields kType{{tag(1), tag(6)}, {}};  // tensors only: neither sequences nor maps
+constexpr std::uint32_t kTensorOfType = tag(1);
 const Fields kTensorType{{tag(1, kNumber), tag(2)}, {}};
+constexpr std::uint32_t kElementType = tag(1, kNumber), kShapeOfType = tag(2);
 const Fields kShape{{}, {tag(1)}};
 const Fields kDimension{{tag(1, kNumber), tag(2), tag(3)}, {}};
+constexpr std::uint32_t kSize = tag(1, kNumber);
 
 using Sizes = std::map<std::string, std::uint64_t, std::less<>>;  // bytes of the files that values may come from
 
@@ -82,10 +88,56 @@ struct Tensor {
   std::vector<std::string_view> entries;
 };
 
+// A text of the graph, for a message.
+std::string quote(std::string_view text) { return "'" + printable(text.substr(0, 80)) + "'"; }
+
+// What a graph says of an input or output.
+struct Value {
+  std::string_view name;
+  std::uint64_t type = 0;  // 0: none, or no tensor
+  bool has_shape = false;
+  std::vector<std::optional<std::uint64_t>> shape;  // with the batch; empty for sizes that are not given
+};
+
+// Whether a value can be the input or output that pahi.json says. Sizes that are not given fit: the runtime finds them.
+bool fits(const Value &value, const Port &port) {
+  bool does = value.name == port.name && value.type == port.type;
+  if (does && value.has_shape) does = value.shape.size() == port.shape.size() + 1;
+  for (std::size_t i = 1; does && i < value.shape.size(); ++i) {
+    does = !value.shape[i] || *value.shape[i] == static_cast<std::uint64_t>(port.shape[i - 1]);
+  }
+  return does;
+}
+
+// Throws Malformed unless the values are these inputs or outputs, in any order.
+void check_values(const std::vector<Value> &values, const std::vector<Port> &ports) {
+  std::set<std::string_view> seen;
+  for (const Value &value : values) {
+    const bool is_new = seen.insert(value.name).second;
+    const auto is_it = [&](const Port &port) { return fits(value, port); };
+    if (!is_new || std::none_of(ports.begin(), ports.end(), is_it)) {
+      throw Malformed("its " + quote(value.name) + " is not what pahi.json says");
+    }
+  }
+  if (values.size() < ports.size()) throw Malformed("it lacks inputs or outputs that pahi.json says");
+}
+
+// The sizes of files by the names that the graph uses, relative to its own folder.
+Sizes sizes_of(const Graph &graph, const Manifest &manifest) {
+  const std::string folder = graph.file.substr(0, graph.file.rfind('/') + 1);
+  Sizes sizes;
+  for (const std::string &name : graph.weights) sizes[name.substr(folder.size())] = manifest.file(name).size;
+  return sizes;
+}
+
 // All methods throw Malformed for anything that is not allowed.
 class GraphReader {
  public:
-  explicit GraphReader(Sizes sizes) : wire_(kMostFields), sizes_(std::move(sizes)) {}
+  GraphReader(const Graph &graph, const Manifest &manifest)
+      : wire_(kMostFields),
+        sizes_(sizes_of(graph, manifest)),
+        inputs_(manifest.inputs(graph)),
+        outputs_(manifest.outputs()) {}
 
   void check_model(std::string_view model) {
     if (model.size() >= 8 && model.substr(4, 4) == "ORTM") {
@@ -103,6 +155,7 @@ class GraphReader {
  private:
   void check_graph(std::string_view graph) {
     std::size_t nodes = 0, initializers = 0;
+    std::vector<Value> inputs, outputs;
     wire_.each(graph, kGraph, [&](const Field &field) {
       if (field.tag == kNodeOfGraph) {
         if (++nodes > kMostNodes) throw Malformed("it has too many nodes");
@@ -110,10 +163,14 @@ class GraphReader {
       } else if (field.tag == kInitializer) {
         if (++initializers > kMostInitializers) throw Malformed("it has too many tensors");
         check_tensor(field.bytes, sizes_);
-      } else if (field.tag == kInput || field.tag == kOutput) {
-        check_value(field.bytes);
+      } else if (field.tag == kInput) {
+        inputs.push_back(read_value(field.bytes));
+      } else if (field.tag == kOutput) {
+        outputs.push_back(read_value(field.bytes));
       }
     });
+    check_values(inputs, inputs_);
+    check_values(outputs, outputs_);
   }
 
   void check_opset(std::string_view opset) {
@@ -128,13 +185,20 @@ class GraphReader {
       if (field.tag != kAttributeOfNode) return;
       wire_.each(field.bytes, kAttribute, [&](const Field &part) {
         if (part.tag == kTensorOfAttribute) check_tensor(part.bytes, {});
+        if (part.tag == kTypeOfAttribute) check_attribute_type(part.number);
       });
     });
   }
 
+  // Allowed are float, int, string, tensor, and lists of the first three: no graphs.
+  static void check_attribute_type(std::uint64_t type) {
+    const bool is_known = (type >= 1 && type <= 4) || (type >= 6 && type <= 8);
+    if (!is_known) throw Malformed("an attribute has the type " + std::to_string(type));
+  }
+
   static void check_domain(std::string_view domain) {
     if (domain.empty() || domain == "ai.onnx") return;
-    throw Malformed("it has operators of the domain " + std::string(domain.substr(0, 40)));
+    throw Malformed("it has operators of the domain " + quote(domain));
   }
 
   Tensor read_tensor(std::string_view message) {
@@ -179,51 +243,52 @@ class GraphReader {
     }
     const auto file = sizes.find(place["location"]);
     if (file == sizes.end()) {
-      throw Malformed("a tensor lies in '" + std::string(place["location"].substr(0, 80)) +
-                      "', which the manifest does not list as its weights");
+      throw Malformed("a tensor lies in " + quote(place["location"]) +
+                      ", which the manifest does not list as its weights");
     }
     const std::uint64_t offset = read_decimal(place["offset"]), length = read_decimal(place["length"]);
     if (length != size || offset + size > file->second) throw Malformed("a tensor reaches past the end of " + file->first);
   }
 
-  // Names, types and sizes are compared after the runtime has loaded the graph.
-  void check_value(std::string_view value) {
-    wire_.each(value, kValue, [&](const Field &field) {
-      if (field.tag != tag(2)) return;
+  Value read_value(std::string_view message) {
+    Value read;
+    wire_.each(message, kValue, [&](const Field &field) {
+      if (field.tag == kNameOfValue) read.name = field.bytes;
+      if (field.tag != kTypeOfValue) return;
       wire_.each(field.bytes, kType, [&](const Field &kind) {
-        if (kind.tag != tag(1)) return;
-        wire_.each(kind.bytes, kTensorType, [&](const Field &part) {
-          if (part.tag == tag(2)) check_shape(part.bytes);
-        });
+        if (kind.tag == kTensorOfType) read_type(kind.bytes, read);
       });
+    });
+    return read;
+  }
+
+  void read_type(std::string_view message, Value &read) {
+    wire_.each(message, kTensorType, [&](const Field &field) {
+      if (field.tag == kElementType) read.type = field.number;
+      if (field.tag != kShapeOfType) return;
+      read.has_shape = true;
+      wire_.each(field.bytes, kShape, [&](const Field &size) { read.shape.push_back(read_size(size.bytes)); });
     });
   }
 
-  void check_shape(std::string_view shape) {
-    wire_.each(shape, kShape, [&](const Field &field) { wire_.each(field.bytes, kDimension, [](const Field &) {}); });
+  std::optional<std::uint64_t> read_size(std::string_view dimension) {
+    std::optional<std::uint64_t> size;
+    wire_.each(dimension, kDimension, [&](const Field &field) {
+      if (field.tag == kSize) size = field.number;
+    });
+    return size;
   }
 
   WireReader wire_;
   Sizes sizes_;
+  std::vector<Port> inputs_, outputs_;
 };
-
-// The sizes of files by the names that the graph uses, relative to its own folder.
-Sizes sizes_of(const Graph &graph, const Manifest &manifest) {
-  const std::string folder = graph.file.substr(0, graph.file.rfind('/') + 1);
-  Sizes sizes;
-  for (const std::string &name : graph.weights) {
-    const auto listed = manifest.files.find(name);
-    if (listed == manifest.files.end() || name.compare(0, folder.size(), folder) != 0) continue;
-    sizes[name.substr(folder.size())] = listed->second.size;
-  }
-  return sizes;
-}
 
 }  // namespace
 
 void check_graph(std::string_view model, const Graph &graph, const Manifest &manifest) {
   try {
-    GraphReader(sizes_of(graph, manifest)).check_model(model);
+    GraphReader(graph, manifest).check_model(model);
   } catch (const Malformed &error) {
     throw Error(PAHI_BAD_BUNDLE, graph.file + " is not a graph that this version reads: " + error.what());
   }

@@ -8,7 +8,8 @@
 
 namespace pahi {
 
-// The text on one line. Characters that control a terminal, which names from a bundle may hold, become escapes (\x1b).
+// The text on one line, in UTF-8. Characters that control a terminal, and bytes that are not UTF-8, become escapes
+// (\x1b): names from a bundle may hold both.
 std::string printable(std::string_view text);
 
 // Passes a message to the program's callback, in printable form.

@@ -12,12 +12,22 @@
 
 namespace pahi {
 
+// Types of values, by their numbers in ONNX, which are ONNX Runtime's too.
+enum ElementType : std::uint32_t { kFloat32 = 1, kUint8 = 2, kInt64 = 7 };
+
+// An input or output of a graph.
+struct Port {
+  std::string name;
+  ElementType type;
+  std::vector<std::int64_t> shape;  // without the batch
+};
+
 struct Graph {
   std::string file;
   std::uint32_t steps;
   std::string prior, precision;
   bool takes_strength;
-  std::vector<std::string> weights;
+  std::vector<std::string> weights;  // in the folder of `file`, or in one inside it
 };
 
 // A plan of TensorRT.
@@ -42,6 +52,9 @@ class Manifest {
   // The record of a listed file. Throws Error(PAHI_BAD_BUNDLE) if it is not listed.
   const Record &file(const std::string &name) const;
   const std::string &first_precision() const { return graphs.front().precision; }
+  // The inputs and the output of a graph, in the sizes of this manifest.
+  std::vector<Port> inputs(const Graph &graph) const;
+  std::vector<Port> outputs() const;
 
   std::uint32_t height, width;                 // pixels
   std::array<std::uint32_t, 3> latent_shape;   // channels, height, width

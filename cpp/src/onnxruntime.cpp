@@ -31,11 +31,15 @@ bool is_older(const std::string &version, const int (&oldest)[3]) {
 }
 
 // A process has one environment, and its log belongs to whoever makes it first, so each session has a log of its own.
-// An ONNX Runtime that is older than the headers offers no interface at all.
 Ort::Env make_environment() {
   const std::string version = OrtGetApiBase()->GetVersionString();
-  if (is_older(version, kOldest) || OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
+  if (is_older(version, kOldest)) {
     throw Error(PAHI_RUNTIME_ERROR, "ONNX Runtime " + version + " is too old: this library needs 1.24.1 or newer");
+  }
+  if (OrtGetApiBase()->GetApi(ORT_API_VERSION) == nullptr) {
+    throw Error(PAHI_RUNTIME_ERROR, "ONNX Runtime " + version +
+                                        " is older than the headers that libpahi was built with (API " +
+                                        std::to_string(ORT_API_VERSION) + "): build libpahi with older headers");
   }
   return Ort::Env(ORT_LOGGING_LEVEL_FATAL, "pahi");
 }
@@ -54,17 +58,18 @@ Ort::SessionOptions make_options(const std::filesystem::path &folder, const pahi
   return options;
 }
 
-struct Port {
-  std::string name;
-  ONNXTensorElementDataType type;
-  std::vector<std::int64_t> shape;  // without the batch; -1 for sizes that are not compared
-};
-
-void check_port(const Port &port, const std::string &name, const Ort::TypeInfo &info) {
-  const auto tensor = info.GetTensorTypeAndShapeInfo();
-  auto shape = tensor.GetShape();
-  bool fits = port.name == name && tensor.GetElementType() == port.type && shape.size() == port.shape.size() + 1;
-  for (std::size_t i = 0; fits && i < port.shape.size(); ++i) fits = port.shape[i] < 0 || shape[i + 1] == port.shape[i];
+// Checks what ONNX Runtime found, which may be more than the graph says. Sizes that it does not know fit: it compares
+// them when it draws.
+void check_port(const std::vector<Port> &ports, const std::string &name, const Ort::TypeInfo &info) {
+  const auto port = std::find_if(ports.begin(), ports.end(), [&](const Port &port) { return port.name == name; });
+  bool fits = port != ports.end() && info.GetONNXType() == ONNX_TYPE_TENSOR;
+  if (fits) {
+    const auto tensor = info.GetTensorTypeAndShapeInfo();
+    const auto shape = tensor.GetShape();
+    fits = tensor.GetElementType() == static_cast<ONNXTensorElementDataType>(port->type) &&
+           shape.size() == port->shape.size() + 1;
+    for (std::size_t i = 1; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == port->shape[i - 1];
+  }
   if (!fits) throw Error(PAHI_BAD_BUNDLE, "the graph's " + name + " is not what pahi.json says");
 }
 
@@ -89,19 +94,15 @@ OnnxSession::OnnxSession(const std::string &model, const std::filesystem::path &
       takes_strength_(graph.takes_strength),
       env_(make_environment()),
       session_(env_, model.data(), model.size(), make_options(folder, options)) {
-  const auto &latent = manifest.latent_shape;
-  std::vector<Port> inputs{{"input_ids", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {-1}},
-                           {"noise", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {latent[0], latent[1], latent[2]}}};
-  if (takes_strength_) inputs.push_back({"prior_strength", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {}});
-  const Port image{"image", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, {manifest.height, manifest.width, 3}};
-  if (session_.GetInputCount() != inputs.size() || session_.GetOutputCount() != 1) {
+  const auto inputs = manifest.inputs(graph), outputs = manifest.outputs();
+  if (session_.GetInputCount() != inputs.size() || session_.GetOutputCount() != outputs.size()) {
     throw Error(PAHI_BAD_BUNDLE, "the graph has not the inputs and outputs that pahi.json says");
   }
   Ort::AllocatorWithDefaultOptions allocator;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    check_port(inputs[i], session_.GetInputNameAllocated(i, allocator).get(), session_.GetInputTypeInfo(i));
+    check_port(inputs, session_.GetInputNameAllocated(i, allocator).get(), session_.GetInputTypeInfo(i));
   }
-  check_port(image, session_.GetOutputNameAllocated(0, allocator).get(), session_.GetOutputTypeInfo(0));
+  check_port(outputs, session_.GetOutputNameAllocated(0, allocator).get(), session_.GetOutputTypeInfo(0));
 }
 
 void OnnxSession::draw(std::vector<std::int64_t> ids, std::vector<float> noise, float strength,

@@ -110,7 +110,7 @@ void draw(const pahi_pipeline &pipeline, const pahi_request &request, std::uint8
 
 pahi_pipeline::pahi_pipeline(const std::filesystem::path &folder, const pahi_options &options)
     : options(options),
-      manifest(pahi::read_file(folder / "pahi.json", kLargestManifest)),
+      manifest(pahi::read_file(folder, "pahi.json", kLargestManifest)),
       prior(options.prior == nullptr ? manifest.best_prior() : options.prior),
       graph(manifest.choose(options.steps, prior,
                             options.precision == nullptr ? manifest.first_precision() : options.precision)),

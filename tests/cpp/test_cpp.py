@@ -6,8 +6,8 @@ import ctypes
 import json
 import random
 import re
-import shlex
 import shutil
+import threading
 import time
 import unicodedata
 from collections.abc import Callable
@@ -25,10 +25,12 @@ from pahi_rt import Pipeline
 from pahi_rt.bundle import file_record, open_bundle
 from pahi_rt.errors import PromptError
 from pahi_rt.tokenizer import Tokenizer
+from tests.cpp.bundles import IMAGE, showing, write_bundle
 from tests.cpp.library import (
     DEPENDENCIES,
     ROOT,
     SOURCE,
+    STATUSES,
     Failed,
     Library,
     Log,
@@ -52,15 +54,24 @@ EMOJI = open_bundle("emoji").path
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the documentation's commands need, where they have been run."""
+    """A copy of what the documentation's commands need, where they have been run, except for what needs a network."""
     folder = tmp_path_factory.mktemp("cpp")
     for part in ("cpp", "pahi_rt/assets/emoji"):
         shutil.copytree(ROOT / part, folder / part)
     page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```\napt install .*?\n(.*?)```", page, re.DOTALL)
-    environment = usual_places() | {"CFLAGS": "-Werror", "CXXFLAGS": "-Werror", "DESTDIR": str(folder / "root")}
-    for command in commands.splitlines():
-        run(shlex.split(command), folder, **environment)
+    places = usual_places()
+    library = places.pop("CMAKE_LIBRARY_PATH")  # which the commands say themselves
+    environment = places | {"CFLAGS": "-Werror", "CXXFLAGS": "-Werror", "DESTDIR": str(folder / "root")}
+    for command in commands.replace("\\\n", " ").splitlines():
+        if command.startswith("curl "):
+            # In the place of the release: the same folders, with Debian's headers and the wheel's library.
+            (release,) = re.findall(r"/(onnxruntime-linux-x64-[0-9.]+)\.tgz", command)
+            (folder / release).mkdir()
+            (folder / release / "include").symlink_to(DEPENDENCIES / "root" / "usr" / "include" / "onnxruntime")
+            (folder / release / "lib").symlink_to(library)
+        elif command != "ldconfig":
+            run(["sh", "-c", command], folder, **environment)
     return folder
 
 
@@ -119,28 +130,31 @@ def test_threads_may_share_a_pipeline(opened: Opened) -> None:
         assert np.array_equal(picture, pictures[seed % 4])
 
 
-def test_ten_thousand_prompts_have_the_ids_of_tokenizers(library: Library, copy: Path) -> None:
+@pytest.fixture
+def patient(library: Library, tmp_path: Path) -> Opened:
     """Of up to 1024 ids: with the model's own 24, most of a prompt would be cut away before it is compared."""
-    edit(copy, lambda manifest: manifest["tokenizer"].update(max_length=1024))
-    opened, python, chance = library.open(copy), Tokenizer(copy / "tokenizer.json", 1024, 0), random.Random(0)
+    return library.open(write_bundle(tmp_path / "patient", showing(IMAGE, tokens=1024), tokens=1024))
+
+
+def test_ten_thousand_prompts_have_the_ids_of_tokenizers(patient: Opened) -> None:
+    python, chance = Tokenizer(EMOJI / "tokenizer.json", 1024, 0), random.Random(0)
     for _ in range(10_000):
         prompt = varied_prompt(chance)
         try:
             expected = python.encode([prompt]).input_ids[0].tolist()
         except PromptError:
             with pytest.raises(Failed, match="bad prompt"):
-                opened.tokenize(prompt.encode())
+                patient.tokenize(prompt.encode())
             continue
-        assert opened.tokenize(prompt.encode()) == expected, repr(prompt)
+        assert patient.tokenize(prompt.encode()) == expected, repr(prompt)
 
 
-def test_marks_are_ordered_as_tokenizers_does(library: Library, copy: Path) -> None:
-    edit(copy, lambda manifest: manifest["tokenizer"].update(max_length=1024))
-    opened, python = library.open(copy), Tokenizer(copy / "tokenizer.json", 1024, 0)
+def test_marks_are_ordered_as_tokenizers_does(patient: Opened) -> None:
+    python = Tokenizer(EMOJI / "tokenizer.json", 1024, 0)
     marks = [chr(point) for point in range(0x300, 0x20000) if unicodedata.category(chr(point)) == "Mn"]
     for mark in [*marks, "\u11a7", "\U00011930", "\U00011938"]:
         for prompt in (f"a\u0345{mark}e{mark}\u0323", f"가{mark}\u0301 \U00011935{mark}"):
-            assert opened.tokenize(prompt.encode()) == python.encode([prompt]).input_ids[0].tolist(), ascii(prompt)
+            assert patient.tokenize(prompt.encode()) == python.encode([prompt]).input_ids[0].tolist(), ascii(prompt)
 
 
 @pytest.mark.parametrize("text", ["\u0301\u0323", "a", "<|endoftext|>", "!", "a ", "'s"])
@@ -199,10 +213,29 @@ def test_progress_is_told_and_can_end_it(opened: Opened) -> None:
     assert seen == [(1, 4), (2, 4)]
 
 
+def test_pictures_before_a_cancellation_stay(opened: Opened) -> None:
+    """And progress is told in the thread that draws."""
+    expected, threads, size = opened.draw("panda", count=2, seed=5), set(), 128 * 128 * 3
+
+    def tell(_: object, done: int, __: int) -> int:
+        threads.add(threading.get_ident())
+        return int(done == 2)
+
+    request, rgb = Request(), (ctypes.c_uint8 * (4 * size))()
+    opened.library.c.pahi_request_init_sized(ctypes.byref(request), ctypes.c_size_t(ctypes.sizeof(request)))
+    request.prompt, request.seed, request.count, request.progress = b"panda", 5, 4, Progress(tell)
+    status = opened.library.c.pahi_draw(opened.handle, ctypes.byref(request), rgb, ctypes.c_size_t(4 * size))
+    assert STATUSES[status] == "cancelled"
+    assert bytes(rgb)[: 2 * size] == expected.tobytes()
+    assert threads == {threading.get_ident()}
+
+
 def test_null_is_an_argument_like_any_other(library: Library, opened: Opened) -> None:
     handle = ctypes.c_void_p()
     assert library.c.pahi_open(None, None, ctypes.byref(handle)) == 1
     assert library.c.pahi_open(b"x", None, None) == 1
+    handle = ctypes.c_void_p(7)
+    assert STATUSES[library.c.pahi_open(b"x", None, ctypes.byref(handle))] == "bad bundle" and handle.value is None
     assert library.c.pahi_draw(None, None, None, 0) == 1
     assert library.c.pahi_tokenize(opened.handle, None, None, 0, None) == 1
     library.c.pahi_close(None)
@@ -229,6 +262,13 @@ def outside(name: str) -> Callable[[dict[str, Any]], object]:
     return change
 
 
+def of_another_length(manifest: dict[str, Any]) -> None:
+    """Everywhere in the manifest, but not in the graphs."""
+    manifest["tokenizer"]["max_length"] = 25
+    for graph in manifest["graphs"]:
+        graph["inputs"][0]["shape"][1] = 25
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -240,8 +280,9 @@ def outside(name: str) -> Callable[[dict[str, Any]], object]:
         (lambda m: m["image"].update(height=1e300), "makes no sense"),
         (lambda m: m["image"].update(height=True), "makes no sense"),
         (lambda m: m["image"].update(latent_shape=[65536] * 3), "makes no sense"),
-        (lambda m: m["image"].update(latent_shape=[4, 16, 17]), "noise is not what"),
-        (lambda m: m["image"].update(width=127), "image is not what"),
+        (lambda m: m["image"].update(latent_shape=[4, 16, 17]), "other inputs or outputs than"),
+        (lambda m: m["image"].update(width=127), "other inputs or outputs than"),
+        (of_another_length, "its 'input_ids' is not what"),
         (lambda m: m["tokenizer"].update(pad_id=-1), "makes no sense"),
         (lambda m: m["graphs"][0].update(prior="best"), "makes no sense"),
         (lambda m: m.update(format_version=2**32 + 3), "makes no sense"),
@@ -337,6 +378,43 @@ def test_the_example_writes_a_png(built: Path, pipeline: Pipeline, tmp_path: Pat
         run([*words[:2], " ", *words[3:]])
 
 
+def test_the_example_draws_several(built: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    """Below one another."""
+    target = tmp_path / "cats.png"
+    words = [str(built / "pahi-generate"), str(EMOJI), "a grinning cat", "-o", str(target), "-n", "2"]
+    run([*words, "--seed", str(2**64 - 2), "--strength", "0.5", "--precision", "w16", "--threads", "1"])
+    with Image.open(target) as image:
+        halves = np.split(np.asarray(image), 2)
+    for half, expected in zip(
+        halves, pipeline("a grinning cat", seed=2**64 - 2, count=2, prior_strength=0.5), strict=True
+    ):
+        assert difference(half, expected) <= 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--seed", "-1"], "from 0 to 18446744073709551615 is due after --seed"),
+        (["--seed", "1e3"], "is due after --seed"),
+        (["--seed", ""], "is due after --seed"),
+        (["--seed", " 1"], "is due after --seed"),
+        (["--seed", str(2**64)], "is due after --seed"),
+        (["--steps", str(2**32 + 1)], "from 1 to 4294967295 is due after --steps"),
+        (["--threads", "two"], "is due after --threads"),
+        (["-n", "0"], "from 1 to 100 is due after -n"),
+        (["--strength", "1.1"], "from 0 to 1 is due after --strength"),
+        (["--strength", "nan"], "from 0 to 1 is due after --strength"),
+        (["--strength", "0,5"], "from 0 to 1 is due after --strength"),
+        (["--strength", ""], "from 0 to 1 is due after --strength"),
+        (["--prior"], "a value is missing after --prior"),
+        (["--size", "64"], "there is no option --size"),
+    ],
+)
+def test_the_example_called_wrongly(built: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"ended with 2:\nerror: .*{message}"):
+        run([str(built / "pahi-generate"), str(EMOJI), "panda", *words], tmp_path)
+
+
 def test_the_header_is_c99(tmp_path: Path) -> None:
     (tmp_path / "own.c").write_text(
         '#include "pahi.h"\nint main(void) { pahi_options o; return (int)sizeof o == 0; }\n'
@@ -346,22 +424,41 @@ def test_the_header_is_c99(tmp_path: Path) -> None:
     assert ctypes.sizeof(Options) % ctypes.sizeof(ctypes.c_void_p) == 0
 
 
-def test_other_projects_find_it(built: Path, tmp_path: Path) -> None:
+VERSION = r"""
+#include <pahi.h>
+#include <stdio.h>
+int main(void) {
+  printf("%d.%d.%d %s\n", PAHI_VERSION_MAJOR, PAHI_VERSION_MINOR, PAHI_VERSION_PATCH, pahi_version());
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("libraries", ["lib", "/elsewhere/lib"])
+def test_other_projects_find_it(built: Path, tmp_path: Path, libraries: str) -> None:
+    """With CMAKE_INSTALL_LIBDIR inside the prefix, which is chosen at last, and outside."""
     prefix, mine = tmp_path / "prefix", tmp_path / "mine"
+    folder = str(tmp_path) + libraries if libraries.startswith("/") else libraries
+    configured = tmp_path / "configured" if folder == libraries else prefix
+    options = [f"-DCMAKE_INSTALL_PREFIX={configured}", f"-DCMAKE_INSTALL_LIBDIR={folder}"]
+    run(["cmake", *options, str(built)])
+    run(["ninja", "-C", str(built)])
     run(["cmake", "--install", str(built), "--prefix", str(prefix)])
+    run([str(prefix / "bin" / "pahi-generate"), str(EMOJI), "panda", "-o", str(tmp_path / "x.png")])
+    place = prefix / folder  # where `folder` is absolute, this is `folder`
     mine.mkdir()
-    (mine / "main.c").write_text(
-        "#include <pahi.h>\n#include <stdio.h>\nint main(void) { return puts(pahi_version()) < 0; }\n"
-    )
+    (mine / "main.c").write_text(VERSION)
     (mine / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.18)\nproject(mine C)\nfind_package(pahi 0.2 REQUIRED)\n"
         "add_executable(mine main.c)\ntarget_link_libraries(mine pahi::pahi)\n"
     )
-    run(["cmake", "-S", str(mine), "-B", str(mine / "build"), f"-DCMAKE_PREFIX_PATH={prefix}"])
+    run(["cmake", "-S", str(mine), "-B", str(mine / "build"), f"-DCMAKE_PREFIX_PATH={place.parent}"])
     run(["cmake", "--build", str(mine / "build")])
-    assert run([str(mine / "build" / "mine")]) == f"{pahi_rt.__version__}\n"
-    (config,) = prefix.glob("lib*/**/pahi.pc")
-    flags = run(["pkg-config", "--cflags", "--libs", "--define-prefix", "pahi"], PKG_CONFIG_PATH=str(config.parent))
+    assert run([str(mine / "build" / "mine")]) == f"{pahi_rt.__version__} {pahi_rt.__version__}\n"
+    config = {"PKG_CONFIG_PATH": str(place / "pkgconfig")}
+    # What is outside of the prefix does not move with it.
+    moved = ["--define-prefix"] if folder == libraries else []
+    flags = run(["pkg-config", "--cflags", "--libs", *moved, "pahi"], **config)
     run(["cc", str(mine / "main.c"), "-o", str(mine / "second"), *flags.split()])
 
 
@@ -415,4 +512,4 @@ def test_fuzzers_find_nothing(name: str, tmp_path: Path) -> None:
     for number, text in enumerate(texts):
         (seeds / str(number)).write_bytes(text)
     words = [str(folder / f"fuzz-{name}"), "-max_total_time=60", f"-artifact_prefix={tmp_path}/", str(seeds)]
-    run(words, PAHI_TOKENIZER=str(EMOJI / "tokenizer.json"))
+    run(words, PAHI_TOKENIZER=str(EMOJI / "tokenizer.json"), PAHI_MANIFEST=str(EMOJI / "pahi.json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,17 +17,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from pahi_rt.bundle import open_bundle
-from tests.cpp.library import DEPENDENCIES, Failed, Library, build
+from pahi_rt.errors import BundleError
+from pahi_rt.manifest import is_pickle_name, is_safe_name
+from pahi_rt.manifest_file import read_manifest
+from tests.cpp.bundles import IMAGE, SIZE, TOKENS, constant, model, record, showing, write_bundle
+from tests.cpp.library import DEPENDENCIES, Failed, Library, build, run
 
 pytestmark = [
     pytest.mark.cpp,
     pytest.mark.skipif(not DEPENDENCIES.is_dir(), reason=f"there is no {DEPENDENCIES}: run make .venv/.cpp"),
 ]
-
-EMOJI = open_bundle("emoji").path
-SIDE = 128
-SIZE = SIDE * SIDE * 3
-IMAGE = np.zeros((1, SIDE, SIDE, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -49,42 +47,6 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-def write_bundle(folder: Path, model: bytes, weights: Sequence[str] = (), **files: bytes) -> Path:
-    """A bundle whose hashes are right; `files` without a dot in their name get ".bin"."""
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(EMOJI / "tokenizer.json", folder / "tokenizer.json")
-    (folder / "g.onnx").write_bytes(model)
-    for name, content in files.items():
-        (folder / f"{name}.bin").write_bytes(content)
-    manifest = json.loads((EMOJI / "pahi.json").read_text())
-    ports = [("input_ids", "int64", ["batch", 24]), ("noise", "float32", ["batch", 4, 16, 16])]
-    specs = [{"name": name, "dtype": dtype, "shape": shape} for name, dtype, shape in ports]
-    image = {"name": "image", "dtype": "uint8", "shape": ["batch", SIDE, SIDE, 3]}
-    graph = {"file": "g.onnx", "steps": 1, "prior": "gaussian", "precision": "fp32", "opset": 20}
-    manifest |= {"priors": {}, "vocabulary": None, "engines": [], "parity": []}
-    manifest["graphs"] = [graph | {"weights": list(weights), "inputs": specs, "outputs": [image]}]
-    manifest["files"] = {name: record(folder / name) for name in ("g.onnx", "tokenizer.json", *weights)}
-    (folder / "pahi.json").write_text(json.dumps(manifest))
-    return folder
-
-
-def record(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-
-
-def model(nodes: Sequence[Any], tensors: Sequence[Any] = (), domain: str = "", functions: Sequence[Any] = ()) -> bytes:
-    inputs = [
-        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", 24]),
-        helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", 4, 16, 16]),
-    ]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])
-    opsets = [helper.make_opsetid("", 20), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    graph = helper.make_graph(list(nodes), "g", inputs, [image], list(tensors))
-    made = helper.make_model(graph, opset_imports=opsets, functions=list(functions), ir_version=9)
-    return bytes(made.SerializeToString())
-
-
 def external(location: str, offset: object = 0, length: object = SIZE, shape: Sequence[int] = IMAGE.shape) -> bytes:
     """A graph that shows a file's bytes as a picture."""
     tensor = TensorProto(name="w", data_type=TensorProto.UINT8, dims=shape, data_location=TensorProto.EXTERNAL)
@@ -92,14 +54,6 @@ def external(location: str, offset: object = 0, length: object = SIZE, shape: Se
         if value is not None:
             tensor.external_data.add(key=key, value=str(value))
     return model([helper.make_node("Identity", ["w"], ["image"])], [tensor])
-
-
-def constant(name: str, values: Any) -> Any:
-    return onnx.numpy_helper.from_array(np.asarray(values), name)
-
-
-def showing(values: Any) -> bytes:
-    return model([helper.make_node("Identity", ["w"], ["image"])], [constant("w", values)])
 
 
 def filled(side: int) -> bytes:
@@ -125,6 +79,23 @@ def recursive() -> bytes:
     imports = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
     function = helper.make_function("f", "R", ["x"], ["y"], [inner], imports)
     return model([helper.make_node("R", ["w"], ["image"], domain="f")], [constant("w", IMAGE)], "f", [function])
+
+
+def declaring(kind: Any, **parts: Any) -> bytes:
+    """A graph that says that its picture is of this kind."""
+    return showing(IMAGE, image=helper.make_value_info("image", kind), **parts)
+
+
+def sequence(**parts: Any) -> bytes:
+    """A graph whose picture is a sequence, which it does not say."""
+    return model([helper.make_node("SequenceEmpty", [], ["image"], dtype=TensorProto.UINT8)], **parts)
+
+
+def typed(number: int) -> bytes:
+    """A graph with an attribute of this type, which says nothing else."""
+    node = helper.make_node("Identity", ["w"], ["image"])
+    node.attribute.add(name="a", type=number)
+    return model([node], [constant("w", IMAGE)])
 
 
 def elsewhere(domain: str) -> bytes:
@@ -181,14 +152,60 @@ CASES: dict[str, Callable[[], bytes]] = {
     "no protobuf": lambda: b"PK" * 50,
     "ONNX Runtime's own format": lambda: b"\0\0\0\0ORTM" + b"\0" * 100,
     "two graphs": lambda: showing(IMAGE) + showing(IMAGE),
+    "a picture that is a sequence": lambda: sequence(image=helper.make_value_info("image", onnx.TypeProto())),
+    "a picture of no type": lambda: declaring(onnx.TypeProto()),
+    "a picture that is said to be a sequence": lambda: declaring(
+        helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.UINT8, None))
+    ),
+    "a picture of another type": lambda: declaring(helper.make_tensor_type_proto(TensorProto.FLOAT, IMAGE.shape)),
+    "a picture of another rank": lambda: declaring(helper.make_tensor_type_proto(TensorProto.UINT8, ())),
+    "a picture of another size": lambda: declaring(helper.make_tensor_type_proto(TensorProto.UINT8, (1, 128, 127, 3))),
+    "ids of another number": lambda: showing(IMAGE, tokens=25),
+    "an output of another name": lambda: model(
+        [helper.make_node("Identity", ["w"], ["x"])],
+        [constant("w", IMAGE)],
+        image=helper.make_tensor_value_info("x", TensorProto.UINT8, IMAGE.shape),
+    ),
+    "an input too many": lambda: showing(IMAGE, more=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])]),
+    "an input twice": lambda: showing(IMAGE, more=[helper.make_tensor_value_info("noise", TensorProto.FLOAT, None)]),
+    "an attribute that is a graph": lambda: typed(5),
+    "an attribute of tensors": lambda: typed(9),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_graphs_that_are_refused(library: Library, tmp_path: Path, name: str) -> None:
+    """By both readers."""
     folder = write_bundle(tmp_path / "b", CASES[name](), ["w.bin"], w=bytes(SIZE))
+    with pytest.raises(BundleError, match="g.onnx is not a graph that pahi-rt reads"):
+        open_bundle(folder).check_graphs()
     with pytest.raises(Failed, match="bad bundle: g.onnx is not a graph that this version reads"):
         library.open(folder)
+
+
+@pytest.mark.parametrize("tokens", ["tokens", TOKENS])
+@pytest.mark.parametrize("shape", [None, ["batch", "height", "width", "colours"], IMAGE.shape])
+def test_sizes_need_not_be_given(library: Library, tmp_path: Path, tokens: Any, shape: Any) -> None:
+    kind = helper.make_tensor_type_proto(TensorProto.UINT8, shape)
+    folder = write_bundle(tmp_path / "b", declaring(kind, tokens=tokens))
+    open_bundle(folder).check_graphs()
+    assert not library.open(folder).draw("panda").any()
+
+
+def test_pictures_of_a_shape_that_shows_when_they_are_drawn(library: Library, tmp_path: Path) -> None:
+    """Of a graph that counts its noise: [4, values, 1, 3]."""
+    nodes = [
+        helper.make_node("NonZero", ["noise"], ["places"]),
+        helper.make_node("Shape", ["places"], ["counts"]),
+        helper.make_node("Concat", ["counts", "rest"], ["sizes"], axis=0),
+        helper.make_node(
+            "ConstantOfShape", ["sizes"], ["image"], value=helper.make_tensor("v", TensorProto.UINT8, [1], [7])
+        ),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", "colours"])
+    opened = library.open(write_bundle(tmp_path / "b", model(nodes, [constant("rest", [1, 3])], image=image)))
+    with pytest.raises(Failed, match="runtime error"):
+        opened.draw("panda")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +214,11 @@ def test_graphs_that_are_refused(library: Library, tmp_path: Path, name: str) ->
 def test_pictures_of_another_shape(library: Library, tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(Failed, match="bad bundle|runtime error"):
         library.open(write_bundle(tmp_path / "b", showing(np.zeros(shape, np.uint8)))).draw("panda")
+
+
+def test_a_sequence_that_is_said_to_be_a_picture(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="runtime error"):
+        library.open(write_bundle(tmp_path / "b", sequence()))
 
 
 def test_pictures_that_no_memory_holds(library: Library, tmp_path: Path) -> None:
@@ -232,27 +254,96 @@ def test_manifests_that_cost_or_mislead(library: Library, tmp_path: Path, text: 
         library.open(tmp_path)
 
 
+def twice(manifest: dict[str, Any]) -> None:
+    """A second graph of the same steps, prior and precision."""
+    manifest["graphs"].append(manifest["graphs"][0] | {"file": "h.onnx"})
+    manifest["files"]["h.onnx"] = manifest["files"]["g.onnx"]
+
+
+def plan(*batch: int) -> Callable[[Any], object]:
+    made = {"file": "g.onnx", "graph": "g.onnx", "graph_sha256": "", "runtime": "tensorrt", "runtime_version": "10"}
+    return lambda m: m["engines"].append(made | {"compute_capabilities": ["86"], "batch": batch})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda m: m["image"].update(height=8193),
         lambda m: m["image"].update(latent_shape=[1, 8192, 8192]),
+        lambda m: m["image"].update(width=127),
+        lambda m: m["tokenizer"].update(max_length=1),
+        lambda m: m["tokenizer"].update(max_length=25),
         lambda m: m["tokenizer"].update(max_length=1025),
         lambda m: m["graphs"][0].update(steps=5),
         lambda m: m["graphs"][0].update(file="g.ort"),
+        lambda m: m["graphs"][0].update(precision="fp31"),
+        lambda m: m["graphs"][0].update(weights=["../w.bin"]),
+        lambda m: m["graphs"][0].update(inputs={}),
+        lambda m: m["graphs"][0]["inputs"].append({"name": "x", "dtype": "int64", "shape": ["batch"]}),
+        lambda m: m["graphs"][0]["inputs"].append(m["graphs"][0]["inputs"][0]),
+        lambda m: m["graphs"][0]["inputs"].pop(),
+        lambda m: m["graphs"][0]["inputs"][0].update(shape=[1, 24]),
+        lambda m: m["graphs"][0]["outputs"][0].update(dtype="float32"),
+        lambda m: m["graphs"][0]["outputs"].clear(),
         lambda m: m.update(graphs=m["graphs"] * 101),
-        lambda m: m["graphs"][0].update(weights=["g.onnx", "g.onnx"]),
+        lambda m: m.update(graphs={"first": m["graphs"][0]}),
+        twice,
+        plan(1, 2),
+        plan(2, 1, 4),
+        plan(1, 2, 257),
         lambda m: m["files"].update({f"f{i}": m["files"]["g.onnx"] for i in range(1000)}),
-        lambda m: m["files"].update({"../x": m["files"]["g.onnx"]}),
-        lambda m: m["files"]["g.onnx"].update(size=2**40 + 1),
+        lambda m: m["files"].update({"pahi.json": m["files"]["g.onnx"]}),
+        lambda m: m["files"]["g.onnx"].update(size=2**40),
+        lambda m: m["files"]["g.onnx"].update(sha256="0" * 63),
+        lambda m: m["files"]["g.onnx"].update(sha256="A" * 64),
     ],
 )
-def test_sizes_beyond_the_limits(library: Library, tmp_path: Path, change: Callable[[Any], object]) -> None:
+def test_manifests_that_python_refuses_too(library: Library, tmp_path: Path, change: Callable[[Any], object]) -> None:
     folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    library.open(folder)
     manifest = json.loads((folder / "pahi.json").read_text())
+    read_manifest(json.dumps(manifest).encode(), "pahi.json")
     change(manifest)
+    with pytest.raises(BundleError):
+        read_manifest(json.dumps(manifest).encode(), "pahi.json")
     (folder / "pahi.json").write_text(json.dumps(manifest))
     with pytest.raises(Failed, match="bad bundle"):
+        library.open(folder)
+
+
+def test_weights_are_named_once(library: Library, tmp_path: Path) -> None:
+    """They are hashed for each time that they are named."""
+    folder = write_bundle(tmp_path / "b", external("w.bin"), ["w.bin", "w.bin"], w=bytes(SIZE))
+    with pytest.raises(Failed, match="bad bundle: .*names its weights twice"):
+        library.open(folder)
+
+
+NAMES = [
+    *("w.bin", "a/b/w.bin", "a b/+@-_.x", "é/日本/٣½Ⅷ_", "..w", "...", ".w", "w.pt.bin", "pt", "w.ptx"),
+    *("", "/w", "w/", "a//b", ".", "..", "./w", "a/./b", "../w", "a/../w", "/", "C:w", "a\\b", "a:b", "\0", "a\nb"),
+    *("*/_ORT_MEM_ADDR_/*", "a*", "~", "a\u0301", "a\u202eb", "\u2003", "😀", "a'b", "a;b", "$x", "%41", "a,b", "(a)"),
+    *("w.pt", "w.PTH", "a/w.pkl", "w.ckpt", "w.joblib", "w.pickle", ".pt", "w.p\u212al"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_are_those_of_python(library: Library, tmp_path: Path, name: str) -> None:
+    folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    manifest = json.loads((folder / "pahi.json").read_text())
+    manifest["files"][name] = manifest["files"]["g.onnx"]
+    (folder / "pahi.json").write_text(json.dumps(manifest))
+    if is_safe_name(name) and not is_pickle_name(name):
+        library.open(folder)
+        return
+    with pytest.raises(Failed, match="bad bundle: .*is not a path inside the bundle|bad bundle: .*is a pickle"):
+        library.open(folder)
+
+
+def test_a_manifest_that_is_a_link(library: Library, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "b", showing(IMAGE))
+    (folder / "pahi.json").rename(tmp_path / "elsewhere.json")
+    (folder / "pahi.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(Failed, match="bad bundle: .*pahi.json is a link"):
         library.open(folder)
 
 
@@ -285,15 +376,60 @@ def test_a_tokenizer_without_end(library: Library, tmp_path: Path) -> None:
 
 
 def test_what_a_terminal_would_obey_is_escaped(built: Path, tmp_path: Path) -> None:
-    """In the name of a file that is not there, which the error repeats."""
+    """In the name of a file, which the error repeats."""
     folder = write_bundle(tmp_path / "b", showing(IMAGE))
-    name = "\x1b]0;owned\x07\u009b2J\u202egpj.\u2066\r\n\t\x7f·é"
+    name = "\x1b]0;owned\x07\u009b2J\u202egpj.\u2066\u061c\u2028\r\n\t\x7f·é"
     text = (folder / "pahi.json").read_text().replace('"tokenizer.json"', json.dumps(name))
     (folder / "pahi.json").write_text(text)
     words = [str(built / "pahi-generate"), str(folder), "panda", "-o", str(tmp_path / "x.png")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    shown = r"\x1b]0;owned\x07\x9b2J\u202egpj.\u2066\r\n\t\x7f·é"
-    assert done.stderr == f"error: {folder}/{shown} cannot be read: No such file or directory\n"
+    shown = r"\x1b]0;owned\x07\x9b2J\u202egpj.\u2066\u061c\u2028\r\n\t\x7f·é"
+    assert done.stderr == f"error: pahi.json: '{shown}' is not a path inside the bundle\n"
+
+
+@pytest.mark.parametrize(
+    "raw, shown",
+    [
+        (b"\xff\xfe", r"\xff\xfe"),
+        (b"\xc2\xb7\xc2", r"·\xc2"),  # cut off
+        (b"\xc0\xaf\xed\xa0\x80", r"\xc0\xaf\xed\xa0\x80"),  # too long, and half of a pair
+        (b"\xe2\x80", r"\xe2\x80"),
+        (b"\xf0\x9f\x98\x80\x80", r"😀\x80"),
+        (b"x" + "é".encode() * 80, "x" + "é" * 39 + r"\xc3"),  # the message has 80 bytes of it
+        (b"a\0b", r"a\x00b"),
+    ],
+)
+def test_messages_are_utf8(library: Library, tmp_path: Path, raw: bytes, shown: str) -> None:
+    """Also if a graph's domain is not, or if a message cuts it."""
+    content = elsewhere("d" * len(raw)).replace(b"d" * len(raw), raw)
+    with pytest.raises(Failed) as caught:
+        library.open(write_bundle(tmp_path / "b", content))
+    assert str(caught.value).endswith(f"it has operators of the domain '{shown}'")
+
+
+API = """
+typedef struct { const void *(*get)(unsigned); const char *(*version)(void); } base;
+static const void *get(unsigned version) { (void)version; return 0; }
+static const char *version(void) { return VERSION; }
+const base *OrtGetApiBase(void) { static const base only = {get, version}; return &only; }
+"""
+
+
+@pytest.mark.parametrize(
+    "version, message",
+    [
+        ("1.24.0", "ONNX Runtime 1.24.0 is too old: this library needs 1.24.1 or newer"),
+        ("1.24.1", r"ONNX Runtime 1.24.1 is older than the headers that libpahi was built with \(API \d+\)"),
+    ],
+)
+def test_an_onnx_runtime_that_is_too_old(built: Path, tmp_path: Path, version: str, message: str) -> None:
+    """In the place of the one that the library was linked with, one that offers no interface."""
+    (tmp_path / "api.c").write_text(API)
+    old = tmp_path / "libold.so"
+    run(["cc", "-shared", "-fPIC", f'-DVERSION="{version}"', str(tmp_path / "api.c"), "-o", str(old)])
+    words = [str(built / "pahi-generate"), str(write_bundle(tmp_path / "b", showing(IMAGE))), "panda"]
+    with pytest.raises(RuntimeError, match=f"error: {message}"):
+        run(words, tmp_path, LD_PRELOAD=str(old))
 
 
 @pytest.mark.parametrize("name", ["pahi.json", "g.onnx", "tokenizer.json", "w.bin"])
