@@ -55,6 +55,7 @@ docs: $(VENV)/.docs $(VENV)/.npm  ## the documentation as a site, into build/doc
 pictures: $(VENV)/.dev $(VENV)/.npm  ## draw again every picture that the documentation shows
 	@$(BIN)/pahi-rt bench pairs -o docs/pairs.png
 	@$(BIN)/python -m tools.record
+	@$(BIN)/python -m tools.screenshot
 
 constraints: $(VENV)/.dev  ## resolve constraints.txt again; a line that is deleted first gets the newest version
 	@sed -n '/^#/p' constraints.txt > constraints.head

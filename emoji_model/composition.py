@@ -1,4 +1,4 @@
-"""Measures composition: are thing, colour, background and number right, for captions that no training saw?
+"""Measures composition: are thing, colour, background and number right, for captions that the generator never saw?
 
 The judge says what is shown, how often, and what it wears. A colour is right if the picture is nearer to the drawings
 in that colour than to those in any other one, or in their own; in the same way for the background. A judge that was

@@ -7,25 +7,35 @@ A random split would not tell whether a prior has learned pictures or wordings, 
 the same prompt. So whole concepts are held out, spread over the categories. Of every other concept, one wording is held
 out: a synonym in all templates or, if there is none, the label in a few templates. Single words are still shared:
 "grinning cat" may be held out while "grinning face" is not.
+
+Captions of composed scenes come on top: "a blue frog", "two cats on red". Those of the training part show combinations
+that the generator was trained on, those of the held-out parts one that it was not (`scenes.withheld`). All are of
+concepts that priors are trained on.
 """
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 from emoji_model.captions import Captions, phrasings
+from emoji_model.scenes import Author, Scene, withheld
 from emoji_model.sources import Concept
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import BundleError, PromptError
-from pahi_rt.train.prompts import Split, shuffle
+from pahi_rt.train.prompts import Split, key, shuffle
 
 UNSEEN, REPHRASED = "unseen concepts", "new phrasings"
 SYNONYMS, TEMPLATES = "new synonyms", "new templates"
-"""The groups of the test part: UNSEEN and the two kinds of REPHRASED. These are synonyms that no training prompt has,
-and labels in templates that they were not trained in."""
+COMBINED = "new combinations"
+"""The groups of the test part: UNSEEN, the two kinds of REPHRASED, and COMBINED. The two kinds are synonyms that no
+training prompt has, and labels in templates that they were not trained in."""
+COMPOSED = 2000
+"""Training prompts of composed scenes."""
 RUDE = {"shit"}
 """Synonyms that are not used: the first prompts of the test part are printed in the README."""
 WITHHELD_LABELS = 3
@@ -50,8 +60,13 @@ def _synonyms(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def split(validation: int, test: int, seed: int) -> Split:
-    """`split_concepts` for the embedded generator: 356 concepts, 60 of them only in the test part."""
-    return split_concepts(load_concepts(), validation, test, seed)
+    """Split the prompts of the embedded generator. A quarter of each held-out part are new combinations.
+
+    Raises PromptError as `split_concepts` does.
+    """
+    concepts, combined = load_concepts(), (validation // 4, test // 4)
+    plain = split_concepts(concepts, validation - combined[0], test - combined[1], seed)
+    return add_combinations(plain, concepts, *combined, seed)
 
 
 def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed: int) -> Split:
@@ -79,6 +94,43 @@ def split_concepts(concepts: Sequence[Concept], validation: int, test: int, seed
     }
     labels = _label(wordings["test"], unseen["test"]) | _label(wordings["train"], withheld)
     return Split(tuple(shuffle(train, seed)), chosen[0], chosen[1], groups, {text: labels[text] for text in chosen[1]})
+
+
+def add_combinations(plain: Split, concepts: Sequence[Concept], validation: int, test: int, seed: int) -> Split:
+    """Add captions of composed scenes: COMPOSED to the training part, as many as said to the held-out parts.
+
+    None of them is in the words of a plain prompt, as "an orange heart" would be.
+    """
+    author, parts = Author(Captions(concepts)), _assign(concepts, seed)
+    trained = {number for number, part in enumerate(parts) if part == "train"}
+    taken = {key(text) for c in concepts for phrase in (c.label, *c.synonyms) for text in phrasings(phrase)}
+
+    def add(prompts: Sequence[str], name: str, count: int) -> tuple[str, ...]:
+        rng = random.Random(f"{name} {seed}")
+        found: dict[str, str] = {}
+        while len(found) < count:
+            scene = author.propose(rng)
+            text = author.caption(scene, rng)
+            if _may_be(scene, trained, name) and key(text) not in taken:
+                found.setdefault(key(text), text)
+        taken.update(found)
+        return tuple(shuffle([*prompts, *found.values()], seed))
+
+    # In this order, so that what is trained on does not depend on how much is held out.
+    train, combined = add(plain.train, "train", COMPOSED), add((), "test", test)
+    return replace(
+        plain,
+        train=train,
+        validation=add(plain.validation, "validation", validation),
+        test=tuple(shuffle([*plain.test, *combined], seed)),
+        groups={**plain.groups, COMBINED: combined},
+    )
+
+
+def _may_be(scene: Scene, trained: set[int], part: str) -> bool:
+    """Whether a part of the split may have the scene: its noise decides the style, and its concepts are trained on."""
+    is_known = all(thing.concept in trained for thing in scene.things)
+    return scene.style is None and is_known and withheld(scene) == (part != "train")
 
 
 def _label(wordings: Wordings, prompts: Wordings) -> dict[str, str]:

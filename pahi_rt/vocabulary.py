@@ -102,7 +102,7 @@ class Vocabulary:
 
 
 def _replace(prompt: str, word: str, known: str) -> str:
-    """`known` wherever the prompt has `word`, with the indefinite article that fits: `an astronaut` -> `a rocket`."""
+    """`known` wherever the prompt has `word`, with the indefinite article that fits: `an airfield`, `a helicopter`."""
     article = "an" if known[0] in "aeiou" else "a"
     found = re.compile(rf"(?:\b([Aa])n?(\s+))?(?<![^\W_]){re.escape(word)}(?![^\W_])", re.IGNORECASE)
     return found.sub(lambda match: f"{match[1]}{article[1:]}{match[2]}{known}" if match[1] else known, prompt)

@@ -21,7 +21,7 @@ from tools.notes import notes
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("train", "export", "bench")
-LARGEST_BUNDLE = 36_000_000
+LARGEST_BUNDLE = 40_000_000
 LARGEST_INSTALL = 330 * 2**20
 
 

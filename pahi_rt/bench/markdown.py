@@ -24,7 +24,6 @@ from pahi_rt.bench.reports.shards import ShardsReport
 from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row
 from pahi_rt.comparison import Comparison
-from pahi_rt.errors import ReportError
 from pahi_rt.evaluate.report import Report as Evaluation
 from pahi_rt.evaluate.report import Row
 from pahi_rt.manifest import PRECISIONS
@@ -286,9 +285,8 @@ _KINDS = {
 
 
 def composition(report: GeneratorReport) -> str:
-    """How often each idea of a composed prompt is right, without a prior. Raises ReportError if nobody measured it."""
-    if not (found := report.composition):
-        raise ReportError("the report has no composition", fix="measure it: python -m emoji_model package")
+    """How often each idea of a composed prompt is right, without a prior."""
+    found = report.composition
     kinds = {f"all {kind}": f"all, prompts with {words}" for kind, words in _KINDS.items()}
     columns = (found.one_step, found.two_steps, found.drawings)
     rows = [(words, *(_share(column[name]) for column in columns)) for name, words in (_IDEAS | kinds).items()]

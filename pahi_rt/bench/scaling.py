@@ -73,7 +73,7 @@ def read_sources(folder: Path) -> Sources:
     return Sources(
         fp32=read(Table2Report, "amd-epyc-2-cores/sd-turbo-table2-fp32.json"),
         int8=read(Table2Report, "amd-epyc-2-cores/sd-turbo-table2-int8.json"),
-        embedded=read(Table2Report, "amd-epyc-2-cores/emoji-table2.json"),
+        embedded=read(Table2Report, "amd-epyc-avx2-2-cores/emoji-table2.json"),
         gpu=read(CudaReport, "nvidia-h200/sd-turbo-cuda.json"),
         bulk=read(BulkReport, "intel-xeon-2-cores/emoji-bulk.json"),
         stages=read(StagesReport, "intel-xeon-2-cores/bulk-stages.json"),

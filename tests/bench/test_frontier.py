@@ -63,7 +63,7 @@ def test_a_plot_is_written(report: FrontierReport, tmp_path: Path) -> None:
 
 
 def test_an_earlier_report_is_read() -> None:
-    kept = Path(__file__).parents[2] / "bench" / "results" / "emoji-frontier.json"
+    kept = Path(__file__).parents[2] / "bench" / "results" / "emoji-356-frontier.json"
     scores = frontier.read_report(kept).groups[-1].rows[0].scores
     assert {type(score) for score in scores.values()} == {EarlierComparison}
 

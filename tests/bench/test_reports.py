@@ -56,7 +56,7 @@ def test_a_committed_report_is_read_whole(path: Path) -> None:
 
 
 def test_runtimes_are_told_apart_by_what_they_have() -> None:
-    data = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-table2.json").read_text())
+    data = json.loads((RESULTS / "amd-epyc-avx2-2-cores" / "emoji-table2.json").read_text())
     data["runtimes"].append({"runtime": "tensorrt", "reason": "there is no GPU", "fix": "get one"})
     report = Table2Report.from_dict(data)
     assert [type(runtime) for runtime in report.runtimes] == [RuntimeRows, RuntimeRows, Unavailable]
@@ -74,7 +74,7 @@ def test_runtimes_are_told_apart_by_what_they_have() -> None:
     ],
 )
 def test_what_does_not_fit_is_named(data: object, problem: str) -> None:
-    report = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-latency.json").read_text())
+    report = json.loads((RESULTS / "amd-epyc-avx2-2-cores" / "emoji-latency.json").read_text())
     with pytest.raises(ReportError, match=problem) as caught:
         LatencyReport.from_dict(report | {"one_step_ms": data})
     assert caught.value.fix == "name another report"
@@ -92,7 +92,7 @@ def test_a_record_without_a_key_is_whole_or_absent() -> None:
 
 
 def test_what_fits_no_record_of_several_says_why_for_each() -> None:
-    report = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-table2.json").read_text())
+    report = json.loads((RESULTS / "amd-epyc-avx2-2-cores" / "emoji-table2.json").read_text())
     with pytest.raises(ReportError, match=r"runtimes\[0\]: missing key 'rows'; or .*: missing key 'reason'"):
         Table2Report.from_dict(report | {"runtimes": [{"runtime": "tensorrt"}]})
 

@@ -21,7 +21,7 @@ VERBS += ["best", "table2", "peers", "precisions", "operators", "sensitivity", "
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> LatencyReport:
     """What `bench latency` is to have measured."""
-    data = json.loads((RESULTS / "amd-epyc-2-cores" / "emoji-latency.json").read_text())
+    data = json.loads((RESULTS / "amd-epyc-avx2-2-cores" / "emoji-latency.json").read_text())
     measured = LatencyReport.from_dict(data)
     monkeypatch.setattr(latency, "measure", lambda *_: measured)
     return measured

@@ -214,7 +214,7 @@ def test_plans_that_do_not_fit(library: Library, copy: Path, fields: dict[str, A
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("input_ids in 8 24", "input_ids in 8 25", "input_ids is not what"),
+        ("input_ids in 8 28", "input_ids in 8 29", "input_ids is not what"),
         ("noise in 0", "noise in 1", "noise is not what"),
         ("noise in 0", "noise in-chw32 0", "noise is not what"),
         ("prior_strength in 0", "prior_strength in-host 0", "prior_strength is not what"),

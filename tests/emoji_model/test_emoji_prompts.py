@@ -9,8 +9,8 @@ import pytest
 
 from emoji_model import package, prompts
 from emoji_model.captions import Captions, phrasings
-from emoji_model.prompts import SYNONYMS, TEMPLATES, UNSEEN, load_concepts, split_concepts
-from emoji_model.scenes import Author
+from emoji_model.prompts import COMBINED, COMPOSED, SYNONYMS, TEMPLATES, UNSEEN, load_concepts, split_concepts
+from emoji_model.scenes import COLOURS, Author, Scene, Thing, withheld
 from emoji_model.sources import Concept
 from pahi_rt.errors import BundleError, PromptError
 from pahi_rt.train.prompts import key, load_split
@@ -37,12 +37,33 @@ def test_the_shipped_vocabulary_gives_the_split_of_the_recipe() -> None:
     split = load_split(settings.source, settings.validation, settings.test, settings.seed)
     assert (len(split.validation), len(split.test)) == (VALIDATION, TEST)
     sizes = {name: len(group) for name, group in split.groups.items()}
-    assert sizes[UNSEEN] == sizes[SYNONYMS] + sizes[TEMPLATES] == TEST // 2
-    assert min(sizes[SYNONYMS], sizes[TEMPLATES]) >= 60
+    assert sizes[COMBINED] == TEST // 4
+    assert sizes[UNSEEN] == sizes[SYNONYMS] + sizes[TEMPLATES] == TEST * 3 // 8
+    assert min(sizes[SYNONYMS], sizes[TEMPLATES]) >= 40
     everything = [key(text) for part in (split.train, split.validation, split.test) for text in part]
     assert len(set(everything)) == len(everything)
     phrases = [phrase for concept in load_concepts() for phrase in (concept.label, *concept.synonyms)]
-    assert set(everything) <= {key(text) for phrase in phrases for text in phrasings(phrase)}
+    plain = {key(text) for phrase in phrases for text in phrasings(phrase)}
+    composed = COMPOSED + VALIDATION // 4 + TEST // 4
+    assert len(set(everything) - plain) == composed
+
+
+def test_new_combinations_are_of_ideas_that_are_trained_on() -> None:
+    concepts = load_concepts()
+    split, plain = prompts.split(VALIDATION, TEST, 0), split_concepts(concepts, VALIDATION * 3 // 4, TEST * 3 // 4, 0)
+    assert set(plain.train) < set(split.train)
+    assert not set(split.groups[COMBINED]) & {*split.train, *split.validation}
+    assert prompts.split(40, 80, 0).train == split.train
+
+
+def test_scenes_are_shared_out_by_what_is_withheld() -> None:
+    names = [Scene((Thing(0, colour),)) for colour in COLOURS]
+    kept = [scene for scene in names if withheld(scene)]
+    assert 0 < len(kept) < len(names)
+    assert [scene for scene in names if prompts._may_be(scene, {0}, "test")] == kept
+    assert [scene for scene in names if prompts._may_be(scene, {0}, "train")] == [s for s in names if s not in kept]
+    assert not any(prompts._may_be(scene, {1}, part) for scene in names for part in ("train", "test"))
+    assert not any(prompts._may_be(replace(scene, style=0), {0}, "test") for scene in kept)
 
 
 def test_every_test_prompt_says_what_it_means() -> None:

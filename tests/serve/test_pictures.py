@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 import pytest
 from PIL import Image
 
-from pahi_rt import Pipeline, open_bundle
+from pahi_rt import Pipeline, __version__, open_bundle
 from pahi_rt.drawing import Drawing, encode_png
 from tests.serve.conftest import Client, Running
 
@@ -36,7 +36,7 @@ def test_one_picture_is_a_png_as_generate_writes_it(client: Client, pipeline: Pi
         steps=1,
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
-        version="0.1.0",
+        version=__version__,
         prior="pahi",
         prior_strength=1.0,
         precision=bundle.precisions[0],

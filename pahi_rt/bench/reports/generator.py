@@ -73,5 +73,4 @@ class GeneratorReport(Record):
     one_step: Recognition
     two_steps: Recognition
     explained_variance: ExplainedVariance
-    composition: Composition | None = None
-    """None before the model learned to compose."""
+    composition: Composition

@@ -69,7 +69,7 @@ def test_every_configuration_is_whole(repository: Path) -> None:
 
 def test_the_graph_has_a_warm_up_and_batches(repository: Path) -> None:
     config = read_configs(repository)["pipeline"]
-    assert [list(port.dims) for port in config.input] == [[24], [4, 16, 16], [1]]
+    assert [list(port.dims) for port in config.input] == [[28], [4, 16, 16], [1]]
     assert config.input[2].HasField("reshape") and not config.input[2].reshape.shape
     assert [list(port.dims) for port in config.output] == [[128, 128, 3]]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500

@@ -1,0 +1,33 @@
+"""python -m tools.screenshot: draws docs/playground.png, the page of `pahi-rt serve` in Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pahi_rt.bench.serve import serving
+
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "docs" / "playground.png"
+PACKAGES = ROOT / ".venv" / "npm"
+"""Where `make .venv/.npm` puts playwright-core."""
+CHOICES = "prompt=a+blue+frog&seed=7&count=4&compare=1"
+"""What the page's address asks for."""
+
+
+def shoot() -> Path:
+    """Write the picture. Raises SystemExit without Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise SystemExit("there is no Chromium: apt install chromium")
+    script = Path(__file__).with_suffix(".mjs")
+    with TemporaryDirectory() as folder, serving("emoji", 1, Path(folder) / "log") as service:
+        words: list[str | Path] = ["node", script, PACKAGES, browser, f"{service.url}/#{CHOICES}", PICTURE]
+        subprocess.run(words, check=True)
+    return PICTURE
+
+
+if __name__ == "__main__":
+    print(shoot())
