@@ -165,6 +165,11 @@ class Running:
     def unfinished(self) -> int:
         return self.service.engine.queue.unfinished
 
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a batch is being drawn. Pictures of a request that is still being read count as unfinished too."""
+        return self.service.engine.busy_seconds > 0
+
 
 @dataclass
 class Command:

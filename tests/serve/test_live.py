@@ -152,7 +152,7 @@ def test_the_latest_wins(gated: Running) -> None:
     gated.gate.open.clear()
     with live(gated.client) as socket:
         socket.send(1)
-        until(lambda: gated.unfinished == 1 and not gated.waiting)
+        until(lambda: gated.unfinished == 1 and gated.is_drawing)
         for number in (2, 3, 4):
             socket.send(number, f"a cat {number}", seed=number)
         assert [socket.next()["superseded"] for _ in (2, 3)] == [True, True]
@@ -166,7 +166,7 @@ def test_who_types_fast_keeps_the_place_in_the_queue(gated: Running) -> None:
     gated.gate.open.clear()
     with ThreadPoolExecutor(4) as threads, live(gated.client) as socket:
         running = threads.submit(gated.client.draw, prompt="a cat")
-        until(lambda: gated.unfinished == 1 and not gated.waiting)
+        until(lambda: gated.unfinished == 1 and gated.is_drawing)
         socket.send(1)
         until(lambda: gated.waiting == 1)
         after = threads.submit(gated.client.draw, prompt="a dog")
@@ -184,7 +184,7 @@ def test_nobody_else_is_superseded(gated: Running) -> None:
     gated.gate.open.clear()
     with live(gated.client) as one, live(gated.client) as other:
         one.send(1, "a cat", seed=1)
-        until(lambda: gated.unfinished == 1 and not gated.waiting)
+        until(lambda: gated.unfinished == 1 and gated.is_drawing)
         other.send(1, "a dog", seed=2)
         until(lambda: gated.unfinished == 2)
         one.send(2, "a cat", seed=3)

@@ -102,7 +102,7 @@ def test_who_leaves_while_waiting_frees_the_place(bundles: tuple[Path, Path], la
     with Running(*bundles, queue=3) as service:
         service.gate.open.clear()
         first = later(service.client.draw, prompt="a cat", seed=1)
-        until(lambda: service.unfinished == 1 and not service.waiting)
+        until(lambda: service.unfinished == 1 and service.is_drawing)
         connection = leave(service, {"prompt": "a dog", "count": 2})
         until(lambda: service.unfinished == 3)
         assert service.client.draw(prompt="a cat").status == 429
@@ -119,7 +119,7 @@ def test_who_leaves_while_being_drawn_touches_nobody(gated: Running, later: Late
     expected = [gated.client.draw(prompt="a cat", seed=seed).body for seed in range(4)]
     gated.gate.open.clear()
     first = later(gated.client.draw, prompt="a cat", seed=0)
-    until(lambda: gated.unfinished == 1 and not gated.waiting)
+    until(lambda: gated.unfinished == 1 and gated.is_drawing)
     connection = leave(gated, {"prompt": "a dog"})
     until(lambda: gated.unfinished == 2)
     others = [later(gated.client.draw, prompt="a cat", seed=seed) for seed in (1, 2, 3)]
@@ -153,7 +153,7 @@ def test_requests_are_drawn_together_where_they_can_be(
 def _draw_together(gated: Running, later: Later) -> None:
     gated.gate.open.clear()
     first = later(gated.client.draw, prompt="a cat")
-    until(lambda: gated.unfinished == 1 and not gated.waiting)
+    until(lambda: gated.unfinished == 1 and gated.is_drawing)
     others = [later(gated.client.draw, prompt=f"a cat {index}", seed=index) for index in range(7)]
     until(lambda: gated.unfinished == 8)
     gated.gate.batches.clear()
@@ -167,7 +167,7 @@ def test_another_graph_is_never_in_the_same_batch(gated: Running, later: Later) 
         gated.client.draw(prompt="a cat", prior=prior)
     gated.gate.open.clear()
     first = later(gated.client.draw, prompt="a cat")
-    until(lambda: gated.unfinished == 1 and not gated.waiting)
+    until(lambda: gated.unfinished == 1 and gated.is_drawing)
     waiting = []
     for index, prior in enumerate(["hi", "pahi", "hi", "pahi"]):
         waiting.append(later(gated.client.draw, prompt="a cat", prior=prior))
@@ -185,7 +185,7 @@ def test_one_that_fails_fails_alone(gated: Running, later: Later) -> None:
     )
     gated.gate.open.clear()
     first = later(gated.client.draw, prompt="a cat")
-    until(lambda: gated.unfinished == 1 and not gated.waiting)
+    until(lambda: gated.unfinished == 1 and gated.is_drawing)
     prompts = ["a cat", "a dog", "an apple", "a dog"]
     replies = [later(gated.client.draw, prompt=prompt) for prompt in prompts]
     until(lambda: gated.unfinished == 5)
