@@ -28,7 +28,7 @@ QUICK = ("optimisation.max_steps=20", "optimisation.evaluate_every=10", "prompts
 """Settings of the training that is recorded, so that it ends within minutes."""
 SHORTENED = [word for setting in QUICK for word in ("--set", setting)]
 SCREENS = {
-    "generate": ('pahi-rt generate "red apple" panda -n 4 --seed 7 --grid', []),
+    "generate": ('pahi-rt generate "a blue frog" "two cats" -n 4 --seed 7 --grid', []),
     "train": ("pahi-rt train pahi --recipe emoji -o runs/pahi", SHORTENED),
     "bench": ("pahi-rt bench latency", []),
 }
