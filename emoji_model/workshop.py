@@ -133,8 +133,13 @@ class Workshop:
 
     def decoder(self) -> None:
         """Leaves checkpoint.pt in `decoder/`."""
-        made = lambda: (self._vae(), self.author(), self.pictures(), bpe.load(self.folder / "tokenizer"))  # noqa: E731
-        self._train(decoder.train, "decoder", decoder.SCHEDULE, made, after="generator")
+        self._train(
+            decoder.train,
+            "decoder",
+            decoder.SCHEDULE,
+            lambda: (self._vae(), self.author(), self.pictures(), bpe.load(self.folder / "tokenizer")),
+            after="generator",
+        )
 
     def judge(self) -> None:
         """Leaves checkpoint.pt in `judge/`."""
