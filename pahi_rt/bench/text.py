@@ -10,6 +10,7 @@ from pahi_rt.bench.reports.operators import OperatorsReport
 from pahi_rt.bench.reports.peers import PeerRow, PeersReport
 from pahi_rt.bench.reports.playground import PlaygroundReport
 from pahi_rt.bench.reports.precisions import PrecisionsReport
+from pahi_rt.bench.reports.report import Report, Spread
 from pahi_rt.bench.reports.scaling import Range, ScalingReport
 from pahi_rt.bench.reports.sensitivity import Choice, SensitivityReport
 from pahi_rt.bench.reports.serve import ServeReport
@@ -18,30 +19,30 @@ from pahi_rt.bench.reports.stages import StagesReport
 from pahi_rt.bench.reports.table2 import RuntimeRows, Table2Report, Table2Row, Unavailable
 from pahi_rt.terminal import table
 
+_MS = ("median ms", "p10", "p90")
 _TABLE2 = ("row", "prompt", "median ms", "p90", "p99", "x one step (95 %)", "RSS MiB", "limit ms", "of limit", "scores")
 
 
 def latency(report: LatencyReport) -> list[str]:
-    times = {
-        "one_step_ms": report.one_step_ms,
-        "two_steps_ms": report.two_steps_ms,
-        "cold_start_ms": report.cold_start_ms,
-    }
-    return [f"{name:>14}  median {ms.median:8.2f}  p10 {ms.p10:8.2f}  p90 {ms.p90:8.2f}" for name, ms in times.items()]
+    times = {"one step": report.one_step_ms, "two steps": report.two_steps_ms, "cold start": report.cold_start_ms}
+    rows = [(name, *_ms(ms)) for name, ms in times.items()]
+    return [_machine(report), *table([(report.bundle, *_MS), *rows])]
 
 
 def bulk(report: BulkReport) -> list[str]:
     rates = {"one process": report.one_process_per_s, f"{report.processes} processes": report.several_per_s}
-    lines = [f"{name:>14}  median {rate.median:8.2f} pictures/s" for name, rate in rates.items()]
-    return [*lines, f"{report.several_over_one:.2f} times as fast"]
+    rows = [(name, f"{rate.median:.2f}") for name, rate in rates.items()]
+    times = f"{report.several_over_one:.2f} times as fast"
+    return [_machine(report), *table([(report.bundle, "median pictures/s"), *rows]), times]
 
 
 def stages(report: StagesReport) -> list[str]:
-    return [
-        f"{stage.name:>18}  {f'{stage.pixels} x {stage.pixels}' if stage.pixels else '':9}"
-        f"  median {stage.ms.median:10.4f} ms" + ("" if stage.bytes is None else f"  {stage.bytes:9.0f} bytes")
+    rows = [
+        (stage.name, f"{stage.pixels} x {stage.pixels}" if stage.pixels else "-", f"{stage.ms.median:.4f}")
+        + ("-" if stage.bytes is None else f"{stage.bytes:.0f}",)
         for stage in report.stages
     ]
+    return [_machine(report), *table([("stage", "pixels", "median ms", "bytes"), *rows])]
 
 
 def scaling(report: ScalingReport) -> list[str]:
@@ -50,6 +51,15 @@ def scaling(report: ScalingReport) -> list[str]:
         for work in report.works
     ]
     return table([("pictures", "model", "machine", "hours on one", "machines", "dollars"), *rows])
+
+
+def _machine(report: Report) -> str:
+    """What was measured on, for every report whose times depend on it."""
+    return f"on {report.machine.title}" + ("; THE MACHINE WAS BUSY" if report.busy else "")
+
+
+def _ms(spread: Spread) -> tuple[str, str, str]:
+    return f"{spread.median:.1f}", f"{spread.p10:.1f}", f"{spread.p90:.1f}"
 
 
 def _span(value: Range) -> str:
@@ -71,35 +81,32 @@ def best(report: BestReport) -> list[str]:
         + tuple(f"{row.scores[judge].effect_size or 0:+.2f}" for judge in report.judges)
         for row in report.rows
     ]
-    return table([head, *rows])
+    return [_machine(report), *table([head, *rows])]
 
 
 def serve(report: ServeReport) -> list[str]:
     ms = report.drawn_ms
-    return [
-        f"  can draw  {report.capacity_per_s:8.2f} requests/s",
-        f"     asked  {report.offered_per_s:8.2f} requests/s, {report.requests} in all",
-        f"     drawn  {report.drawn:8}  median {ms.median:.0f} ms  p90 {ms.p90:.0f}  p99 {ms.p99 or 0:.0f}",
-        f"   refused  {report.refused:8}",
-        f"      lost  {report.lost:8}",
-        f"    memory  {report.started_rss_mib:8.1f} MiB before, {report.peak_rss_mib:.1f} at most",
+    rows = [
+        ("can draw", f"{report.capacity_per_s:.2f} requests/s"),
+        ("asked", f"{report.offered_per_s:.2f} requests/s, {report.requests} in all"),
+        ("drawn", f"{report.drawn}, median {ms.median:.0f} ms, p90 {ms.p90:.0f}, p99 {ms.p99 or 0:.0f}"),
+        ("refused", report.refused),
+        ("lost", report.lost),
+        ("memory", f"{report.started_rss_mib:.1f} MiB before, {report.peak_rss_mib:.1f} at most"),
     ]
+    return [_machine(report), *table(rows)]
 
 
 def playground(report: PlaygroundReport) -> list[str]:
-    times = {page.engine: page.shown_ms for page in report.pages}
-    return [
-        f"{engine:>28}  median {ms.median:6.0f} ms  p10 {ms.p10:.0f}  p90 {ms.p90:.0f}  {ms.n} keys of {report.keys}"
-        for engine, ms in times.items()
-    ]
+    rows = [(page.engine, *_ms(page.shown_ms), f"{page.shown_ms.n} of {report.keys}") for page in report.pages]
+    return [_machine(report), *table([("drawn by", *_MS, "keys that brought a picture"), *rows])]
 
 
 def table2(report: Table2Report) -> list[str]:
     limits = report.limits
-    busy = "; THE MACHINE WAS BUSY" if report.busy else ""
     return [
         f"{report.bundle}, {report.precision}, {' x '.join(map(str, report.picture))} pixels, batch 1",
-        f"on {report.machine.cpu or 'an unknown processor'}, {limits.threads} cores{busy}",
+        f"{_machine(report)}, {limits.threads} threads",
         f"timed: {report.timed}",
         f"limit: {limits.fp32_gflop_per_s} GFLOP/s in 32 bits, {limits.int8_gop_per_s} in 8,"
         f" {limits.copy_gb_per_s} GB/s",
@@ -129,7 +136,7 @@ def _table2_cells(row: Table2Row) -> tuple[object, ...]:
 
 def peers(report: PeersReport) -> list[str]:
     return [
-        f"on {report.machine.cpu}; reference: {report.reference.name}, {report.reference.version}",
+        f"{_machine(report)}; reference: {report.reference.name}, {report.reference.version}",
         f"{'':32}{'ms':>10}{'ref. ms':>10}{'x ref.':>8}  95 %",
         *(f"{row.name:32}" + (_peer(row) if isinstance(row, PeerRow) else f"  {row.reason}") for row in report.rows),
     ]
@@ -142,7 +149,15 @@ def _peer(row: PeerRow) -> str:
 
 
 def precisions(report: PrecisionsReport) -> list[str]:
-    return ["  ".join(f"{name} {value}" for name, value in row.to_dict().items()) for row in report.rows]
+    head = ("precision", "runtime", "ms", "x fp32", "PSNR dB", "worst", "SSIM")
+    rows = [
+        (row.precision, row.runtime, row.ms, row.time_over_fp32)
+        + (_db(row.fidelity.psnr_db), _db(row.fidelity.worst_psnr_db), row.fidelity.ssim)
+        + tuple(f"{change:+.1f}" for change in row.changes.values())
+        for row in report.rows
+    ]
+    scorers = (f"{label}, % of sd" for label in report.fp32_scores)
+    return [_machine(report), *table([(*head, *scorers), *rows])]
 
 
 def operators(report: OperatorsReport) -> list[str]:
@@ -153,7 +168,8 @@ def operators(report: OperatorsReport) -> list[str]:
         + (f"{kind.ms:.2f}", f"{kind.roofline_ms:.2f}")
         for name, kind in kinds.items()
     ]
-    return [f"{report.bundle}, {report.precision}, steps: {report.steps}", *table([head, *rows])]
+    title = f"{report.bundle}, {report.precision}, steps: {report.steps}"
+    return [title, _machine(report), *table([head, *rows])]
 
 
 def sensitivity(report: SensitivityReport) -> list[str]:
@@ -165,6 +181,7 @@ def sensitivity(report: SensitivityReport) -> list[str]:
     ]
     return [
         f"{report.bundle}, {report.pictures} pictures",
+        _machine(report),
         *table([head, *((name, *_choice(choice)) for name, choice in choices.items())]),
         "",
         *table([("layer", "GFLOP", "PSNR dB alone", "exported", "by the rule"), *layers]),

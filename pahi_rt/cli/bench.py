@@ -28,7 +28,7 @@ Output = Annotated[Path | None, PathOption("-o", "--output", metavar="FILE", hel
 
 @app.callback()
 def _bench() -> None:
-    """Measure a bundle on this machine. The last line of what is printed is the report as JSON."""
+    """Measure a bundle on this machine."""
 
 
 @app.command()
@@ -115,7 +115,8 @@ def shards(
         from pahi_rt.bench import text
         from pahi_rt.bench.reports.shards import Cluster
         from pahi_rt.bench.shards import simulate
-    report = simulate(Cluster(workers=workers, hours=hours), seeds, show=lambda row: messages.say(text.shards(row)))
+    show = messages.say if as_json else messages.result
+    report = simulate(Cluster(workers=workers, hours=hours), seeds, show=lambda row: show(text.shards(row)))
     _finish(report, [], output, as_json)
 
 
@@ -201,7 +202,7 @@ def table2(
     sizes = split_numbers(batches, "--batches")
     settings = Settings(_list_runtimes(runtimes), precision, pictures, sizes, scored, force)
     report = measure(bundle, settings, lambda name, ms: messages.note(f"{name}: {ms:.1f} ms"))
-    _finish(report, [*text.table2(report), ""], output, as_json)
+    _finish(report, text.table2(report), output, as_json)
 
 
 @app.command()
@@ -382,15 +383,15 @@ def _list_runtimes(text: str) -> tuple[str, ...]:
 
 
 def _finish(report: Record, lines: Sequence[str], output: Path | None, as_json: bool) -> None:
-    """Write the report to its file, and print it: as text whose last line is JSON, or as one JSON document."""
+    """Print the report, as text or as JSON, and write it to its file. JSON is printed if it cannot be written."""
     from pahi_rt.bench.reports.report import write
 
     try:
         write(report, output)
     except OSError as error:
+        messages.document(report.to_dict())  # it took long to measure
         raise explain(error, output or Path(), "or choose another --output") from error
-    finally:  # what took long to measure is printed even if it cannot be written
-        if as_json:
-            messages.document(report.to_dict())
-        else:
-            messages.result(*lines, messages.to_json(report.to_dict()))
+    if as_json:
+        messages.document(report.to_dict())
+    else:
+        messages.result(*lines)

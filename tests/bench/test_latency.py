@@ -22,12 +22,12 @@ def test_report_has_every_sample_and_its_units(contract: Path) -> None:
     assert report["prior"] == "gaussian"
 
 
-def test_last_line_is_the_report(contract: Path, tmp_path: Path) -> None:
+def test_what_is_printed_is_the_report(contract: Path, tmp_path: Path) -> None:
     output = tmp_path / "latency.json"
-    words = ["--bundle", str(contract), "--pictures", "2", "--starts", "1", "--force", "--output", str(output)]
+    words = ["--bundle", str(contract), "--pictures", "2", "--starts", "1", "--force", "--json", "-o", str(output)]
     result = run("latency", *words)
     assert result.exit_code == 0, result.stderr
-    printed = json.loads(result.stdout.splitlines()[-1])
+    printed = json.loads(result.stdout)
     assert printed == json.loads(output.read_text())
 
 

@@ -43,18 +43,19 @@ def test_a_peer_that_fails_says_why(broken: Peer, tmp_path: Path) -> None:
         Process(broken, tmp_path / "log")
 
 
-def test_the_report(contract: Path, ours: Peer, broken: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report(contract: Path, ours: Peer, broken: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "contenders", lambda model, bundle: [ours, ours, broken])
     monkeypatch.setattr(peers, "measure_limits", lambda threads: Limits("", 100.0, 400.0, 10.0, threads))
-    result = CliRunner().invoke(app, ["bench", "peers", str(contract), str(contract), "--pictures", "2", "--force"])
+    output = tmp_path / "peers.json"
+    words = ["bench", "peers", str(contract), str(contract), "--pictures", "2", "--force", "-o", str(output)]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.stderr
-    lines = result.stdout.splitlines()
-    report: dict[str, Any] = json.loads(lines[-1])
+    report: dict[str, Any] = json.loads(output.read_text())
     same, failed = report["rows"]
     assert (report["reference"]["name"], same["name"], same["ms"]["n"]) == ("ours", "ours", 2)
     assert 0.1 < same["time_over_reference"]["median"] < 10
     assert set(failed) == {"name", "reason"}
-    assert any(line.startswith("broken ") for line in lines)
+    assert any(line.startswith("broken ") for line in result.stdout.splitlines())
 
 
 def test_contenders_are_every_precision_of_the_bundle_and_diffusers(contract: Path) -> None:
