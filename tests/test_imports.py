@@ -24,6 +24,14 @@ assert len(image.getcolors(1 << 20)) > 1, "an empty picture"
 print(*image.size)
 """
 
+REPORTS = """
+import sys
+for name in ("torch", "diffusers", "transformers", "onnx", "onnx_ir"):
+    sys.modules[name] = None
+from pahi_rt.cli import main
+main()
+"""
+
 LIGHT = """
 import sys
 import pahi_rt
@@ -63,6 +71,12 @@ def run(script: str, *arguments: str) -> str:
 def test_a_picture_is_drawn_without_torch(bundle: str) -> None:
     width, height = map(int, run(DRAW, bundle).split())
     assert min(width, height) >= 32
+
+
+@pytest.mark.parametrize("words", [["scaling"], ["documents", "--check"]])
+def test_reports_are_read_without_what_measures(words: list[str]) -> None:
+    pytest.importorskip("matplotlib", reason="`make compat` has none")
+    run(REPORTS, "bench", *words)
 
 
 def test_runtimes_are_found_without_pillow() -> None:

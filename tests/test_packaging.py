@@ -68,12 +68,19 @@ def test_a_built_in_bundle_is_small(name: str) -> None:
         ),
         ("deploy/ray/Dockerfile", r"pahi-rt-ray:(\S+)"),
         ("deploy/ray/rayjob.yaml", r"pahi-rt-ray:(\S+)"),
+        ("CITATION.cff", r"^version: (\S+)$"),
     ],
 )
 def test_every_file_that_names_the_version_names_this_one(name: str, pattern: str) -> None:
     named = re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert named
     assert set(named) == {pahi_rt.__version__}
+
+
+def test_who_cites_the_package_gives_the_date_of_its_release() -> None:
+    released = re.findall(r"^## \[\S+\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cited = re.findall(r"^date-released: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited == released[:1]
 
 
 def test_the_notes_of_a_release_are_its_section() -> None:

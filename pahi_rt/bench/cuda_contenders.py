@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pahi_rt.bench.parts import DECODER, TEXT_ENCODER, UNET
 from pahi_rt.bench.peers.serving import PROMPTS
+from pahi_rt.bench.reports.table2 import DECODER, TEXT_ENCODER, UNET
 from pahi_rt.bench.work import count_flops, count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.errors import PahiError

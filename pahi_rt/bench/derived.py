@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pahi_rt.bench.parts import TEXT_ENCODER, after_prompt, split, without_prior
+from pahi_rt.bench.parts import after_prompt, split, without_prior
 from pahi_rt.bench.peers.serving import PROMPTS
+from pahi_rt.bench.reports.table2 import TEXT_ENCODER
 from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.manifest import GAUSSIAN, PRIORS, STRENGTH, Graph

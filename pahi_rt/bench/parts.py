@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from pahi_rt.bench.reports.table2 import COMPONENTS, PRIOR, TEXT_ENCODER
 from pahi_rt.manifest import STRENGTH
 
-TEXT_ENCODER, PRIOR, UNET, DECODER = COMPONENTS = ("text encoder", "prior", "unet", "decoder")
 _SCOPES = {"text_encoder": 0, "text_encoder_2": 0, "prior": 1, "unets": 2, "decoder": 3}
 
 

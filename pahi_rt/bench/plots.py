@@ -12,14 +12,13 @@ from pahi_rt.bench import best_plot, cuda_plot, frontier, load_plot, shards_plot
 from pahi_rt.bench.cells import measured_on
 from pahi_rt.bench.figures import new_figure
 from pahi_rt.bench.markdown import Json
-from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.best import BestReport
 from pahi_rt.bench.reports.cuda import CudaReport
 from pahi_rt.bench.reports.frontier import FrontierReport
 from pahi_rt.bench.reports.peers import PeersReport
 from pahi_rt.bench.reports.serve import ServeReport
 from pahi_rt.bench.reports.shards import ShardsReport
-from pahi_rt.bench.reports.table2 import Table2Report
+from pahi_rt.bench.reports.table2 import COMPONENTS, Table2Report
 from pahi_rt.manifest import GAUSSIAN
 from pahi_rt.record import Record
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from pahi_rt.bench import devices, machine
 from pahi_rt.bench.devices import CPU_DOLLARS_PER_H, H100, H200, L4, RTX_3090, RTX_4090, Card
-from pahi_rt.bench.parts import TEXT_ENCODER
 from pahi_rt.bench.reports.bulk import BulkReport
 from pahi_rt.bench.reports.cuda import CudaReport, CudaRow
 from pahi_rt.bench.reports.report import Report
@@ -35,7 +34,7 @@ from pahi_rt.bench.reports.scaling import (
     Work,
 )
 from pahi_rt.bench.reports.stages import DRIVER, HASHES, NOISE, TOKENS, WRITING, StagesReport
-from pahi_rt.bench.reports.table2 import ComponentWork, Table2Report
+from pahi_rt.bench.reports.table2 import TEXT_ENCODER, ComponentWork, Table2Report
 from pahi_rt.errors import ReportError
 
 R = TypeVar("R", bound=Report)

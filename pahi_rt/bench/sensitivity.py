@@ -22,8 +22,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pahi_rt.bench import machine
-from pahi_rt.bench.parts import COMPONENTS, find_stages
+from pahi_rt.bench.parts import find_stages
 from pahi_rt.bench.reports.sensitivity import Choice, Layer, SensitivityReport
+from pahi_rt.bench.reports.table2 import COMPONENTS
 from pahi_rt.bench.switches import SWITCHES, add_switches, unpack_weights
 from pahi_rt.bench.work import count_node, infer_shapes
 from pahi_rt.bundle import Bundle, open_bundle

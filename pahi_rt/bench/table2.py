@@ -22,10 +22,16 @@ from pahi_rt.bench.components import time_components
 from pahi_rt.bench.derived import ON_A_CPU, copy_with_plain, open_cached
 from pahi_rt.bench.limits import measure_limits
 from pahi_rt.bench.memory import peak_memory
-from pahi_rt.bench.parts import TEXT_ENCODER
 from pahi_rt.bench.peers.serving import PROMPTS
 from pahi_rt.bench.reports.report import Limits, Spread
-from pahi_rt.bench.reports.table2 import ComponentWork, RuntimeRows, Table2Report, Table2Row, Unavailable
+from pahi_rt.bench.reports.table2 import (
+    TEXT_ENCODER,
+    ComponentWork,
+    RuntimeRows,
+    Table2Report,
+    Table2Row,
+    Unavailable,
+)
 from pahi_rt.bench.scores import Judges
 from pahi_rt.bench.timing import UNTIMED, Draw, race, ratio, spread, take_turns
 from pahi_rt.bench.work import Work, count_work

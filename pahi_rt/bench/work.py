@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from pahi_rt.bench.parts import COMPONENTS, find_stages
+from pahi_rt.bench.parts import find_stages
+from pahi_rt.bench.reports.table2 import COMPONENTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

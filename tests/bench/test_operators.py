@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from pahi_rt.bench import operators
 from pahi_rt.bench.operators import ATTENTION, EIGHT_BITS, KINDS, LAYOUT, NORM, PRODUCT, SHAPE, Operator, count
-from pahi_rt.bench.parts import COMPONENTS
 from pahi_rt.bench.reports.report import Limits
+from pahi_rt.bench.reports.table2 import COMPONENTS
 from pahi_rt.bench.work import count_work
 from pahi_rt.bundle import open_bundle
 from pahi_rt.cli import app

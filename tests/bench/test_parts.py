@@ -11,7 +11,8 @@ import pytest
 
 from pahi_rt.bench.components import time_components
 from pahi_rt.bench.derived import Feeds, Inputs, copy_with_plain, open_cached, open_components, open_part
-from pahi_rt.bench.parts import COMPONENTS, split
+from pahi_rt.bench.parts import split
+from pahi_rt.bench.reports.table2 import COMPONENTS
 from pahi_rt.bench.work import Work, count_work
 from pahi_rt.bundle import Bundle, open_bundle, verify
 from pahi_rt.errors import RuntimeUnavailable

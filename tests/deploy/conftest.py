@@ -52,7 +52,7 @@ def free_port() -> int:
 
 NGINX = """
 daemon off;
-user root;
+{user}
 pid {folder}/nginx.pid;
 error_log stderr;
 events {{}}
@@ -71,7 +71,7 @@ http {{
 def nginx_words(site: str, folder: Path) -> list[str]:
     """The command that runs nginx with this site."""
     (folder / "pahi-rt.conf").write_text(site)
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
     return [tool("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
 
 

@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from pahi_rt.serve.limits import DEADLINE, LARGEST_BODY
-from tests.deploy.conftest import DEPLOY, NAME, check, nginx_words, tool
+from tests.deploy.conftest import DEPLOY, NAME, check, free_port, nginx_words, tool
 from tests.serve.conftest import SECONDS, Client, Running, until
 
 
@@ -31,8 +31,9 @@ def test_nginx_takes_the_whole_file(tmp_path: Path) -> None:
     check(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", key, "-out", pem)
     site = (DEPLOY / "nginx.conf").read_text()
     site = site.replace(f"/etc/ssl/private/{NAME}.key", str(key)).replace(f"/etc/ssl/{NAME}.pem", str(pem))
+    site = re.sub(r"listen (.*)443 ssl", rf"listen \g<1>{free_port()} ssl", site)  # 443 is root's
     said = check(*nginx_words(site, tmp_path), "-t")
-    assert "warn" not in said.replace('the "user" directive', ""), said
+    assert "warn" not in said, said
 
 
 def test_caddy_takes_the_whole_file() -> None:

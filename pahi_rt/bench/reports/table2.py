@@ -9,6 +9,9 @@ from pahi_rt.bench.reports.report import Limits, Ratio, Report, Spread
 from pahi_rt.record import Record
 from pahi_rt.schema import IF_ANY
 
+TEXT_ENCODER, PRIOR, UNET, DECODER = COMPONENTS = ("text encoder", "prior", "unet", "decoder")
+"""The components of a graph, in the order in which they run."""
+
 
 @dataclass(frozen=True)
 class ComponentWork(Record):
