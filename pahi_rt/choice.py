@@ -22,7 +22,7 @@ class Chosen:
     prior: str
     graph: Graph
     threads: int | None
-    """CPU cores that one picture may use; None leaves it to the runtime."""
+    """CPU cores that one picture may use; None leaves it to the runtime. A plan on a GPU uses none."""
     runtime: str
     """A name of the table, or "auto" until one is picked."""
     why: str | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pahi_rt.errors import PahiError
-from pahi_rt.runtimes.tensorrt import MODULES, require_tensorrt
+from pahi_rt.runtimes.tensorrt import MODULES, last_error, make_log, require_tensorrt
 
 AMPERE = "86"
 """Compute capability of the RTX 30 series."""
@@ -59,10 +59,10 @@ def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]
     it does not know, and any error that it reports, even if it built a plan.
     """
     trt = require_tensorrt(settings.flavour)
-    log = _make_log(trt)
+    log = make_log(trt)
     builder = trt.Builder(log)
-    if builder is None or log.errors:
-        raise PahiError(f"{settings.flavour} cannot start: {_last(log)}", fix="check NVIDIA's driver")
+    if builder is None or log.error:
+        raise PahiError(f"{settings.flavour} cannot start: {last_error(log)}", fix="check NVIDIA's driver")
     network, parser = _read_graph(trt, builder, log, graph)
     config = builder.create_builder_config()
     # Names layers and their types in the log, which is how they are checked.
@@ -73,8 +73,8 @@ def build_plan(graph: Path, output: Path, settings: PlanSettings) -> list[Layer]
     config.clear_flag(trt.BuilderFlag.TF32)
     plan = builder.build_serialized_network(network, config)
     del parser  # only now: it owns the weights that the network points to
-    if plan is None or log.errors:
-        what = f"{settings.flavour} cannot build a plan of {graph.name}: {_last(log)}"
+    if plan is None or log.error:
+        what = f"{settings.flavour} cannot build a plan of {graph.name}: {last_error(log)}"
         raise PahiError(what, fix="export the graph with --precision fp16, or without this engine")
     output.parent.mkdir(exist_ok=True)
     output.write_bytes(plan)
@@ -136,28 +136,6 @@ def _choose_gpus(trt: Any, config: Any, settings: PlanSettings) -> None:
     config.num_compute_capabilities = len(wanted)
     for index, name in enumerate(wanted):
         config.set_compute_capability(known[name], index)
-
-
-def _make_log(trt: Any) -> Any:
-    """A logger that keeps errors, and the list of layers."""
-
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-            self.layers = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
-            elif message.startswith("Layers:\n"):
-                self.layers = message
-
-    return Log()
-
-
-def _last(log: Any) -> str:
-    return str(log.errors[-1]).strip().split("\n")[0][:400] if log.errors else "it does not say why"
 
 
 def check_types(layers: Sequence[Layer], precision: str) -> None:

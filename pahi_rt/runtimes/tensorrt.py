@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -37,25 +38,25 @@ INSTALL = {
 class TensorRtRuntime(GraphRuntime):
     """A plan on a GPU; `cuda` is None for the current one.
 
-    The work for a batch of one size is captured the first time, and takes one launch from then on. Raises
-    RuntimeUnavailable or BundleError.
+    The work for a batch of one size is captured the first time, and takes one launch from then on. A number of threads
+    is for CPU cores, of which a plan uses none. Raises RuntimeUnavailable or BundleError.
     """
 
     def __init__(self, chosen: Chosen, *, cuda: Cuda | None = None) -> None:
         runtime, graph = chosen.runtime, chosen.graph
-        if chosen.threads is not None:
-            raise RuntimeUnavailable(f"{runtime} runs on a GPU, which has no --threads", fix="leave --threads out")
         trt, self._cuda = require_tensorrt(runtime), cuda or Cuda()
         capability = self._cuda.compute_capability
         plan = choose_plan(chosen.bundle, graph, (runtime, str(trt.__version__), capability))
         content = chosen.bundle.read(plan.file)
         self._least, _, self._most = plan.batch
         self._cache = RuntimeCache(chosen.bundle.manifest.files[plan.file].sha256, runtime)
-        self._context = _open(trt, content, plan.file, self._cache)
+        self._log = make_log(trt)
+        self._context = _open(trt, self._log, content, plan.file, self._cache)
         self._buffers = Buffers(self._cuda, graph, self._most)
         self._launches: dict[int, Callable[[], None]] = {}
         self._one_at_a_time = threading.Lock()
-        super().__init__(chosen, version=plan.runtime_version, device=name_gpu("CUDA", capability))
+        device = name_gpu("CUDA", capability)
+        super().__init__(replace(chosen, threads=None), version=plan.runtime_version, device=device)
 
     def draw(self, feeds: Feeds) -> NDArray[np.uint8]:
         """Run the plan, in several turns for more pictures than it takes at once."""
@@ -81,7 +82,8 @@ class TensorRtRuntime(GraphRuntime):
             self._buffers.upload(size)
             self._buffers.bind(self._context, size)
             if not self._context.execute_async_v3(self._cuda.stream):
-                raise RuntimeUnavailable("TensorRT cannot run its plan", fix="build it again: pahi-rt build")
+                what = f"TensorRT cannot run its plan: {last_error(self._log)}"
+                raise RuntimeUnavailable(what, fix="build it again: pahi-rt build")
             self._buffers.download(size)
 
         enqueue()
@@ -181,6 +183,29 @@ def require_tensorrt(flavour: str) -> Any:
         raise RuntimeUnavailable(f"{flavour} cannot be loaded: {error}", fix=INSTALL[flavour]) from error
 
 
+def make_log(trt: Any) -> Any:
+    """A logger that keeps the last error, and the list of layers. TensorRT's own one writes to standard output."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # which of the two modules it is, is known at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self.error = ""
+            self.layers = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.error = message
+            elif message.startswith("Layers:\n"):
+                self.layers = message
+
+    return Log()
+
+
+def last_error(log: Any) -> str:
+    """The last error in one line."""
+    return str(log.error).strip().split("\n")[0][:400] or "it does not say why"
+
+
 def choose_plan(bundle: Bundle, graph: Graph, found: tuple[str, str, str]) -> Plan:
     """The plan of `graph` that fits what was `found` here: flavour, its version, and the GPU's compute capability.
 
@@ -226,15 +251,14 @@ def _is_capturable(context: Any, stream: int) -> bool:
     return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream))
 
 
-def _open(trt: Any, plan: bytes, name: str, cache: RuntimeCache) -> Any:
+def _open(trt: Any, log: Any, plan: bytes, name: str, cache: RuntimeCache) -> Any:
     """An execution context for a plan, which was read from the file `name`."""
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(plan)
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
-        raise BundleError(f"TensorRT cannot load {name}", fix="build it again: pahi-rt build")
+        raise BundleError(f"TensorRT cannot load {name}: {last_error(log)}", fix="build it again: pahi-rt build")
     config = cache.attach(trt, engine)
     context = engine.create_execution_context() if config is None else engine.create_execution_context(config)
     if context is None:
-        what = f"TensorRT cannot make {name} ready to run"
+        what = f"TensorRT cannot make {name} ready to run: {last_error(log)}"
         raise RuntimeUnavailable(what, fix="free memory of the GPU, or build with a smaller --batch")
     return context

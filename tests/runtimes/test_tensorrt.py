@@ -17,10 +17,11 @@ import pytest
 
 from pahi_rt import runtimes
 from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
-from pahi_rt.choice import choose
+from pahi_rt.choice import AUTO, choose
 from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import Plan
 from pahi_rt.noise import draw_noise
+from pahi_rt.runtimes.costs import Cost, remember
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import RuntimeCache, TensorRtRuntime, split
 
@@ -68,6 +69,7 @@ class FakeContext:
         self.batches: list[int] = []
         self.picture: Any = next(g for g in bundle.manifest.graphs if g.steps == 2).outputs[0].shape[1:]
         self.capturable = True
+        self.log: Any = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = tuple(shape)
@@ -122,12 +124,21 @@ def cuda() -> FakeCuda:
 def context(with_plan: Bundle, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeContext:
     """What the fake TensorRT makes of the plan."""
     made = FakeContext(with_plan, cuda)
-    fake = ModuleType("tensorrt_rtx")
-    fake.__version__ = VERSION  # type: ignore[attr-defined]
-    fake.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})  # type: ignore[attr-defined]
     engine = SimpleNamespace(create_execution_context=lambda: made)
-    load = SimpleNamespace(deserialize_cuda_engine=lambda plan: engine if plan == b"a plan" else None)
-    fake.Runtime = lambda logger: load  # type: ignore[attr-defined]
+
+    def start(log: Any) -> Any:
+        made.log = log
+
+        def load(plan: bytes) -> Any:
+            if plan == b"a plan":
+                return engine
+            log.log(1, "wrong magicTag.\nin runtime.cpp")
+            return None
+
+        return SimpleNamespace(deserialize_cuda_engine=load)
+
+    fake = ModuleType("tensorrt_rtx")
+    fake.__dict__.update(__version__=VERSION, ILogger=type("ILogger", (), {"ERROR": 1}), Runtime=start)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake)
     return made
 
@@ -180,8 +191,8 @@ def test_it_says_what_it_is(with_plan: Bundle, cuda: FakeCuda, context: FakeCont
 def test_a_plan_that_does_not_run(
     with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "execute_async_v3", lambda stream: False)
-    with pytest.raises(RuntimeUnavailable, match="cannot run its plan"):
+    monkeypatch.setattr(context, "execute_async_v3", lambda stream: context.log.log(0, "out of memory"))
+    with pytest.raises(RuntimeUnavailable, match="cannot run its plan: out of memory"):
         open_plan(with_plan, cuda).run(*inputs(2))
 
 
@@ -214,28 +225,45 @@ def test_a_plan_that_was_tampered_with(with_plan: Bundle, cuda: FakeCuda, contex
 
 def test_a_plan_that_cannot_be_loaded(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
     (with_plan.path / "engines" / "x.plan").write_bytes(b"other")
-    with pytest.raises(BundleError, match="TensorRT cannot load"):
+    with pytest.raises(BundleError, match=r"TensorRT cannot load .*x.plan: wrong magicTag\. \(fix"):
         open_plan(list_engine(with_plan, with_plan.manifest.engines[0]), cuda)
 
 
+def test_standard_output_is_left_to_pictures(
+    with_plan: Bundle, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The real TensorRT, on a plan that is none. It needs no GPU to refuse it."""
+    version = pytest.importorskip("tensorrt_rtx").__version__
+    (engine,) = with_plan.manifest.engines
+    with pytest.raises(BundleError, match=r"TensorRT cannot load .*x.plan: .*Error Code 1"):
+        open_plan(list_engine(with_plan, dataclasses.replace(engine, runtime_version=version)), cuda)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt-rtx", AUTO])
+def test_a_number_of_cores_does_not_keep_a_plan_from_drawing(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    """`bulk` and the workers of `serve` always have one."""
+    monkeypatch.setattr("pahi_rt.runtimes.tensorrt.Cuda", lambda: cuda)
+    chosen = choose(with_plan, steps=2, threads=1, runtime=runtime)
+    remember(chosen, "tensorrt-rtx", Cost(0, 0, 0))
+    described = runtimes.open_chosen(chosen).describe()
+    assert (described["runtime"], described["threads"]) == ("tensorrt-rtx", 0)
+
+
 @pytest.mark.parametrize(
-    ("options", "error", "what"),
+    ("options", "what"),
     [
-        ({"threads": 2}, RuntimeUnavailable, "has no --threads"),
-        ({"steps": 3}, BundleError, "no graph of 3 steps"),
-        ({"prior": "hi"}, BundleError, "has no prior 'hi'"),
-        ({"precision": "fp16"}, BundleError, "has no precision 'fp16'"),
+        ({"steps": 3}, "no graph of 3 steps"),
+        ({"prior": "hi"}, "has no prior 'hi'"),
+        ({"precision": "fp16"}, "has no precision 'fp16'"),
     ],
 )
 def test_wrong_wishes(
-    with_plan: Bundle,
-    cuda: FakeCuda,
-    context: FakeContext,
-    options: dict[str, Any],
-    error: type[Exception],
-    what: str,
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, options: dict[str, Any], what: str
 ) -> None:
-    with pytest.raises(error, match=what):
+    with pytest.raises(BundleError, match=what):
         open_plan(with_plan, cuda, **options)
 
 
