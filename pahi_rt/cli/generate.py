@@ -284,10 +284,11 @@ def load_pipeline(chosen: Chosen, scorer: str | None = None) -> tuple[Pipeline, 
 
 def _remember(pipeline: Pipeline, chosen: Chosen, taken_ms: Sequence[float]) -> None:
     """Remember how long loading, the first picture and the others took, for the next choice of a runtime."""
-    from pahi_rt.runtimes.costs import Cost, remember
+    from pahi_rt.runtimes.costs import Measured, remember
 
     load_s, first_s, *others_s = (value / 1000 for value in taken_ms)
-    remember(chosen, str(pipeline.runtime.describe()["runtime"]), Cost(load_s, first_s, min([first_s, *others_s])))
+    found = Measured(load_s, first_s, min(others_s, default=None))
+    remember(chosen, str(pipeline.runtime.describe()["runtime"]), found)
 
 
 def _present(written: Written, tell: Callable[[str], None] | None, *, show: bool) -> None:

@@ -88,6 +88,9 @@ def rank(chosen: Chosen, candidates: Sequence[Entry]) -> Ranking:
 
 
 def _judge(chosen: Chosen, entry: Entry) -> Option:
-    measured = recall(chosen, entry.name)
-    cost = measured or estimate(chosen, "plan" if entry.needs_plan else entry.device)
-    return Option(entry, cost.total(chosen.pictures), measured is not None)
+    estimated = estimate(chosen, "plan" if entry.needs_plan else entry.device)
+    known = recall(chosen, entry.name)
+    if known is None:
+        return Option(entry, estimated.total(chosen.pictures), is_measured=False)
+    is_measured = known.picture_s is not None or chosen.pictures == 1
+    return Option(entry, known.filled(estimated).total(chosen.pictures), is_measured)

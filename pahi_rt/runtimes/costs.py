@@ -23,6 +23,7 @@ from pahi_rt.listed import read_bounded
 from pahi_rt.machine import cpu_identity, gpu_identity, usable_cores
 from pahi_rt.manifest_file import write_json
 from pahi_rt.record import Record, parse_json
+from pahi_rt.runtimes.table import find
 
 Kind = Literal["cpu", "nvidia", "plan"]
 
@@ -35,15 +36,27 @@ _SHARE_OF_POSITIONS = 0.1
 
 
 @dataclass(frozen=True)
-class Cost(Record):
-    """Seconds."""
+class Measured(Record):
+    """What was seen of a cost, in seconds."""
 
     load_s: float
     """Until a runtime is loaded."""
     first_s: float
     """For the first picture."""
+    picture_s: float | None
+    """For each picture after it; None if none was drawn. The first one's time has the start of a GPU in it."""
+
+    def filled(self, estimated: Cost) -> Cost:
+        """The whole cost, with what should be true where nothing was measured."""
+        further = min(self.first_s, estimated.picture_s) if self.picture_s is None else self.picture_s
+        return Cost(self.load_s, self.first_s, further)
+
+
+@dataclass(frozen=True)
+class Cost(Measured):
+    """Seconds."""
+
     picture_s: float
-    """For each picture after it."""
 
     def total(self, pictures: int) -> float:
         """Seconds until the last of `pictures` is drawn."""
@@ -86,38 +99,49 @@ def flops(chosen: Chosen) -> float:
     return 2 * weights * height * width * _SHARE_OF_POSITIONS * chosen.graph.steps
 
 
-def recall(chosen: Chosen, runtime: str) -> Cost | None:
+def recall(chosen: Chosen, runtime: str) -> Measured | None:
     """What was measured here with this graph; None if nothing was, or if it cannot be read."""
     with suppress(PahiError, OSError):
         path = _path(chosen, runtime)
-        cost = Cost.from_dict(parse_json(read_bounded(path, _MOST, ""), str(path)), str(path))
-        if all(math.isfinite(value) and value >= 0 for value in (cost.load_s, cost.first_s, cost.picture_s)):
-            return cost
+        known = Measured.from_dict(parse_json(read_bounded(path, _MOST, ""), str(path)), str(path))
+        if all(value is None or (math.isfinite(value) and value >= 0) for value in _times(known)):
+            return known
     return None
 
 
-def remember(chosen: Chosen, runtime: str, cost: Cost, *, renew: bool = False) -> None:
+def remember(chosen: Chosen, runtime: str, found: Measured, *, renew: bool = False) -> None:
     """Keep what was measured. A slower time than one that is known was a busy machine's, unless this is to `renew`.
 
     If the cache cannot be written, nothing is kept.
     """
     known = None if renew else recall(chosen, runtime)
-    best = cost if known is None else Cost(*map(min, zip(_times(known), _times(cost), strict=True)))
-    # Times of one machine differ by as much, and a smaller gain is not worth a file that is written at every start.
-    if known is not None and sum(_times(best)) > 0.9 * sum(_times(known)):
-        return
+    if known is not None:
+        if not any(map(_is_gain, _times(known), _times(found))):
+            return
+        picture_s = _least(known.picture_s, found.picture_s)
+        found = Measured(min(known.load_s, found.load_s), min(known.first_s, found.first_s), picture_s)
     with suppress(PahiError, OSError):
         path = _path(chosen, runtime)
         make_private(path.parent)
-        write_whole(path, write_json(best))
+        write_whole(path, write_json(found))
 
 
-def _times(cost: Cost) -> tuple[float, float, float]:
+def _times(cost: Measured) -> tuple[float | None, ...]:
     return cost.load_s, cost.first_s, cost.picture_s
+
+
+def _is_gain(known: float | None, found: float | None) -> bool:
+    """Whether a time is worth a file, which is not written at every start: times of one machine differ by a tenth."""
+    return found is not None and (known is None or found < 0.9 * known)
+
+
+def _least(known: float | None, found: float | None) -> float | None:
+    return min((value for value in (known, found) if value is not None), default=None)
 
 
 def _path(chosen: Chosen, runtime: str) -> Path:
     contents = chosen.bundle.graph_files(chosen.graph).values()
     where = (platform.node(), str(usable_cores()), cpu_identity(), gpu_identity())
-    key = "\n".join([runtime, str(chosen.threads), *contents, *where])
+    threads = chosen.threads if find(runtime).device == "cpu" else None  # a GPU is as fast with any number
+    key = "\n".join([runtime, str(threads), *contents, *where])
     return cache_folder("costs", f"{hashlib.sha256(key.encode()).hexdigest()}.json")

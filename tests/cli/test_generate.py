@@ -15,10 +15,13 @@ from PIL.PngImagePlugin import PngImageFile
 
 import pahi_rt
 from pahi_rt import Pipeline, __version__
+from pahi_rt.bundle import open_bundle
+from pahi_rt.choice import choose
 from pahi_rt.cli.written import StandardOutput
 from pahi_rt.drawing import read_drawing
 from pahi_rt.errors import OutputError
 from pahi_rt.output import contact_sheet
+from pahi_rt.runtimes.costs import recall
 from tests.cli.conftest import Run
 
 LINE = re.compile(r"(?P<path>.+)  (?P<size>\d+x\d+), \d+\.\d kB, \d+ ms, seeds? (?P<seed>.+)")
@@ -388,3 +391,12 @@ def test_pictures_are_not_kept_in_memory(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pahi_rt.pipeline.to_images", convert)
     assert run("generate", "a cat", "-n", "6", "--json").exit_code == 0
     assert len(drawn) == 6
+
+
+@pytest.mark.parametrize(("count", "is_known"), [("1", False), ("3", True)])
+def test_one_picture_is_no_measurement_of_the_next(
+    run: Run, here: Path, contract: Path, count: str, is_known: bool
+) -> None:
+    run("generate", "a red apple", "-n", count, "--bundle", str(contract))
+    found = recall(choose(open_bundle(contract)), "onnxruntime")
+    assert found is not None and (found.picture_s is not None) == is_known

@@ -16,7 +16,7 @@ from pahi_rt.errors import BundleError, RuntimeUnavailable
 from pahi_rt.manifest import FileRecord, Plan
 from pahi_rt.runtimes import Runtime
 from pahi_rt.runtimes.automatic import open_fastest, rank
-from pahi_rt.runtimes.costs import Cost, estimate, flops, remember
+from pahi_rt.runtimes.costs import Cost, Measured, estimate, flops, remember
 from pahi_rt.runtimes.fake import FakeRuntime
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.runtimes.table import by_rank
@@ -73,7 +73,7 @@ def test_on_a_machine_without_a_gpu(bundle: Bundle) -> None:
     )
 
 
-def measured(bundle: Bundle, **costs: Cost) -> None:
+def measured(bundle: Bundle, **costs: Measured) -> None:
     """Remember what runtimes cost; "_" stands for "-" in their names."""
     for name, cost in costs.items():
         remember(choose(bundle), name.replace("_", "-"), cost)
@@ -105,6 +105,16 @@ def test_estimates_stand_until_something_is_measured(bundle: Bundle) -> None:
     assert one.why.count("(estimated)") == 2
     measured(bundle, onnxruntime=Cost(100, 1, 1))
     assert rank(choose(bundle, pictures=1), by_rank()).first == "onnxruntime-cuda"
+
+
+@pytest.mark.usefixtures("with_cuda")
+def test_a_gpus_start_is_not_the_price_of_every_picture(bundle: Bundle) -> None:
+    """As after `pahi-rt generate "a cat" --runtime onnxruntime-cuda`."""
+    measured(bundle, onnxruntime_cuda=Measured(0.84, 1.0, None), onnxruntime=CPU)
+    one, many = (rank(choose(bundle, pictures=pictures), by_rank()) for pictures in (1, 1000))
+    assert many.first == "onnxruntime-cuda"
+    assert "9.8 s with onnxruntime-cuda (estimated)" in many.why
+    assert "1.8 s with onnxruntime-cuda (measured here)" in one.why
 
 
 @pytest.mark.usefixtures("with_cuda")
