@@ -81,9 +81,12 @@ def _private_folder() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether it is a real folder, belongs to the user, and is closed to others (0700). Raises OSError."""
+    """Whether it is a real folder, belongs to the user, and is closed to others (0700). Raises OSError.
+
+    Below a folder with the bit setgid, new ones have that bit too.
+    """
     found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and found.st_mode & 0o777 == 0o700
 
 
 @functools.cache  # once in a process

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt import cache
-from pahi_rt.cache import cache_folder, lend_cache, make_private
+from pahi_rt.cache import cache_folder, is_private, lend_cache, make_private
 
 
 @pytest.fixture
@@ -80,6 +80,30 @@ def test_a_folder_that_somebody_else_prepared_is_passed_over(temporary: Path, tm
         name.chmod(0o777)
     assert not cache_folder().is_relative_to(name)
     assert cache_folder() == cache_folder()
+
+
+def test_below_a_folder_that_hands_its_group_on(temporary: Path) -> None:
+    temporary.chmod(0o2770)
+    folder = cache_folder()
+    assert folder.parent.stat().st_mode & stat.S_ISGID
+    assert cache_folder() == folder, "one folder, found again"
+
+
+@pytest.mark.parametrize(
+    ("mode", "private"),
+    [(0o700, True), (0o2700, True), (0o750, False), (0o701, False), (0o720, False), (0o500, False)],
+)
+def test_what_is_private(tmp_path: Path, mode: int, private: bool) -> None:
+    tmp_path.chmod(mode)
+    assert is_private(tmp_path) is private
+    tmp_path.chmod(0o700)
+
+
+def test_what_is_somebody_elses_is_not_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr("os.getuid", lambda: owner + 1)
+    assert not is_private(tmp_path)
 
 
 def test_folders_are_private(tmp_path: Path) -> None:
