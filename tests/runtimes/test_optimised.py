@@ -107,20 +107,27 @@ def _replace_with_old_times(entry: Path) -> None:
     os.replace(entry / "new", entry / "weights.bin")
 
 
+OTHER_FILES = "entry.json is of other files"
 DAMAGE = [
-    *(_truncate, _flip("weights.bin"), _flip("graph.onnx"), _replace_with_old_times),
-    *(_recorded_elsewhere, _no_json, _open_to_all),
+    (_open_to_all, "is open to others"),
+    (_recorded_elsewhere, OTHER_FILES),
+    *((written, OTHER_FILES) for written in (_truncate, _flip("weights.bin"), _flip("graph.onnx"))),
+    (_replace_with_old_times, OTHER_FILES),
+    (_no_json, "is not valid JSON"),
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_entry_is_made_again(contract: Path, opened: list[str], damage: Callable[[Path], None]) -> None:
-    first = draw(contract)
-    damage(shelf(contract).folder)
+@pytest.mark.parametrize(("damage", "why"), DAMAGE)
+def test_a_damaged_entry_is_refused_and_made_again(
+    contract: Path, opened: list[str], damage: Callable[[Path], None], why: str
+) -> None:
+    first, entry = draw(contract), shelf(contract)
+    damage(entry.folder)
+    with pytest.raises(BundleError, match=why):
+        entry.open()
     assert np.array_equal(draw(contract), first)
-    del opened[:]
     assert np.array_equal(draw(contract), first)
-    assert opened == ["kept"]
+    assert opened == ["optimised", "optimised", "kept"]
 
 
 def test_another_graphs_entry_is_not_used(contract_with_priors: Path, opened: list[str]) -> None:
