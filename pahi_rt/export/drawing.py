@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pahi_rt.bundle import OpenGraph
 from pahi_rt.export.inputs import Inputs, split_rows
 from pahi_rt.manifest import STRENGTH
 from pahi_rt.models.conditioning import Conditioning
@@ -22,7 +23,8 @@ from pahi_rt.models.gaussians import kl_divergence, sample_noise
 from pahi_rt.models.generators import Generator
 from pahi_rt.models.priors import Prior
 from pahi_rt.pictures import to_bytes
-from pahi_rt.runtimes.onnxruntime import require_onnxruntime, session_options
+from pahi_rt.runtimes import onnxruntime
+from pahi_rt.runtimes.providers import CPU, Provider
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,17 @@ def draw_batch(path: Path, inputs: Inputs) -> NDArray[np.uint8]:
 
 
 def open_file_session(path: Path) -> Any:
-    """A session of a graph in a file, with its weights beside it."""
-    return _session(str(path), session_options())
+    """A session of a graph in a file, with its weights beside it. Raises BundleError."""
+    return onnxruntime.open_session(OpenGraph(path, path.read_bytes()), onnxruntime.session_options(), CPU)
 
 
-def open_session(
-    model: onnx.ModelProto, folder: Path, *, provider: str = "CPUExecutionProvider", optimised: bool = True
-) -> Any:
-    """A session of a model in memory, whose weights lie in `folder`."""
-    options = session_options()
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+def open_session(model: onnx.ModelProto, folder: Path, *, provider: Provider = CPU, optimised: bool = True) -> Any:
+    """A session of a model in memory, whose weights lie in `folder`, as the runtime of this provider opens its own.
+
+    Raises RuntimeUnavailable or BundleError. TensorRT's providers take files only.
+    """
+    options = onnxruntime.session_options(provider=provider)
     if not optimised:
-        options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _session(model.SerializeToString(), options, provider)
-
-
-def _session(model: str | bytes, options: Any, provider: str = "CPUExecutionProvider") -> Any:
-    return require_onnxruntime().InferenceSession(model, options, providers=[provider])
+        options.graph_optimization_level = onnxruntime.require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    graph = OpenGraph(folder / "(graph in memory)", model.SerializeToString())
+    return onnxruntime.open_session(graph, options, provider)

@@ -11,6 +11,7 @@ alone is not seen here: pictures show it, and the layers do not.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +27,12 @@ from polygraphy.exception import PolygraphyException
 from pahi_rt.bundle import Bundle
 from pahi_rt.errors import RuntimeUnavailable
 from pahi_rt.export.inputs import Inputs
-from pahi_rt.export.marked import PLAIN, make_onnxruntime, portions, quiet
+from pahi_rt.export.marked import make_onnxruntime, portions, quiet
 from pahi_rt.export.parity import EIGHT_BITS
 from pahi_rt.export.precision import ALL
 from pahi_rt.manifest import Graph
 from pahi_rt.qualification import EQUAL_DB, Layers, Loss
-from pahi_rt.runtimes.providers import PROVIDERS, own_errors, reason
+from pahi_rt.runtimes.providers import CPU, PROVIDERS, own_errors, reason
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 
 SHOWN = 10
@@ -55,8 +56,8 @@ def find_side(runtime: str) -> Side:
     """The runtime with a runner of Polygraphy's. Raises RuntimeUnavailable if there is none."""
     if runtime in ("tensorrt", "tensorrt-rtx"):
         return Side(runtime, partial(_make_tensorrt, runtime))
-    if runtime in PROVIDERS:
-        return Side(runtime, partial(make_onnxruntime, PROVIDERS[runtime].name, True))
+    if runtime in PROVIDERS and not PROVIDERS[runtime].is_tensorrt:  # its graphs are files, not marked ones in memory
+        return Side(runtime, partial(make_onnxruntime, PROVIDERS[runtime], True))
     raise RuntimeUnavailable(f"Polygraphy has no runner for {runtime}", fix="leave --layers out")
 
 
@@ -88,7 +89,7 @@ def compare_layers(bundle: Bundle, plain: Graph, other: Graph, side: Side, feeds
 
 def compare_graphs(plain: Path, other: Path, side: Side, feeds: Inputs) -> dict[str, float]:
     """Signal-to-noise ratio in dB of every tensor of numbers that both graphs compute. Raises RuntimeUnavailable."""
-    make_plain = partial(make_onnxruntime, PLAIN, False)
+    make_plain = partial(make_onnxruntime, CPU, False)
     ratios: dict[str, float] = {}
     with quiet():
         for names in portions(plain, shared_tensors(plain, other), feeds):
@@ -151,12 +152,9 @@ def _noise(decibels: float) -> float:
 
 
 def _make_tensorrt(flavour: str, path: Path, names: Sequence[str], feeds: Inputs) -> Any:
-    """An engine of its own, built for the GPU here: the marked tensors are outputs, so it is not the plan's.
-
-    Polygraphy decides once for a process which of the two TensorRTs it drives.
-    """
+    """An engine of its own, built for the GPU here: the marked tensors are outputs, so it is not the plan's."""
     require_tensorrt(flavour)
-    polygraphy_config.USE_TENSORRT_RTX = flavour == "tensorrt-rtx"
+    _drive(flavour)
     from polygraphy.backend.trt import (
         CreateConfig,
         EngineFromNetwork,
@@ -172,6 +170,15 @@ def _make_tensorrt(flavour: str, path: Path, names: Sequence[str], feeds: Inputs
     network = NetworkFromOnnxPath(str(path), strongly_typed=True)
     marked = PostprocessNetwork(network, partial(mark_network, names=names), name="mark")
     return TrtRunner(EngineFromNetwork(marked, CreateConfig(profiles=[profile])), name=flavour)
+
+
+def _drive(flavour: str) -> None:
+    """Have Polygraphy drive this one of the two TensorRTs. It decides once for a process."""
+    is_rtx = flavour == "tensorrt-rtx"
+    if "polygraphy.backend.trt" in sys.modules and is_rtx != polygraphy_config.USE_TENSORRT_RTX:
+        what = "a process examines the layers of one TensorRT, and this one has begun with the other"
+        raise RuntimeUnavailable(what, fix="qualify one of the two at a time")
+    polygraphy_config.USE_TENSORRT_RTX = is_rtx
 
 
 def mark_network(network: Any, names: Sequence[str]) -> Any:

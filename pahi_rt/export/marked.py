@@ -16,9 +16,7 @@ from polygraphy.logger import G_LOGGER
 
 from pahi_rt.export.drawing import open_session
 from pahi_rt.export.inputs import Inputs
-
-PLAIN = "CPUExecutionProvider"
-"""The provider of ONNX Runtime that is compared with."""
+from pahi_rt.runtimes.providers import CPU, Provider
 
 PORTION = 256 << 20
 """Bytes of tensors that are marked at once, on each side."""
@@ -33,17 +31,17 @@ def mark(path: Path, names: Sequence[str]) -> onnx.ModelProto:
 
 def run_marked(path: Path, names: Sequence[str], feeds: Inputs) -> dict[str, np.ndarray]:
     """These tensors, as ONNX Runtime computes them without optimisations."""
-    with quiet(), make_onnxruntime(PLAIN, False, path, names, feeds) as runner:
+    with quiet(), make_onnxruntime(CPU, False, path, names, feeds) as runner:
         return dict(runner.infer(feeds))
 
 
-def make_onnxruntime(provider: str, optimised: bool, path: Path, names: Sequence[str], _feeds: Inputs) -> Any:
+def make_onnxruntime(provider: Provider, optimised: bool, path: Path, names: Sequence[str], _feeds: Inputs) -> Any:
     """ONNX Runtime on one of its providers, with these tensors of a graph as its outputs."""
 
     def open_marked() -> Any:
         return open_session(mark(path, names), path.parent, provider=provider, optimised=optimised)
 
-    return OnnxrtRunner(open_marked, name=f"{provider}{' optimised' * optimised}")
+    return OnnxrtRunner(open_marked, name=f"{provider.name}{' optimised' * optimised}")
 
 
 def portions(path: Path, names: Sequence[str], feeds: Inputs) -> Iterator[list[str]]:

@@ -25,11 +25,13 @@ from pahi_rt.export.layers import (
     shared_tensors,
     tolerance_db,
 )
-from pahi_rt.export.marked import PLAIN, make_onnxruntime, portions
+from pahi_rt.export.marked import make_onnxruntime, portions
 from pahi_rt.noise import draw_noise
+from pahi_rt.runtimes.onnxruntime import require_onnxruntime
+from pahi_rt.runtimes.providers import CPU, PROVIDERS
 
 FEEDS = {"x": np.linspace(1, 2, 64, dtype=np.float32)}
-ONNX_RUNTIME = Side("onnxruntime", partial(make_onnxruntime, PLAIN, True))
+ONNX_RUNTIME = Side("onnxruntime", partial(make_onnxruntime, CPU, True))
 
 
 def save(path: Path, factor: float) -> Path:
@@ -122,8 +124,45 @@ def test_a_side_that_fails_says_so(tmp_path: Path) -> None:
 def test_who_has_a_runner() -> None:
     for name in ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"):
         assert find_side(name).name == name
-    with pytest.raises(RuntimeUnavailable, match="no runner for openvino"):
-        find_side("openvino")
+    for name in ("openvino", "onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx"):
+        with pytest.raises(RuntimeUnavailable, match=f"no runner for {name}"):
+            find_side(name)
+
+
+def test_cuda_is_examined_as_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the runtime's own options: TF32 would lose what the runtime keeps."""
+    onnxruntime, asked = require_onnxruntime(), []
+    make = onnxruntime.InferenceSession
+
+    def on_cpu(model: bytes, options: Any, providers: Any, enable_fallback: int) -> Any:
+        asked.append((providers[0], enable_fallback))
+        session = make(model, options, providers=["CPUExecutionProvider"])
+        session.get_providers = lambda: [providers[0][0]]
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [p.name for p in PROVIDERS.values()])
+    graph = save(tmp_path / "a.onnx", 1.0)
+    assert compare_graphs(graph, graph, find_side("onnxruntime-cuda"), FEEDS)["c"] == 200
+    plain, cuda = asked
+    assert plain == (("CPUExecutionProvider", {}), 0)
+    assert cuda == (("CUDAExecutionProvider", dict(PROVIDERS["onnxruntime-cuda"].options)), 0)
+    assert cuda[0][1]["use_tf32"] == "0"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize(
+    ("others", "why"), [([], "has no CUDAExecutionProvider"), (["CUDAExecutionProvider"], "CUDAE.* cannot start")]
+)
+def test_the_cpu_never_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], others: list[str], why: str
+) -> None:
+    monkeypatch.setattr(require_onnxruntime(), "get_available_providers", lambda: [CPU.name, *others])
+    monkeypatch.setattr(require_onnxruntime().InferenceSession, "get_providers", lambda self: [CPU.name])
+    graph = save(tmp_path / "a.onnx", 1.0)
+    with pytest.raises(RuntimeUnavailable, match=why):
+        compare_graphs(graph, graph, find_side("onnxruntime-cuda"), FEEDS)
+    assert capfd.readouterr().out == ""
 
 
 @dataclass
@@ -159,6 +198,16 @@ class Network:
 def test_tensorrt_marks_what_it_has() -> None:
     network = mark_network(Network("a", "b", "image"), ["b", "folded", "image"])
     assert network.marked == ["b"]
+
+
+def test_one_tensorrt_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polygraphy would go on with the first one, under the name of the second."""
+    monkeypatch.setattr(layers, "require_tensorrt", lambda flavour: None)
+    for flavour in ("tensorrt-rtx", "tensorrt-rtx"):
+        assert find_side(flavour).make(tmp_path / "a.onnx", ["a"], FEEDS).name == flavour
+    with pytest.raises(RuntimeUnavailable, match="has begun with the other") as caught:
+        find_side("tensorrt").make(tmp_path / "a.onnx", ["a"], FEEDS)
+    assert caught.value.fix == "qualify one of the two at a time"
 
 
 def test_a_real_network_of_tensorrt_is_marked(tmp_path: Path) -> None:

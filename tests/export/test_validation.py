@@ -16,12 +16,13 @@ from pahi_rt.choice import Chosen
 from pahi_rt.errors import ParityError, RuntimeUnavailable
 from pahi_rt.export import plans, validation
 from pahi_rt.export.layers import Side
-from pahi_rt.export.marked import PLAIN, make_onnxruntime
+from pahi_rt.export.marked import make_onnxruntime
 from pahi_rt.export.plans import add_plans
 from pahi_rt.export.tensorrt import PlanSettings
 from pahi_rt.export.validation import allowed, validate_plan
 from pahi_rt.manifest import Plan
 from pahi_rt.runtimes import load
+from pahi_rt.runtimes.providers import CPU
 
 VERSION = "1.7.1"
 
@@ -75,7 +76,7 @@ def damage(path: Path, names: Any, feeds: Any) -> Any:
     wrong = path.parent / "wrong" / "wrong.onnx"
     wrong.parent.mkdir(exist_ok=True)
     onnx.save(model, wrong)
-    return make_onnxruntime(PLAIN, True, wrong, names, feeds)
+    return make_onnxruntime(CPU, True, wrong, names, feeds)
 
 
 def test_the_layer_at_which_a_plan_parts_is_named(
@@ -98,7 +99,7 @@ def copied(path: Path, place: Path) -> Path:
 
 def test_where_no_layer_is_at_fault(bundle: Bundle, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "TensorRtRuntime", partial(Fake, 2))
-    side = Side("tensorrt-rtx", partial(make_onnxruntime, PLAIN, True))
+    side = Side("tensorrt-rtx", partial(make_onnxruntime, CPU, True))
     monkeypatch.setattr(validation, "find_side", lambda name: side)
     with pytest.raises(ParityError, match="the difference lies in how they are fused"):
         validate(bundle, plan)
