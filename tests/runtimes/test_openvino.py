@@ -10,7 +10,7 @@ from pahi_rt import Pipeline, runtimes
 from pahi_rt.bundle import open_bundle
 from pahi_rt.choice import choose
 from pahi_rt.errors import RuntimeUnavailable
-from pahi_rt.runtimes.openvino import OpenVinoRuntime
+from pahi_rt.runtimes.openvino import OpenVinoRuntime, _properties, compile_graph
 
 pytestmark = pytest.mark.openvino
 
@@ -19,6 +19,14 @@ def test_it_computes_in_32_bits_whatever_the_cpu_has(contract: Path) -> None:
     runtime = OpenVinoRuntime(choose(open_bundle(contract), runtime="openvino", threads=1))
     assert runtime.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert runtime.compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_what_8_bit_weights_are_multiplied_with_is_not_rounded(contract: Path) -> None:
+    """By OpenVINO's default it is, on CPUs with VNNI. Other CPUs draw the same either way."""
+    for arithmetic in ("f32", "f16"):
+        compiled = compile_graph(contract / "one-step.onnx", arithmetic=arithmetic)
+        assert compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+    assert _properties("bf16", None)["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == 0  # not every CPU here has bfloat16
 
 
 def test_a_device_that_is_not_there(contract: Path) -> None:
