@@ -107,7 +107,7 @@ def test_a_core_is_taken_where_other_work_leaves_too_few(
 
 
 def test_whose_cores_are_taken_is_unknown_on_a_part_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pahi_rt.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "14.43 15.01 16.75 40/185 26966\n")
     assert is_core_taken(None) is False

@@ -56,6 +56,8 @@ def test_threads_sleep_between_pictures(contract: Path) -> None:
 def test_threads_sleep_where_a_core_is_taken(
     contract: Path, monkeypatch: pytest.MonkeyPatch, others: int, threads: int | None, sleeps: bool
 ) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr("pahi_rt.machine.runnable_tasks", lambda: 1 + others)
     runtime: Any = runtimes.load(open_bundle(contract), name="onnxruntime", threads=threads)
     options = runtime.session.get_session_options()

@@ -15,6 +15,7 @@ from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.onnxruntime import require_onnxruntime
 from pahi_rt.runtimes.onnxruntime_cuda import MOST_SIZES
 from pahi_rt.runtimes.providers import BuiltIn
+from tests.runtimes.crowd import Crowd, run_at_once
 
 CUDA = "CUDAExecutionProvider"
 Inputs = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
@@ -104,6 +105,16 @@ def test_pictures_are_the_callers_own(contract: Path, fake: FakeCuda) -> None:
     kept = first.copy()
     gpu.run(*inputs(1, 7))
     assert np.array_equal(first, kept)
+
+
+def test_threads_take_turns(contract: Path, fake: FakeCuda) -> None:
+    """A second one would write into the memory that the first one draws from."""
+    gpu, cpu = both(contract)
+    crowd = gpu.session.run_with_iobinding = Crowd(gpu.session.run_with_iobinding)
+    calls = [inputs(2), inputs(2, 5)]
+    for rows, drawn in zip(calls, run_at_once(gpu.run, calls), strict=True):
+        np.testing.assert_array_equal(drawn, cpu.run(*rows))
+    assert not crowd.met
 
 
 def test_no_more_sizes_than_memory_is_kept_for(contract: Path, fake: FakeCuda) -> None:

@@ -24,6 +24,7 @@ from pahi_rt.noise import draw_noise
 from pahi_rt.runtimes.costs import Cost, remember
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import RuntimeCache, TensorRtRuntime, split
+from tests.runtimes.crowd import Crowd, run_at_once
 
 VERSION = "1.7.1"
 
@@ -174,6 +175,18 @@ def test_a_plan_that_cannot_be_captured_is_run_each_time(
     first, again = runtime.run(*inputs(2)), runtime.run(*inputs(2))
     assert np.array_equal(first, again)
     assert (context.batches, cuda.calls.count("capture")) == ([2, 2, 2], 0)
+
+
+def test_threads_take_turns(
+    with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would write into the buffers that the first one draws from."""
+    runtime, expected = open_plan(with_plan, cuda), runtimes.load(with_plan, 2, "onnxruntime")
+    crowd = Crowd(context.execute_async_v3)
+    monkeypatch.setattr(context, "execute_async_v3", crowd)
+    for count, drawn in zip((2, 4), run_at_once(runtime.run, [inputs(2), inputs(4)]), strict=True):
+        np.testing.assert_array_equal(drawn, expected.run(*inputs(count)))
+    assert not crowd.met
 
 
 def test_a_plan_of_other_shapes_than_its_graph(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
