@@ -23,7 +23,7 @@ _ARITHMETIC = {"fp16": "f16"}
 By itself OpenVINO computes in bfloat16 if the CPU has it, which changes pictures by several levels: `openvino-bf16` is
 for those who want that."""
 _AS_THE_GRAPH_SAYS = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-"""Where weights are stored in 8 bits (w8), OpenVINO by itself rounds what they are multiplied with to 8 bits too, in
+"""Where a matrix is stored in 8 bits (w8), OpenVINO by itself rounds what it is multiplied with to 8 bits too, in
 groups of 32, on CPUs with VNNI: w8 computes in 32 bits, and openvino-bf16 in 16. What an int8 graph computes in 8 bits,
 it says itself. A test can only see what is asked for: CPUs without VNNI draw the same either way."""
 
