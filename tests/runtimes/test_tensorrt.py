@@ -177,6 +177,14 @@ def test_a_plan_that_cannot_be_captured_is_run_each_time(
     assert (context.batches, cuda.calls.count("capture")) == ([2, 2, 2], 0)
 
 
+def test_pictures_are_the_callers_own(with_plan: Bundle, cuda: FakeCuda, context: FakeContext) -> None:
+    runtime = open_plan(with_plan, cuda)
+    first = runtime.run(*inputs(2))
+    kept = first.copy()
+    runtime.run(*(rows[::-1] for rows in inputs(2)))
+    assert np.array_equal(first, kept)
+
+
 def test_threads_take_turns(
     with_plan: Bundle, cuda: FakeCuda, context: FakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
