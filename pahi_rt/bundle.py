@@ -36,8 +36,11 @@ from pahi_rt.manifest import (
     is_pickle_name,
 )
 from pahi_rt.manifest_file import MAX_MANIFEST, check_manifest, read_manifest, write_json
+from pahi_rt.scratch import claim
 from pahi_rt.terminal import command
 
+_PATIENCE = 60.0
+"""Seconds to wait while another run changes pahi.json. It takes milliseconds, and hours of work may wait for it."""
 MOST_ENTRIES = 10_000
 """The most files and folders that a bundle's folder may hold, listed or not."""
 
@@ -239,6 +242,17 @@ def without_report(manifest: Manifest) -> Manifest:
 def file_record(path: Path) -> FileRecord:
     """Size and sha256 of a file, as a manifest lists them."""
     return FileRecord(sha256(path), path.stat().st_size)
+
+
+@contextmanager
+def changing(folder: Path, verb: str) -> Iterator[Bundle]:
+    """The bundle in `folder` as it is now, for a change of its pahi.json; other runs wait with theirs until the end.
+
+    Between reading and writing pahi.json, nobody else may write it: what they had listed would be lost. Raises
+    BundleError, OutputError if another run does not end, and OSError.
+    """
+    with claim(folder / MANIFEST, verb, patience=_PATIENCE):
+        yield open_bundle(folder)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

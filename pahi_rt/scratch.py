@@ -33,6 +33,8 @@ from pahi_rt.marker import (
 
 PATIENCE = 2.0
 """Seconds that a run waits while another one looks around in the same folder, which takes milliseconds."""
+_MOMENT = 0.005
+"""Seconds between two looks at what another run holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,16 +106,25 @@ Settle = Callable[[Scratch], bool]
 
 
 @contextmanager
-def claim(target: Path, purpose: str, *, resume: bool = False, settle: Settle | None = None) -> Iterator[Scratch]:
+def claim(
+    target: Path, purpose: str, *, resume: bool = False, settle: Settle | None = None, patience: float = 0.0
+) -> Iterator[Scratch]:
     """A scratch folder beside `target`. While it lives, nobody else can claim the same target.
 
     With `resume` it is the folder that a killed run of the same purpose has left, if there is one. An error then leaves
     that folder as it is, and so does Ctrl-C. `settle` sees everything that was left for this target; what is not
-    resumed is removed. Raises OutputError if another run has claimed the target, and OSError.
+    resumed is removed. Raises OutputError if another run has claimed the target for `patience` seconds, and OSError.
     """
-    target = target.absolute()
-    with _gate(target.parent):
-        mine = _choose(target, purpose, resume, settle) or _create(target, purpose, claims=True)
+    target, end = target.absolute(), time.monotonic() + patience
+    while True:
+        try:
+            with _gate(target.parent):
+                mine = _choose(target, purpose, resume, settle) or _create(target, purpose, claims=True)
+            break
+        except OutputError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_MOMENT)
     try:
         yield mine
     except Exception:
@@ -222,7 +233,7 @@ def _gate(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             # A lock on the folder that lasts is somebody else's (`flock FOLDER pahi-rt export ...`).
             while not try_lock(handle) and time.monotonic() < end:
-                time.sleep(0.005)
+                time.sleep(_MOMENT)
         yield
     finally:
         os.close(handle)

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,23 @@ def test_one_claim_for_a_target(tmp_path: Path) -> None:
         with claim(tmp_path / "b", "export"), scratch(tmp_path / "a", "write"):
             sweep(tmp_path)
             assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_patient_claim_waits(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        with claim(tmp_path / "a", "build"):
+            later = pool.submit(write_claimed, tmp_path / "a")
+            time.sleep(0.1)  # as far as it comes
+            assert not (tmp_path / "a").exists()
+        later.result(timeout=60)
+    assert (tmp_path / "a").exists()
+    with claim(tmp_path / "a", "build"), pytest.raises(OutputError, match="another build is writing"):
+        write_claimed(tmp_path / "a", patience=0.02)
+
+
+def write_claimed(target: Path, patience: float = 60.0) -> None:
+    with claim(target, "qualify", patience=patience):
+        target.touch()
 
 
 def test_claims_at_once(tmp_path: Path) -> None:

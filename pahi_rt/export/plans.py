@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pahi_rt.bundle import Bundle, file_record, open_bundle, write_manifest
+from pahi_rt.bundle import Bundle, changing, file_record, open_bundle, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.export.stages import OnStage
 from pahi_rt.export.tensorrt import PlanSettings, build_plan, check_types
 from pahi_rt.export.validation import has_gpu_for, validate_plan
 from pahi_rt.files import explain, slug, write_whole
 from pahi_rt.locations import is_managed
-from pahi_rt.manifest import Graph, Plan
+from pahi_rt.manifest import FileRecord, Graph, Plan
 from pahi_rt.runtimes.cuda import Cuda
 from pahi_rt.runtimes.tensorrt import require_tensorrt
 from pahi_rt.scratch import Scratch, check_unclaimed, claim
@@ -57,8 +57,10 @@ def add_plans(
             _check_names(opened, plans)
             for plan in plans:
                 _build(opened, plan, settings, scratch.path, on_stage)
-            # Read again: a report may have been listed meanwhile.
-            _install(open_bundle(opened.path), scratch.path, plans)
+            # Before pahi.json is held: plans may have gigabytes.
+            made = {plan.file: file_record(scratch.path / Path(plan.file).name) for plan in plans}
+            with changing(opened.path, "build") as now:  # a report may have been listed meanwhile
+                _install(now, scratch.path, plans, made)
     except OSError as error:
         raise explain(error, opened.path / FOLDER, "or copy the bundle to where you may write") from error
     return open_bundle(opened.path)
@@ -109,7 +111,7 @@ def _build(bundle: Bundle, plan: Plan, settings: PlanSettings, folder: Path, on_
             on_stage(f"compare {plan.file} with ONNX Runtime", time.perf_counter() - started, None)
 
 
-def _install(bundle: Bundle, folder: Path, plans: Sequence[Plan]) -> None:
+def _install(bundle: Bundle, folder: Path, plans: Sequence[Plan], made: Mapping[str, FileRecord]) -> None:
     """Unlist old plans, replace the files, then list the new ones.
 
     An interrupted run then never lists a wrong file: files that the manifest does not list are not used.
@@ -122,10 +124,9 @@ def _install(bundle: Bundle, folder: Path, plans: Sequence[Plan]) -> None:
     try:
         write_manifest(bundle.path, replace(bundle.manifest, engines=kept, files=records))
         for plan in plans:
-            built = folder / Path(plan.file).name
-            records[plan.file] = file_record(built)
-            os.replace(built, bundle.path / plan.file)
-        write_manifest(bundle.path, replace(bundle.manifest, engines=(*kept, *plans), files=records))
+            os.replace(folder / Path(plan.file).name, bundle.path / plan.file)
+        listed = replace(bundle.manifest, engines=(*kept, *plans), files={**records, **made})
+        write_manifest(bundle.path, listed)
     except BaseException:
         _remove_unlisted(bundle.path, folder)
         raise

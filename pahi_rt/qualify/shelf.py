@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pahi_rt import __version__
-from pahi_rt.bundle import Bundle, file_record, open_bundle, without_report, write_manifest
+from pahi_rt.bundle import Bundle, changing, file_record, open_bundle, without_report, write_manifest
 from pahi_rt.errors import BundleError, OutputError, ReportError
 from pahi_rt.files import explain, write_whole
 from pahi_rt.locations import is_managed
@@ -39,13 +39,16 @@ class Shelf:
 
         Raises OutputError, and BundleError if the bundle is another one by now.
         """
-        bundle = open_bundle(self.bundle.path)
-        if what := objection(row, bundle, None):
-            raise BundleError(f"{row.graph} was exported again meanwhile: {what}", fix="qualify the bundle again")
         rows = (*(old for old in self.report.rows if old.key != row.key), row)
-        self.report = replace(self.report, pahi_rt=__version__, rows=rows)
+        report = replace(self.report, pahi_rt=__version__, rows=rows)
+        path = self.bundle.path
         try:
-            self._write(bundle)
+            with changing(path, "qualify") if self.is_inside else nullcontext(open_bundle(path)) as bundle:
+                if what := objection(row, bundle, None):
+                    told = f"{row.graph} was exported again meanwhile: {what}"
+                    raise BundleError(told, fix="qualify the bundle again")
+                self.report = report
+                self._write(bundle)
         except OSError as error:
             raise explain(error, self.path, _ELSEWHERE) from error
 

@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Bundle, open_bundle, verify, write_manifest
+from pahi_rt.bundle import Bundle, changing, open_bundle, verify, write_manifest
 from pahi_rt.errors import BundleError, OutputError, PahiError
 from pahi_rt.export import plans
 from pahi_rt.export.plans import add_plans
@@ -71,6 +75,29 @@ def test_two_builds_of_one_bundle(folder: Path) -> None:
     for target, verb in ((folder / "engines", "build"), (folder, "export")):
         with claim(target, verb), pytest.raises(OutputError, match=f"another {verb} is writing"):
             add_plans(str(folder), SETTINGS)
+
+
+def test_what_another_run_lists_meanwhile_stays_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = threading.Event()
+
+    def build(source: Path, output: Path, settings: PlanSettings) -> list[dict[str, str]]:
+        output.write_bytes(b"a plan")
+        if "two-step" in output.name:
+            built.set()
+        return []
+
+    monkeypatch.setattr(plans, "build_plan", build)
+    monkeypatch.setattr(plans, "check_types", lambda layers, precision: None)
+    with ThreadPoolExecutor() as pool:
+        with changing(folder, "qualify") as now:
+            building = pool.submit(add_plans, folder, SETTINGS)
+            assert built.wait(timeout=60)
+            time.sleep(0.2)  # as far as it comes
+            write_manifest(folder, replace(now.manifest, tools={**now.manifest.tools, "qualifier": "1"}))
+        after = building.result(timeout=60)
+    assert "qualifier" in after.manifest.tools
+    assert [plan.file for plan in after.manifest.engines] == PLANS
+    verify(after)
 
 
 @pytest.mark.parametrize("by_path", [False, True])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pahi_rt.bundle import Bundle, open_bundle, verify, write_manifest
+from pahi_rt.bundle import Bundle, changing, open_bundle, verify, write_manifest
 from pahi_rt.errors import BundleError, OutputError
 from pahi_rt.files import write_whole
 from pahi_rt.manifest import REPORT, Manifest
@@ -123,6 +126,22 @@ def test_two_runs_at_once(bundle: Bundle) -> None:
         busy = pytest.raises(OutputError, match=f"another {verb} is writing")
         with claim(target, verb), busy, open_shelf(bundle, None):
             pass
+
+
+def test_what_another_run_lists_meanwhile_stays_listed(bundle: Bundle) -> None:
+    def add() -> None:
+        with open_shelf(bundle, None) as shelf:
+            shelf.add(make_row(bundle))
+
+    with ThreadPoolExecutor() as pool:
+        with changing(bundle.path, "build") as now:
+            adding = pool.submit(add)
+            time.sleep(0.2)  # as far as it comes
+            write_manifest(now.path, replace(now.manifest, tools={**now.manifest.tools, "builder": "1"}))
+        adding.result(timeout=60)
+    after = open_bundle(bundle.path)
+    assert "builder" in after.manifest.tools and REPORT in after.manifest.files
+    verify(after)
 
 
 def test_a_bundle_that_was_exported_again_meanwhile(bundle: Bundle) -> None:
