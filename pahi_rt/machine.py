@@ -8,6 +8,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from pahi_rt.cache import lend_cache
 from pahi_rt.errors import RuntimeUnavailable
 
 _X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -99,14 +100,15 @@ def runnable_tasks() -> int:
 
 
 def module_version(name: str) -> str | None:
-    """The `__version__` of a module; None if it cannot be imported, or has none.
+    """The `__version__` of a module; None if it cannot be imported, or has none. Raises OutputError as `lend_cache`.
 
     A package's metadata would not do: the module onnxruntime may come from the package onnxruntime-gpu or
     onnxruntime-openvino.
     """
+    lend_cache()  # some modules cannot be imported without a home
     try:
         version = getattr(import_module(name), "__version__", None)
-    except ImportError:
+    except Exception:  # whatever a package raises that does not fit the machine: it cannot be used
         return None
     return None if version is None else str(version)
 

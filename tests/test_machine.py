@@ -84,6 +84,25 @@ def test_a_module_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPat
     assert module_version("onnxruntime") is None
 
 
+@pytest.mark.parametrize("error", ["ImportError()", "OSError('libcuda.so.1')", "RuntimeError('no device')"])
+def test_a_module_that_cannot_be_loaded_has_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    (tmp_path / "a_broken_module.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert module_version("a_broken_module") is None
+
+
+def test_a_module_that_needs_a_home_is_lent_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_module_at_home.py").write_text("from pathlib import Path\nPath.home()\n__version__ = '1.2'")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", "")  # so that it is put back afterwards
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert module_version("a_module_at_home") == "1.2"
+
+
 @pytest.mark.parametrize("threads", [0, -1, 2000, 2**40])
 def test_a_number_of_threads_that_makes_no_sense(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 64)
