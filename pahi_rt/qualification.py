@@ -19,6 +19,7 @@ from pahi_rt.machine import cpu_kind, module_version
 from pahi_rt.manifest import REPORT, Graph
 from pahi_rt.record import Record, parse_json
 from pahi_rt.runtimes.base import Description
+from pahi_rt.runtimes.cuda import name_gpu
 from pahi_rt.schema import IF_ANY
 from pahi_rt.terminal import command
 
@@ -212,6 +213,21 @@ def objection(row: Row, bundle: Bundle, version: str | None, device: str | None 
     if device is not None and row.device != device:
         return f"it was measured on {row.device}, and this is {device}"
     return None
+
+
+def objection_here(row: Row, bundle: Bundle) -> str | None:
+    """Why a row does not count on this machine, as far as that shows without loading a graph; None if it does not."""
+    version = installed_version(row.runtime)
+    found = objection(row, bundle, version, _device_here(row))
+    return f"{row.runtime} is not installed here" if found is None and version is None else found
+
+
+def _device_here(row: Row) -> str:
+    """The device that a row's runtime would name here."""
+    if row.device.startswith("CPU"):
+        return name_device({"device": "CPU"})
+    here = name_gpu(row.device.partition(",")[0])
+    return here if "," in here or here == row.device else "a machine without an NVIDIA GPU"
 
 
 def require_pass(bundle: Bundle, graph: Graph, description: Description, reports: Sequence[Qualification]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from pahi_rt.qualification import (
     format_report,
     name_device,
     objection,
+    objection_here,
     parse_report,
     read_report,
     require_pass,
@@ -124,6 +126,32 @@ def test_a_row_counts_for_what_it_was_measured_with(bundle: Bundle) -> None:
     other_weights = replace(row, files={**row.files, "weights.bin": "0" * 64})
     assert "another hash" in str(objection(other_weights, bundle, "9.9"))
     assert "another hash" in str(objection(replace(row, graph="gone.onnx"), bundle, "9.9"))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "what"),
+    [
+        ("CPU (x86_64, avx512)", None, "measured on CPU (x86_64, avx512), and this is CPU ("),
+        ("CUDA, compute capability 86", "86", ""),
+        ("CUDA, compute capability 86", "90", "and this is CUDA, compute capability 90"),
+        ("CUDA, compute capability 86", None, "and this is a machine without an NVIDIA GPU"),
+        ("CUDA", None, ""),  # what the runtime says where the driver does not tell
+        ("CUDA", "86", "and this is CUDA, compute capability 86"),
+    ],
+)
+def test_a_row_counts_on_its_kind_of_device(
+    bundle: Bundle, device: str, gpu: str | None, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pahi_rt.runtimes.cuda.read_capability", lambda: gpu)
+    monkeypatch.setattr("onnxruntime.__version__", "9.9")
+    assert objection_here(make_row(bundle), bundle) is None
+    assert what in (objection_here(make_row(bundle, device=device), bundle) or "")
+    assert bool(what) is (objection_here(make_row(bundle, device=device), bundle) is not None)
+
+
+def test_a_row_of_what_is_not_installed_does_not_count(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert objection_here(make_row(bundle, runtime="openvino"), bundle) == "openvino is not installed here"
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,11 @@ def _read_report(bundle: Bundle) -> Qualification | None:
 
 def qualification_rows(report: Qualification, bundle: Bundle) -> list[tuple[str, str, str, str, str, str]]:
     """A row for each graph and runtime that was compared, with the reason if it does not count here."""
-    from pahi_rt.qualification import installed_version, objection
+    from pahi_rt.qualification import objection_here
 
     rows = []
     for row in report.rows:
-        stale = objection(row, bundle, installed_version(row.runtime))
+        stale = objection_here(row, bundle)
         verdict = row.verdict if stale is None else f"stale ({row.verdict})"
         told = stale or f"{row.pairs} pairs against {row.reference}"
         rows.append((verdict, row.graph, f"{row.runtime} {row.version}", row.device, _quality(row), told))

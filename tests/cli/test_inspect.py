@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pahi_rt.bundle import open_bundle
 from tests.cli.conftest import Run
+from tests.test_qualification import list_report, make_report, make_row
 
 ENGINE = {
     "file": "weights.bin",
@@ -75,6 +78,16 @@ def test_json(run: Run, contract: Path, verify: bool) -> None:
     document = json.loads(run("inspect", str(contract), "--json", *["--verify"][: int(verify)]).stdout)
     assert (document.pop("path"), document.pop("hub"), document.pop("verified")) == (str(contract), None, verify)
     assert document == json.loads((contract / "pahi.json").read_text())
+
+
+def test_a_row_of_another_machine_is_stale(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(folder)
+    monkeypatch.setattr("onnxruntime.__version__", "9.9")
+    list_report(bundle, make_report(bundle, make_row(bundle), make_row(bundle, 1, device="CPU (avx1024)")))
+    text = run("inspect", str(folder)).stdout
+    assert re.search(r"^  pass +one-step.onnx", text, re.MULTILINE)
+    found = r"^  stale \(pass\) +two-step.onnx .* it was measured on CPU \(avx1024\), and this is CPU"
+    assert re.search(found, text, re.MULTILINE)
 
 
 def test_priors(run: Run, contract_with_priors: Path) -> None:
