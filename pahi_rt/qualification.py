@@ -15,6 +15,8 @@ from typing import ClassVar, Literal
 from pahi_rt.bundle import Bundle
 from pahi_rt.comparison import Interval
 from pahi_rt.errors import PahiError, ReportError, RuntimeUnavailable
+from pahi_rt.files import slug
+from pahi_rt.locations import is_managed
 from pahi_rt.machine import cpu_kind, module_version
 from pahi_rt.manifest import REPORT, Graph
 from pahi_rt.record import Record, parse_json
@@ -141,7 +143,7 @@ class Qualification(Record):
     """The content of qualification.json."""
 
     read_error: ClassVar[type[PahiError]] = ReportError
-    read_fix: ClassVar[str] = "write it again: pahi-rt qualify BUNDLE"
+    read_fix: ClassVar[str] = "move it away, and write it again: pahi-rt qualify BUNDLE"
 
     format_version: int
     bundle: str
@@ -168,18 +170,39 @@ def parse_report(raw: bytes, where: str) -> Qualification:
 
 def read_report(path: Path) -> Qualification:
     """Read a report from a file. Raises ReportError."""
+    again = command("pahi-rt", "qualify", "BUNDLE", "-o", path)
     try:
         with path.open("rb") as file:
             return parse_report(file.read(MAX_REPORT + 1), str(path))
     except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror}", fix=Qualification.read_fix) from error
+        raise ReportError(f"{path} cannot be read: {error.strerror}", fix=f"write it: {again}") from error
+    except ReportError as error:
+        raise ReportError(error.what, fix=_replace(path, again)) from error
 
 
 def find_report(bundle: Bundle) -> Qualification | None:
     """The report inside a bundle; None if it lists none. Raises BundleError, ReportError."""
     if REPORT not in bundle.manifest.files:
         return None
-    return parse_report(bundle.read(REPORT), str(bundle.path / REPORT))
+    content = bundle.read(REPORT)
+    try:
+        return parse_report(content, str(bundle.path / REPORT))
+    except ReportError as error:
+        raise ReportError(error.what, fix=_replace_inside(bundle)) from error
+
+
+def _replace_inside(bundle: Bundle) -> str:
+    """How to write the report of a bundle anew: in a copy where the bundle itself stays as it is."""
+    folder, copy = bundle.path, ""
+    if is_managed(folder):
+        folder = Path(f"my-{slug(bundle.manifest.name)}")
+        copy = f"{command('cp', '-r', bundle.path, folder)} && "
+    return copy + _replace(folder / REPORT, command("pahi-rt", "qualify", folder))
+
+
+def _replace(path: Path, again: str) -> str:
+    """How to write a report anew: `qualify` adds to none that it cannot read, and removes none."""
+    return f"{command('mv', path, f'{path}.old')} && {again}"
 
 
 def format_report(report: Qualification) -> str:
@@ -261,9 +284,13 @@ def _require(
 
 
 def suggest(bundle: Bundle, runtime: str, precision: str) -> str:
-    """The command that qualifies a runtime and a precision of a bundle."""
-    options = ("--runtimes", runtime, "--precisions", precision)
-    return command("pahi-rt", "qualify", bundle.path, *options) + ", or use a runtime and a precision that pass"
+    """The command that qualifies a runtime and a precision of a bundle, for a service that asks for it."""
+    words = ("pahi-rt", "qualify", bundle.path, "--runtimes", runtime, "--precisions", precision)
+    if is_managed(bundle.path):  # such a bundle stays as it is
+        how = f"{command(*words, '-o', 'report.json')}, and serve it with --report report.json"
+    else:
+        how = command(*words)
+    return f"{how}, or use a runtime and a precision that pass"
 
 
 def _shortcoming(row: Row, bundle: Bundle, version: str | None, device: str | None) -> str | None:

@@ -105,12 +105,14 @@ def test_reports_are_read_strictly(bundle: Bundle, tmp_path: Path, change: Calla
     (tmp_path / "report.json").write_text(json.dumps(data))
     with pytest.raises(ReportError) as caught:
         read_report(tmp_path / "report.json")
-    assert "pahi-rt qualify" in caught.value.fix
+    path = tmp_path / "report.json"
+    assert caught.value.fix == f"mv {path} {path}.old && pahi-rt qualify BUNDLE -o {path}"
 
 
 def test_what_is_no_report(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="cannot be read: No such file"):
+    with pytest.raises(ReportError, match="cannot be read: No such file") as caught:
         read_report(tmp_path / "none.json")
+    assert caught.value.fix == f"write it: pahi-rt qualify BUNDLE -o {tmp_path / 'none.json'}"
     with pytest.raises(ReportError, match="not valid JSON"):
         parse_report(b"{", "x")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,11 @@ from pahi_rt.cli.qualify import conclude
 from pahi_rt.qualification import Measure, Verdict
 from pahi_rt.qualify.margins import Margin
 from pahi_rt.qualify.verdicts import judge
+from pahi_rt.serve.server import open_models
+from pahi_rt.serve.settings import Settings
 from tests.cli.conftest import Run
 from tests.cli.test_errors import assert_problem
-from tests.test_qualification import make_row
+from tests.test_qualification import list_report, make_report, make_row
 
 FAST = ["--runtimes", "onnxruntime", "--pairs", "80"]
 
@@ -56,6 +61,37 @@ def test_json_and_a_report_elsewhere(run: Run, folder: Path, here: Path) -> None
     assert json.loads((here / "report.json").read_text())["rows"] == document["rows"]
     assert f"pairs would decide what is inconclusive\nnext: pahi-rt qualify {folder} --pairs " in result.stderr
     assert not (folder / "qualification.json").exists()
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_a_report_of_another_format_is_replaced_as_the_error_says(
+    run: Run, folder: Path, here: Path, managed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(folder)
+    list_report(bundle, replace(make_report(bundle, make_row(bundle)), format_version=2))
+    with monkeypatch.context() as patched:
+        patched.setattr("pahi_rt.qualification.is_managed", lambda path: managed)
+        shown = run("inspect", str(folder)).stderr
+    (fix,) = re.findall("^fix: (.*)$", shown, re.MULTILINE)
+    *shell, qualify = fix.split(" && ")
+    for line in shell:
+        subprocess.run(shlex.split(line), check=True)
+    assert run(*shlex.split(qualify)[1:], "--runtimes", "onnxruntime", "--pairs", "2").exit_code == 0
+    changed = here / "my-contract" if managed else folder
+    assert len(json.loads((changed / "qualification.json").read_text())["rows"]) == 2
+    assert run("inspect", str(changed), "--verify").exit_code == 0
+    assert (here / "my-contract").exists() is managed
+
+
+def test_a_built_in_bundle_is_qualified_as_serve_says(run: Run, here: Path) -> None:
+    fix = run("serve", "emoji", "--qualified", "--runtime", "onnxruntime").stderr.splitlines()[-1]
+    qualify, _, rest = fix.removeprefix("fix: ").partition(", and serve it with ")
+    assert rest == "--report report.json, or use a runtime and a precision that pass"
+    (here / "prompts.txt").write_text("".join(f"{number} cats\n" for number in range(80)))
+    done = run(*shlex.split(qualify)[1:], "--pairs", "80", "--prompts", "prompts.txt")
+    assert done.exit_code == 0, done.output
+    models = open_models(Settings(("emoji",), qualified=True, reports=(here / "report.json",), runtime="onnxruntime"))
+    assert [model.name for model in models] == ["emoji"]
 
 
 @pytest.mark.parametrize(
