@@ -35,6 +35,20 @@ def expand_name(text: str) -> str:
     return _HOME.sub(lambda found: str(expand(found[0])), text)
 
 
+def given_options(context: typer.Context) -> dict[str, tuple[str, ...]]:
+    """Each option of this command line, by its parameter, as the words that give it again."""
+    found = {}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name and option.param_type_name == "option" and source and source.name == "COMMANDLINE":
+            value, flag = context.params[option.name], option.opts[0]
+            values = value if isinstance(value, (list, tuple)) else [value]
+            found[option.name] = tuple(
+                word for one in values for word in ((flag,) if isinstance(one, bool) else (flag, str(one)))
+            )
+    return found
+
+
 PathOption = partial(typer.Option, parser=expand)
 NameOption = partial(typer.Option, parser=expand_name)
 NameArgument = partial(typer.Argument, parser=expand_name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,19 +13,23 @@ import typer
 from pahi_rt.cli import messages
 from pahi_rt.cli.extras import needs
 from pahi_rt.cli.lists import ALL, names_or_all, numbers_or_all
-from pahi_rt.cli.options import BundleName, Debug, Json, NameOption, PathOption
+from pahi_rt.cli.options import BundleName, Debug, Json, NameOption, PathOption, given_options
 from pahi_rt.errors import OutputError
 from pahi_rt.terminal import table
 
 if TYPE_CHECKING:
+    from pahi_rt.bundle import Bundle
     from pahi_rt.qualification import Layers, Measure, Row
     from pahi_rt.qualify.qualification import Examined
 
 MOST_PAIRS = 10_000
 _SUFFIX = ".html"
+Given = Mapping[str, tuple[str, ...]]
+"""Option -> the words that gave it."""
 
 
 def qualify(
+    context: typer.Context,
     bundle: BundleName,
     runtimes: Annotated[
         str, typer.Option(metavar="all|NAME,...", help="Runtimes to compare; all are those that draw here.")
@@ -114,29 +118,57 @@ def qualify(
         for row in rows:
             messages.result(*row_lines(row), "")
         messages.result(*table([(row.verdict, row.graph, row.runtime, row.version) for row in rows]))
-    conclude(bundle, rows, output)
+    conclude(bundle, given_options(context), opened, rows, shelf.report.rows)
 
 
-def conclude(bundle: str, rows: list[Row], output: Path | None) -> None:
-    """Print the next command. Exits with 1 if a row fails, or if there is none."""
+def conclude(bundle: str, given: Given, opened: Bundle, rows: Sequence[Row], kept: Sequence[Row]) -> None:
+    """Print the next command. Exits with 1 if a row fails, or if there is none.
+
+    `rows` are those of this run, among those that the report has `kept`.
+    """
     from pahi_rt.qualification import FAIL, INCONCLUSIVE, PASS
 
     verdicts = {row.verdict for row in rows}
-    if not rows:
-        messages.next_command("doctor")
-    elif FAIL in verdicts:
+    if FAIL in verdicts:
         passing = " and ".join(f"{row.precision} in {row.runtime}" for row in rows if row.verdict == PASS)
         messages.note(f"what passes is {passing or 'nothing'}")
+    if not rows:
+        messages.next_command("doctor")
+    elif verdicts - {PASS} == {INCONCLUSIVE}:
+        ask_for_more(bundle, given, rows)
+    elif serving := serving_options(given, opened, rows, kept):
+        messages.next_command("serve", bundle, *serving)
+    elif FAIL not in verdicts:
+        messages.note("for `serve --qualified`, the graphs of all numbers of steps need to pass")
+        messages.next_command("qualify", bundle, *again(given, steps=()))
+    elif "output" not in given:
         messages.next_command("inspect", bundle)
-    elif INCONCLUSIVE in verdicts:
-        ask_for_more(bundle, rows, output)
-    else:
-        messages.next_command("serve", bundle, "--qualified", *(() if output is None else ("--report", str(output))))
     if FAIL in verdicts or not rows:
         raise typer.Exit(1)
 
 
-def ask_for_more(bundle: str, rows: list[Row], output: Path | None) -> None:
+def serving_options(given: Given, bundle: Bundle, rows: Sequence[Row], kept: Sequence[Row]) -> list[str] | None:
+    """The options of a service that starts with --qualified; None if none would: it offers all of a precision."""
+    from pahi_rt.qualification import PASS, objection_here
+
+    counting = [row for row in kept if row in rows or objection_here(row, bundle) is None]
+    passing = {(row.graph, row.runtime) for row in counting if row.verdict == PASS}
+    for precision in bundle.precisions:
+        graphs = [graph.file for graph in bundle.manifest.graphs if graph.precision == precision]
+        compared = list(dict.fromkeys(row.runtime for row in counting if row.precision == precision))
+        fit = [runtime for runtime in compared if all((graph, runtime) in passing for graph in graphs)]
+        if fit:
+            is_any_fit = fit == compared and "runtimes" not in given  # whatever a service may choose here
+            return [
+                "--qualified",
+                *(() if precision == bundle.choose_precision() else ("--precision", precision)),
+                *(() if is_any_fit else ("--runtime", fit[0])),
+                *(("--report", given["output"][-1]) if "output" in given else ()),
+            ]
+    return None
+
+
+def ask_for_more(bundle: str, given: Given, rows: Sequence[Row]) -> None:
     """Say what would decide the rows that are inconclusive."""
     from pahi_rt.qualify.verdicts import pairs_needed
 
@@ -145,8 +177,15 @@ def ask_for_more(bundle: str, rows: list[Row], output: Path | None) -> None:
         messages.note("more pairs alone may not decide what is inconclusive", fix="give more prompts: --prompts FILE")
         return
     messages.note(f"about {needed} pairs would decide what is inconclusive")
-    place = () if output is None else ("-o", str(output))
-    messages.next_command("qualify", bundle, "--pairs", str(min(needed, MOST_PAIRS)), *place)
+    if max(row.pairs for row in rows) < MOST_PAIRS:
+        messages.next_command("qualify", bundle, *again(given, pairs=("--pairs", str(min(needed, MOST_PAIRS)))))
+    else:
+        messages.note(f"{MOST_PAIRS} are the most", fix="use a runtime and a precision that pass")
+
+
+def again(given: Given, **changed: tuple[str, ...]) -> list[str]:
+    """The options that were given, with some changed."""
+    return [word for words in {**given, **changed}.values() for word in words]
 
 
 def check_page(page: Path | None) -> None:

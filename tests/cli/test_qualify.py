@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from pahi_rt.bundle import open_bundle
+from pahi_rt.bundle import Bundle, open_bundle
 from pahi_rt.cli.qualify import conclude
 from pahi_rt.qualification import Measure, Verdict
 from pahi_rt.qualify.margins import Margin
@@ -33,7 +33,7 @@ def test_the_whole_of_it(run: Run, folder: Path, here: Path) -> None:
     assert re.search(r"^pass +one-step.onnx +onnxruntime ", result.stdout, re.MULTILINE)
     assert "pass: two-step.onnx in onnxruntime" in result.stdout
     assert "none leaves the tolerance of 60 dB" in result.stdout
-    assert result.stderr.endswith(f"next: pahi-rt serve {folder} --qualified\n")
+    assert result.stderr.endswith(f"next: pahi-rt serve {folder} --qualified --runtime onnxruntime\n")
     page = (here / "page.html").read_text()
     assert page.count("<section>") == 2 and page.count("data:image/png;base64,") == 2 * 4 * 3
     assert "prefers-color-scheme: dark" in page
@@ -59,7 +59,9 @@ def test_json_and_a_report_elsewhere(run: Run, folder: Path, here: Path) -> None
     assert document["path"] == "report.json"
     assert [(row["graph"], row["verdict"]) for row in document["rows"]] == [("one-step.onnx", "inconclusive")]
     assert json.loads((here / "report.json").read_text())["rows"] == document["rows"]
-    assert f"pairs would decide what is inconclusive\nnext: pahi-rt qualify {folder} --pairs " in result.stderr
+    assert "pairs would decide what is inconclusive\n" in result.stderr
+    again = f"next: pahi-rt qualify {folder} --runtimes onnxruntime --steps 1 --pairs \\d+ -o report.json --json\n"
+    assert re.search(again, result.stderr)
     assert not (folder / "qualification.json").exists()
 
 
@@ -129,25 +131,103 @@ MARGIN = Margin(0.9, "r")
 OPEN = judge(0.8, (0.7, 0.95), MARGIN)
 
 
+GIVEN = {"runtimes": ("--runtimes", "onnxruntime"), "prompts": ("--prompts", "p.txt"), "pairs": ("--pairs", "10")}
+FEW, NEAR = {"psnr_db": OPEN}, {"psnr_db": judge(0.8999, (0, 1), MARGIN)}
+ONE, TWO = (0, "onnxruntime"), (1, "onnxruntime")
+
+
 @pytest.mark.parametrize(
-    ("rows", "last"),
+    ("rows", "given", "last"),
     [
-        ([], "next: pahi-rt doctor"),
-        ([("fail", {}), ("inconclusive", {"psnr_db": OPEN})], "next: pahi-rt inspect BUNDLE"),
-        ([("inconclusive", {"psnr_db": OPEN}), ("pass", {})], "next: pahi-rt qualify BUNDLE --pairs 30 -o r.json"),
-        ([("inconclusive", {"psnr_db": judge(0.8, None, MARGIN)})], "fix: give more prompts: --prompts FILE"),
-        ([("inconclusive", {"psnr_db": judge(0.8999, (0, 1), MARGIN)})], "next: .* --pairs 10000 -o r.json"),
-        ([("pass", {})], "next: pahi-rt serve BUNDLE --qualified --report r.json"),
+        ([], GIVEN, "next: pahi-rt doctor"),
+        ([(ONE, "fail", {}), (TWO, "inconclusive", FEW)], GIVEN, "next: pahi-rt inspect BUNDLE"),
+        (
+            [(ONE, "fail", {}), (TWO, "pass", {})],
+            {"output": ("-o", "r.json")},
+            "note: what passes is fp32 in onnxruntime",
+        ),
+        (
+            [(ONE, "inconclusive", FEW), (TWO, "pass", {})],
+            GIVEN,
+            "next: pahi-rt qualify BUNDLE --runtimes onnxruntime --prompts p.txt --pairs 30",
+        ),
+        ([(ONE, "inconclusive", FEW)], {"output": ("-o", "r.json")}, "next: .* BUNDLE -o r.json --pairs 30"),
+        ([(ONE, "inconclusive", {"psnr_db": judge(0.8, None, MARGIN)})], {}, "fix: give more prompts: --prompts FILE"),
+        ([(ONE, "inconclusive", NEAR)], {}, "next: pahi-rt qualify BUNDLE --pairs 10000"),
+        ([(ONE, "pass", {}), (TWO, "pass", {})], {}, "next: pahi-rt serve BUNDLE --qualified"),
+        (
+            [(ONE, "pass", {}), (TWO, "pass", {})],
+            {**GIVEN, "output": ("-o", "r.json")},
+            "next: pahi-rt serve BUNDLE --qualified --runtime onnxruntime --report r.json",
+        ),
+        (
+            [(ONE, "pass", {}), (TWO, "pass", {}), ((0, "openvino"), "fail", {})],
+            {},
+            "next: pahi-rt serve BUNDLE --qualified --runtime onnxruntime",
+        ),
+        (
+            [(ONE, "pass", {})],
+            {**GIVEN, "steps": ("--steps", "1")},
+            "next: pahi-rt qualify BUNDLE --runtimes onnxruntime --prompts p.txt --pairs 10",
+        ),
     ],
 )
 def test_what_comes_next(
-    contract: Path, rows: list[tuple[Verdict, dict[str, Measure]]], last: str, capsys: pytest.CaptureFixture[str]
+    contract: Path,
+    rows: list[tuple[tuple[int, str], Verdict, dict[str, Measure]]],
+    given: dict[str, tuple[str, ...]],
+    last: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bundle = open_bundle(contract)
-    made = [make_row(bundle, verdict=verdict, measures=measures, pairs=10) for verdict, measures in rows]
+    made = [
+        make_row(bundle, number, runtime=runtime, verdict=verdict, measures=measures, pairs=10)
+        for (number, runtime), verdict, measures in rows
+    ]
     with suppress(typer.Exit):
-        conclude("BUNDLE", made, Path("r.json"))
+        conclude("BUNDLE", given, bundle, made, made)
     assert re.fullmatch(last, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_the_most_pairs_are_not_advised_again(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = open_bundle(contract)
+    row = make_row(bundle, verdict="inconclusive", measures=NEAR, pairs=10_000)
+    conclude("BUNDLE", {}, bundle, [row], [row])
+    shown = capsys.readouterr().err
+    assert "10000 are the most" in shown and "next:" not in shown
+
+
+@pytest.mark.parametrize(
+    ("standing", "last"),
+    [({}, "serve BUNDLE --qualified"), ({"version": "0.1"}, "qualify BUNDLE"), ({"verdict": "fail"}, "qualify BUNDLE")],
+)
+def test_earlier_rows_serve_too_where_they_count(
+    contract: Path,
+    standing: dict[str, str],
+    last: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", "9.9")
+    bundle = open_bundle(contract)
+    new, old = make_row(bundle), replace(make_row(bundle, 1), **standing)  # type: ignore[arg-type]
+    conclude("BUNDLE", {"steps": ("--steps", "1")}, bundle, [new], [new, old])
+    assert capsys.readouterr().err.endswith(f"next: pahi-rt {last}\n")
+
+
+def test_another_precision_than_the_default_is_named(bundle_of_two: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [make_row(bundle_of_two, 0, verdict="fail"), make_row(bundle_of_two, 1)]
+    with suppress(typer.Exit):
+        conclude("BUNDLE", {}, bundle_of_two, rows, rows)
+    assert capsys.readouterr().err.endswith("next: pahi-rt serve BUNDLE --qualified --precision w16\n")
+
+
+@pytest.fixture
+def bundle_of_two(contract: Path) -> Bundle:
+    """With two precisions, by its manifest."""
+    bundle = open_bundle(contract)
+    one, two = bundle.manifest.graphs
+    return replace(bundle, manifest=replace(bundle.manifest, graphs=(one, replace(two, precision="w16"))))
 
 
 def test_without_scikit_image(run: Run, folder: Path, without: object) -> None:
