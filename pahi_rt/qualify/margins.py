@@ -72,9 +72,9 @@ class Standard:
         """What is done to the reference's pictures to see how much a measure may move."""
         return "one level, up or down, on every value" if self.is_exact else f"JPEG at quality {JPEG_QUALITY}"
 
-    def alter(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The reference's pictures [N, H, W, 3], altered by the yardstick."""
-        return _move(pictures) if self.is_exact else np.stack([_compress(picture) for picture in pictures])
+    def alter(self, pictures: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Pictures [N, H, W, 3] of the reference, altered by the yardstick. `first` is the number of the first."""
+        return _move(pictures, first) if self.is_exact else np.stack([_compress(picture) for picture in pictures])
 
     def of_yardstick(self, value: float, *, is_floor: bool) -> Margin:
         """The margin of a measure that the yardstick moves to `value`."""
@@ -90,8 +90,8 @@ BLANK = Margin(0, "one is a fault of the arithmetic", is_floor=False)
 SCORES = Margin(SCORE, "half of the effect that Cohen (1988) calls small, in the spread between pictures")
 
 
-def _move(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    signs = np.random.default_rng(0).integers(0, 2, pictures.shape, np.int8) * 2 - 1
+def _move(pictures: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    signs = np.random.default_rng(seed).integers(0, 2, pictures.shape, np.int8) * 2 - 1
     return np.clip(pictures.astype(np.int16) + signs, 0, 255).astype(np.uint8)
 
 

@@ -26,7 +26,7 @@ from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share
 from pahi_rt.scorers import Scorer, load_scorer
 
 _AT_ONCE = 16
-"""Pictures whose features are computed at once."""
+"""Pictures that are altered, scored or told apart at once: copies of all of them would need gigabytes."""
 
 Pictures = NDArray[np.uint8]
 """[N, H, W, 3]"""
@@ -54,10 +54,13 @@ class Jury:
                 self.missing[score_name(spec)] = error.what
 
     @torch.no_grad()
-    def features(self, pictures: Pictures) -> Tensor:
-        """Features [N, F], whose Euclidean distance is how different two pictures look."""
-        parts = torch.from_numpy(pictures).split(_AT_ONCE)
-        return torch.cat([self._encode(part.permute(0, 3, 1, 2) / 255) for part in parts])
+    def distances(self, drawn: Pictures, expected: Pictures) -> NDArray[np.float64]:
+        """How different two pictures look [N]: the Euclidean distance of their features."""
+        apart = (self._features(drawn[part]) - self._features(expected[part]) for part in _parts(len(drawn)))
+        return np.concatenate([difference.double().norm(dim=1).numpy() for difference in apart])
+
+    def _features(self, pictures: Pictures) -> Tensor:
+        return self._encode(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255)
 
     def scores(self, pictures: Pictures, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Scorer -> scores [N], in its own unit. A scorer that cannot score these pictures is left out from now on."""
@@ -85,7 +88,6 @@ class Expected:
     """The reference's pictures, measured once for all rows that are compared with them."""
 
     pictures: Pictures
-    features: Tensor
     scores: Mapping[str, Tensor]
     _yardsticks: dict[bool, Yardstick] = field(default_factory=dict)
     """Whether a standard is exact -> its yardstick."""
@@ -93,14 +95,18 @@ class Expected:
     @classmethod
     def of(cls, pictures: Pictures, pairs: Pairs, jury: Jury) -> Expected:
         """Measure the reference's pictures."""
-        return cls(pictures, jury.features(pictures), jury.scores(pictures, pairs.prompts))
+        return cls(pictures, jury.scores(pictures, pairs.prompts))
 
     def yardstick(self, standard: Standard, jury: Jury) -> Yardstick:
         """The standard's yardstick, applied when a row first asks for it."""
         if standard.is_exact not in self._yardsticks:
-            altered = standard.alter(self.pictures)
-            ssim = float(structural_similarities(altered, self.pictures).mean())
-            distance = float(_distances(jury.features(altered), self.features).mean())
+            ssims, distances = [], []
+            for part in _parts(len(self.pictures)):
+                pictures = self.pictures[part]
+                altered = standard.alter(pictures, part.start)
+                ssims.append(structural_similarities(altered, pictures))
+                distances.append(jury.distances(altered, pictures))
+            ssim, distance = (float(np.concatenate(found).mean()) for found in (ssims, distances))
             self._yardsticks[standard.is_exact] = Yardstick(ssim, distance)
         return self._yardsticks[standard.is_exact]
 
@@ -128,7 +134,7 @@ def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, stand
             standard.of_yardstick(yardstick.ssim, is_floor=True),
         ),
         "perceptual_distance": judge_mean(
-            _distances(jury.features(drawn), expected.features),
+            jury.distances(drawn, reference),
             clusters,
             standard.of_yardstick(yardstick.distance, is_floor=False),
         ),
@@ -148,12 +154,19 @@ def picture_psnr(drawn: Pictures, expected: Pictures) -> list[float]:
 
 
 def _score(scorer: Scorer, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
-    starts = range(0, len(pictures), _AT_ONCE)
-    return torch.cat([score(scorer, pictures[at : at + _AT_ONCE], prompts[at : at + _AT_ONCE]) for at in starts])
+    return torch.cat([score(scorer, pictures[part], prompts[part]) for part in _parts(len(pictures))])
 
 
 def _score_in_bundle(judge: Judge, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
-    return torch.tensor(judge.score([Image.fromarray(picture) for picture in pictures], prompts))
+    scores: list[float] = []
+    for part in _parts(len(pictures)):
+        scores += judge.score([Image.fromarray(picture) for picture in pictures[part]], prompts[part])
+    return torch.tensor(scores)
+
+
+def _parts(count: int) -> list[slice]:
+    """The pictures in parts, for what copies them."""
+    return [slice(at, at + _AT_ONCE) for at in range(0, count, _AT_ONCE)]
 
 
 def _psnr(means: Tensor) -> Tensor:
@@ -165,14 +178,10 @@ def _decibels(error: float) -> float:
     return min(EQUAL_DB, psnr(float(error)))
 
 
-def _distances(one: Tensor, other: Tensor) -> NDArray[np.float64]:
-    return (one - other).double().norm(dim=1).numpy()
-
-
 def _count_blank(drawn: Pictures, expected: Pictures) -> int:
     """Pictures of a single colour, as NaN leaves them, where the reference has several."""
     return int((_is_plain(drawn) & ~_is_plain(expected)).sum())
 
 
 def _is_plain(pictures: Pictures) -> NDArray[np.bool_]:
-    return (pictures == pictures[:, :1, :1]).all((1, 2, 3))
+    return np.array([(picture == picture[:1, :1]).all() for picture in pictures])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pahi_rt.bundle import Bundle
+from pahi_rt.errors import RequestError
 from pahi_rt.export.calibration import GENERAL
 from pahi_rt.export.inputs import PROMPTS, Inputs
+from pahi_rt.machine import free_memory
 from pahi_rt.manifest import GAUSSIAN, STRENGTH
 from pahi_rt.noise import draw_noise
 from pahi_rt.pipeline import load_tokenizer
@@ -76,4 +78,24 @@ def list_prompts(recipe: str | None, source: str | Path | None) -> list[str]:
 def draw(runtime: Runtime, pairs: Pairs, prior: str) -> NDArray[np.uint8]:
     """What a runtime draws of all pairs, one at a time: [N, H, W, 3]."""
     rows = (runtime.run(one["input_ids"], one["noise"], one[STRENGTH]) for one in pairs.inputs(prior))
-    return np.concatenate(list(rows))
+    return gather(rows, len(pairs))
+
+
+def gather(rows: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+    """`count` pictures, each [1, H, W, 3], as one array. None is in memory twice."""
+    numbered = enumerate(rows)
+    _, first = next(numbered)
+    pictures = np.empty((count, *first.shape[1:]), np.uint8)
+    pictures[0] = first[0]
+    for number, row in numbered:
+        pictures[number] = row[0]
+    return pictures
+
+
+def check_memory(bundle: Bundle, count: int) -> None:
+    """Raises RequestError if `count` pictures of each side do not fit into free memory, which shows before any work."""
+    image = bundle.manifest.image
+    pair, free = 2 * image.height * image.width * 3, free_memory()
+    if count * pair > free:
+        what = f"{count} pairs of pictures take {count * pair / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        raise RequestError(what, fix=f"use --pairs {max(2, free // pair)} or fewer, or free memory")

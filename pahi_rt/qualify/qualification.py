@@ -18,7 +18,7 @@ from pahi_rt.manifest import Graph
 from pahi_rt.qualification import Measure, Pair, Row, name_device
 from pahi_rt.qualify.margins import Standard
 from pahi_rt.qualify.measures import Expected, Jury, Pictures, measure, picture_psnr, score_name
-from pahi_rt.qualify.pairs import Pairs, draw, find_recipe, list_prompts, make_pairs
+from pahi_rt.qualify.pairs import Pairs, check_memory, draw, find_recipe, list_prompts, make_pairs
 from pahi_rt.qualify.reference import ONNX_RUNTIME, Reference, nearest, open_reference
 from pahi_rt.qualify.verdicts import overall
 from pahi_rt.runtimes import TABLE, open_chosen
@@ -73,9 +73,11 @@ class Refused:
 def examine(bundle: Bundle, request: Request, stage: Timed) -> Iterator[Examined | Refused]:
     """Compare every graph in every runtime with the reference; each row comes as soon as it is measured.
 
-    Raises PahiError for what the bundle lacks, and for a runtime that was asked for by name and does not draw.
+    Raises PahiError for what the bundle lacks, for a runtime that was asked for by name and does not draw, and for more
+    pictures than fit into memory.
     """
     graphs, entries = choose_graphs(bundle, request), choose_entries(request.runtimes)
+    check_memory(bundle, request.pairs)
     recipe = find_recipe(bundle, request.recipe)
     with stage("load prompts and scorers"):
         pairs = make_pairs(bundle, list_prompts(recipe, request.prompts), request.pairs)

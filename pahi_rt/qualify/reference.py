@@ -14,7 +14,7 @@ from pahi_rt.export.drawing import draw_reference
 from pahi_rt.export.model import load_model
 from pahi_rt.export.provenance import Source, describe_components, describe_prior
 from pahi_rt.manifest import GAUSSIAN, STRENGTH, Graph
-from pahi_rt.qualify.pairs import Pairs, draw
+from pahi_rt.qualify.pairs import Pairs, draw, gather
 from pahi_rt.runtimes import load
 
 NEAREST = ("fp32", "w16", "fp16", "w8", "int8")
@@ -65,7 +65,8 @@ def _open_pytorch(bundle: Bundle, pairs: Pairs, source: Source) -> Reference:
         prior = None if graph.prior == GAUSSIAN else model.priors[graph.prior]
         names = ("input_ids", "noise", STRENGTH) if prior else ("input_ids", "noise")
         rows = ({name: one[name] for name in names} for one in pairs.inputs(graph.prior))
-        return np.concatenate([draw_reference(model.generator, row, graph.steps, prior).levels for row in rows])
+        drawn = (draw_reference(model.generator, row, graph.steps, prior).levels for row in rows)
+        return gather(drawn, len(pairs))
 
     return Reference("PyTorch fp32, weights as trained", "fp32", True, draw_with)
 

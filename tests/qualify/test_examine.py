@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pahi_rt.bundle import open_bundle
-from pahi_rt.errors import RuntimeUnavailable
+from pahi_rt.errors import RequestError, RuntimeUnavailable
 from pahi_rt.qualify import qualification
 from pahi_rt.qualify.qualification import Examined, Refused, Request, examine
 
@@ -40,6 +40,16 @@ def test_a_scorer_that_tells_nothing_apart_is_missing(contract: Path, monkeypatc
     assert isinstance(found, Examined)
     assert "alike" in found.row.missing["score_redness_change_sd"]
     assert "score_redness_change_sd" not in found.row.measures
+
+
+def test_more_pictures_than_fit_into_memory_are_refused_first(contract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pahi_rt.qualify.pairs.free_memory", lambda: 7 * 2 * 32 * 32 * 3 + 1)
+    monkeypatch.setattr(qualification, "make_pairs", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(RequestError, match="8 pairs of pictures take 0.0 GB of memory") as caught:
+        next(examine(open_bundle(contract), Request(pairs=8), untimed))
+    assert caught.value.fix == "use --pairs 7 or fewer, or free memory"
+    monkeypatch.undo()
+    assert next(examine(open_bundle(contract), Request(pairs=7), untimed))
 
 
 def test_a_runtime_that_does_not_draw_here_is_an_error_only_if_it_is_named(contract: Path) -> None:

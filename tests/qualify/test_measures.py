@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pahi_rt.judge import Judge
 from pahi_rt.qualify import measures
 from pahi_rt.qualify.margins import Standard
 from pahi_rt.qualify.measures import Expected, Jury, measure
-from pahi_rt.qualify.pairs import Pairs, make_pairs
+from pahi_rt.qualify.pairs import Pairs, gather, make_pairs
 
 EXACT = Standard.of("fp32", "fp32", keeps_levels=True)
 COUNT = 80
@@ -91,6 +92,33 @@ def test_other_pictures_are_counted(pictures: np.ndarray, pairs: Pairs, jury: Ju
     drawn[:20] = pictures[20:40]
     found = verdicts(drawn, pictures, pairs, jury)
     assert (found["other_pictures_share"], found["perceptual_distance"], found["ssim"]) == ("fail", "fail", "fail")
+
+
+@pytest.mark.parametrize("standard", [EXACT, Standard.of("w8", "fp32", keeps_levels=True)])
+def test_measuring_copies_few_pictures_at_once(jury: Jury, standard: Standard) -> None:
+    count = 320
+    pairs = make_pairs(open_bundle("emoji"), ["a cat"], count)
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
+    drawn = pictures.copy()
+    tracemalloc.start()
+    try:
+        measure(drawn, Expected.of(pictures, pairs, jury), pairs, jury, standard)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < pictures.nbytes / 2
+
+
+def test_pictures_are_gathered_without_a_copy_of_all() -> None:
+    count, one = 200, np.zeros((1, 64, 64, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        found = gather((one + np.uint8(number) for number in range(count)), count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (count, 64, 64, 3) and found[:, 5, 5, 1].tolist() == list(range(count))
+    assert peak < 1.2 * found.nbytes
 
 
 def test_one_blank_picture_is_enough(pictures: np.ndarray, pairs: Pairs, jury: Jury) -> None:
