@@ -44,7 +44,10 @@ class Measure(Record):
 
     value: float
     interval: Interval | None
-    """95 % interval over prompts; null where the value itself decides, or one prompt says nothing about others."""
+    """95 % interval over prompts; null where the value itself decides, or one prompt says nothing about others.
+
+    Where the margin is the mean of what is done to the same pictures, the margin plus the interval of the difference.
+    """
     margin: float | None
     """The limit; null for what is shown and not judged."""
     direction: Literal["at least", "at most"]

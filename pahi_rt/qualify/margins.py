@@ -69,16 +69,13 @@ class Standard:
 
     @property
     def yardstick(self) -> str:
-        """What is done to the reference's pictures to see how much a measure may move."""
-        return "one level, up or down, on every value" if self.is_exact else f"JPEG at quality {JPEG_QUALITY}"
+        """What is done to the reference's pictures to see how much a measure may move: the reason of its margin."""
+        what = "one level, up or down, on every value" if self.is_exact else f"JPEG at quality {JPEG_QUALITY}"
+        return f"what {what} does to the same pictures of the reference"
 
     def alter(self, pictures: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
         """Pictures [N, H, W, 3] of the reference, altered by the yardstick. `first` is the number of the first."""
         return _move(pictures, first) if self.is_exact else np.stack([_compress(picture) for picture in pictures])
-
-    def of_yardstick(self, value: float, *, is_floor: bool) -> Margin:
-        """The margin of a measure that the yardstick moves to `value`."""
-        return Margin(value, f"what {self.yardstick} does to the reference's pictures", is_floor)
 
 
 OTHER = Margin(

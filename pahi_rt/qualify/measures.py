@@ -22,7 +22,7 @@ from pahi_rt.pictures import psnr, squared_errors, structural_similarities, with
 from pahi_rt.qualification import EQUAL_DB, Measure
 from pahi_rt.qualify.margins import BLANK, OTHER, OTHER_PICTURE_DB, SCORES, Margin, Standard
 from pahi_rt.qualify.pairs import Pairs
-from pahi_rt.qualify.verdicts import judge, judge_count, judge_mean, judge_share
+from pahi_rt.qualify.verdicts import judge, judge_against, judge_count, judge_mean, judge_share
 from pahi_rt.scorers import Scorer, load_scorer
 
 _AT_ONCE = 16
@@ -76,11 +76,11 @@ class Jury:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a standard's yardstick does to the reference's pictures."""
+    """What a standard's yardstick does to each of the reference's pictures [N]."""
 
-    ssim: float
-    distance: float
-    """Mean distance of the features."""
+    ssim: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    """Of the features."""
 
 
 @dataclass
@@ -106,8 +106,7 @@ class Expected:
                 altered = standard.alter(pictures, part.start)
                 ssims.append(structural_similarities(altered, pictures))
                 distances.append(jury.distances(altered, pictures))
-            ssim, distance = (float(np.concatenate(found).mean()) for found in (ssims, distances))
-            self._yardsticks[standard.is_exact] = Yardstick(ssim, distance)
+            self._yardsticks[standard.is_exact] = Yardstick(np.concatenate(ssims), np.concatenate(distances))
         return self._yardsticks[standard.is_exact]
 
 
@@ -128,15 +127,19 @@ def measure(drawn: Pictures, expected: Expected, pairs: Pairs, jury: Jury, stand
             _decibels(errors.max()), None, Margin(None, "not judged alone: one picture has no interval")
         ),
         "other_pictures_share": judge_share(errors > 10 ** (-OTHER_PICTURE_DB / 10), clusters, OTHER),
-        "ssim": judge_mean(
+        "ssim": judge_against(
             structural_similarities(drawn, reference),
+            yardstick.ssim,
             clusters,
-            standard.of_yardstick(yardstick.ssim, is_floor=True),
+            standard.yardstick,
+            is_floor=True,
         ),
-        "perceptual_distance": judge_mean(
+        "perceptual_distance": judge_against(
             jury.distances(drawn, reference),
+            yardstick.distance,
             clusters,
-            standard.of_yardstick(yardstick.distance, is_floor=False),
+            standard.yardstick,
+            is_floor=False,
         ),
         "blank_pictures": judge_count(_count_blank(drawn, reference), BLANK),
     }

@@ -34,6 +34,20 @@ def judge_mean(
     return judge(value, bootstrap_interval(column, statistic, torch.tensor(clusters)), margin)
 
 
+def judge_against(
+    values: NDArray, yardstick: NDArray, clusters: Sequence[int], reason: str, *, is_floor: bool
+) -> Measure:
+    """The mean of `values` [N], which may be no worse than that of `yardstick` [N], measured on the same pairs.
+
+    Both vary between pictures, mostly alike. So the interval is that of their mean difference, counted from the margin,
+    which is the yardstick's mean: what varies alike cancels.
+    """
+    column = torch.as_tensor(values - yardstick, dtype=torch.float64)[:, None]
+    interval, limit = bootstrap_interval(column, mean_of_first, torch.tensor(clusters)), float(yardstick.mean())
+    shifted = None if interval is None else (limit + interval[0], limit + interval[1])
+    return judge(float(values.mean()), shifted, Margin(limit, reason, is_floor))
+
+
 def judge_share(counted: NDArray[np.bool_], clusters: Sequence[int], margin: Margin) -> Measure:
     """The share of `counted` [N] pairs. No interval for a single cluster.
 

@@ -10,6 +10,7 @@ from pahi_rt.qualify.margins import ONE_LEVEL_DB, Margin, Standard
 from pahi_rt.qualify.verdicts import (
     independent_pairs,
     judge,
+    judge_against,
     judge_count,
     judge_mean,
     judge_share,
@@ -47,6 +48,33 @@ def test_the_interval_is_over_prompts_and_not_over_pairs() -> None:
     together = judge_mean(values, [number // 10 for number in range(100)], FLOOR).interval
     assert apart is not None and together is not None
     assert together[1] - together[0] > 2 * (apart[1] - apart[0])
+
+
+def test_what_differs_between_pictures_cancels_in_pairs() -> None:
+    """Pictures spread sixty times as much as the runtime is better than the yardstick, on nearly each of them."""
+    rng = np.random.default_rng(0)
+    yardstick = rng.normal(0.9, 0.03, 100)
+    drawn = yardstick + 0.0005 + rng.normal(0, 0.0005, 100)
+    alone = judge_mean(drawn, range(100), Margin(float(yardstick.mean()), "r"))
+    better = judge_against(drawn, yardstick, range(100), "r", is_floor=True)
+    worse = judge_against(2 * yardstick - drawn, yardstick, range(100), "r", is_floor=True)
+    assert [one.verdict for one in (alone, better, worse)] == ["inconclusive", "pass", "fail"]
+    assert better.value == drawn.mean() and better.margin == yardstick.mean()
+    assert better.interval is not None
+    assert yardstick.mean() < better.interval[0] < better.value < better.interval[1]
+    ceiling = judge_against(drawn, yardstick, range(100), "r", is_floor=False)
+    assert (ceiling.verdict, ceiling.interval) == ("fail", better.interval)
+    assert judge_against(drawn, yardstick, [0] * 100, "r", is_floor=True).verdict == "inconclusive"
+
+
+def test_a_few_pairs_pass_by_chance_no_more_often_than_their_interval_says() -> None:
+    """As good as the yardstick on average is a pass in 2.5 % of all cases, also where the yardstick itself varies."""
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(200):
+        yardstick, drawn = rng.normal(0.9, 0.03, (2, 100))
+        passed += judge_against(drawn, yardstick, range(100), "r", is_floor=True).verdict == "pass"
+    assert passed <= 12
 
 
 def test_a_share_of_none_is_not_certain() -> None:
