@@ -17,15 +17,15 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pahi_rt import assets
 from pahi_rt.cache import cache_folder, make_private
 from pahi_rt.errors import ModelError
 from pahi_rt.files import explain, sha256
-from pahi_rt.locations import assets_folder
 from pahi_rt.models.safetensors_file import list_places
 from pahi_rt.scratch import scratch, sweep
 
 PUBLISHED = Path(__file__).parent / "weights"
-BUNDLE = assets_folder() / "emoji"
+BUNDLE = Path(assets.__path__[0]) / "emoji"
 """The embedded bundle."""
 WEIGHTS = "weights-w16.bin"
 """The bundle's file of the generator's weights."""

@@ -145,14 +145,15 @@ def overload(report: Json) -> list[str]:
 
 
 def frontier(report: Json) -> list[str]:
-    return [_frontier_line(row) for name, row in rows(report).items() if name.startswith(("hi-", "pahi-"))]
+    """The runs, called pahi-0.02 by their KL weight, or "PAHI, seed 1"."""
+    return [_run_line(row) for name, row in rows(report).items() if re.match("(pa)?hi[-,]", name.lower())]
 
 
-def _frontier_line(row: Json) -> str:
-    kind, weight = row["name"].upper().split("-")
-    independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, f"{kind}win_rate")) for kind in ("independent_", ""))
+def _run_line(row: Json) -> str:
+    kind, which = re.split("-|, ", row["name"])
+    independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, f"{noise}win_rate")) for noise in ("independent_", ""))
     effects = (f"{score['effect_size']:.2f}" for score in row["scores"].values())
-    cells = (f"{kind}, {weight}", f"{row['kl_nats']:.1f}", *effects, independent, same)
+    cells = (f"{kind.upper()}, {which}", f"{row['kl_nats']:.1f}", *effects, independent, same)
     return f"| {' | '.join(cells)} | {row['diversity_ratio']['value']:.2f} |"
 
 
