@@ -74,8 +74,8 @@ def read_sources(folder: Path) -> Sources:
         int8=read(Table2Report, "amd-epyc-2-cores/sd-turbo-table2-int8.json"),
         embedded=read(Table2Report, "amd-epyc-avx2-2-cores/emoji-table2.json"),
         gpu=read(CudaReport, "nvidia-h200/sd-turbo-cuda.json"),
-        bulk=read(BulkReport, "intel-xeon-2-cores/emoji-bulk.json"),
-        stages=read(StagesReport, "intel-xeon-2-cores/bulk-stages.json"),
+        bulk=read(BulkReport, "amd-epyc-avx2-2-cores/emoji-bulk.json"),
+        stages=read(StagesReport, "amd-epyc-avx2-2-cores/bulk-stages.json"),
     )
 
 
@@ -96,7 +96,7 @@ def _cpus(sources: Sources) -> list[Device]:
     """Machines of two cores. Times of the graph are those of both cores, with tokens and noise in them."""
     bulk = sources.bulk.several_per_s
     whole = Device(
-        name=_two_cores(sources.bulk),
+        name=f"{_two_cores(sources.bulk)}, {sources.bulk.processes} processes",
         model=EMBEDDED,
         draw_ms=_exactly(1000 / bulk.median),
         kind=MEASURED,
