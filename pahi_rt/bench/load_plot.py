@@ -22,7 +22,7 @@ def draw(report: ServeReport, path: Path, metadata: Mapping[str, str | None]) ->
     memory.set_ylabel("memory, MiB")
     memory.set_xlabel("seconds")
     busy = ", which was busy" if report.busy else ""
-    title = f"{report.bundle}: {report.offered_per_s:g} requests/s asked, {report.drawn_per_s:.2g} drawn"
+    title = f"{report.bundle}: {report.offered_per_s:.0f} requests/s asked, {report.drawn_per_s:.2g} drawn"
     figure.suptitle(f"{title}.\n{hardware(report).partition(':')[0].partition(';')[0]}{busy}", fontsize=10)
     figure.savefig(path, dpi=110, metadata=metadata)
 
