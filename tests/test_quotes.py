@@ -144,6 +144,19 @@ def overload(report: Json) -> list[str]:
     ]
 
 
+def frontier_of_unseen(report: Json) -> list[str]:
+    much, little = rows(report, 0)["pahi-0.005"], rows(report, 0)["pahi-0.02"]
+    told = [
+        "{:.2f} and {:.2f}".format(*(score["effect_size"] for score in row["scores"].values()))
+        for row in (much, little)
+    ]
+    at = [f"{row['diversity_ratio']['value']:.2f}" for row in (much, little)]
+    return [
+        f"On the {report['groups'][0]['prompts']} prompts of concepts that no prior saw, 0.005 has {told[0]} sd at a"
+        f" diversity of {at[0]}, and 0.02 has {told[1]} at {at[1]}."
+    ]
+
+
 def frontier(report: Json) -> list[str]:
     """The runs, called pahi-0.02 by their KL weight, or "PAHI, seed 1"."""
     return [_run_line(row) for name, row in rows(report).items() if re.match("(pa)?hi[-,]", name.lower())]
@@ -151,7 +164,9 @@ def frontier(report: Json) -> list[str]:
 
 def _run_line(row: Json) -> str:
     kind, which = re.split("-|, ", row["name"])
-    independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, f"{noise}win_rate")) for noise in ("independent_", ""))
+    same_noise = [key for key in row["scores"]["emoji-a"] if key in ("win_rate_percent", "same_noise_win_rate_percent")]
+    measures = "independent_win_rate", same_noise[0].removesuffix("_percent")  # an older report calls it win_rate
+    independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, measure)) for measure in measures)
     effects = (f"{score['effect_size']:.2f}" for score in row["scores"].values())
     cells = (f"{kind.upper()}, {which}", f"{row['kl_nats']:.1f}", *effects, independent, same)
     return f"| {' | '.join(cells)} | {row['diversity_ratio']['value']:.2f} |"
@@ -247,6 +262,8 @@ QUOTES: list[tuple[str, str, Quote]] = [
     ("docs/experiments.md", "emoji-priors", held_out),
     ("emoji_model/README.md", "emoji-scorers", scorers),
     ("docs/experiments.md", "emoji-356-frontier", frontier),
+    ("docs/experiments.md", "emoji-frontier", frontier),
+    ("docs/experiments.md", "emoji-frontier", frontier_of_unseen),
     ("docs/experiments.md", "emoji-356-ceiling", ceiling),
     ("docs/experiments.md", "emoji-ceiling", ceiling),
     ("docs/experiments.md", "emoji-356-redness", redness),
