@@ -80,13 +80,14 @@ def priors(report: Json) -> list[str]:
     ]
 
 
-def held_out(report: Json) -> list[str]:
-    def told(group: int) -> tuple[str, str]:
-        row = rows(report, group)["PAHI"]
-        effects = " and ".join(f"{score['effect_size']:.2f}" for score in row["scores"].values())
-        return effects, f"{row['diversity_ratio']['value']:.2f}"
+def told(row: Json) -> tuple[str, str]:
+    """The effects under both scorers, and the diversity."""
+    effects = " and ".join(f"{score['effect_size']:.2f}" for score in row["scores"].values())
+    return effects, f"{row['diversity_ratio']['value']:.2f}"
 
-    (everything, most), (unseen, some), (combined, few) = told(-1), told(0), told(-2)
+
+def held_out(report: Json) -> list[str]:
+    (everything, most), (unseen, some), (combined, few) = (told(rows(report, group)["PAHI"]) for group in (-1, 0, -2))
     return [
         f"it has {everything} sd at a diversity of {most}, on those of concepts that no prior saw {unseen} at {some},"
         f" and on new combinations {combined} at {few}",
@@ -145,15 +146,10 @@ def overload(report: Json) -> list[str]:
 
 
 def frontier_of_unseen(report: Json) -> list[str]:
-    much, little = rows(report, 0)["pahi-0.005"], rows(report, 0)["pahi-0.02"]
-    told = [
-        "{:.2f} and {:.2f}".format(*(score["effect_size"] for score in row["scores"].values()))
-        for row in (much, little)
-    ]
-    at = [f"{row['diversity_ratio']['value']:.2f}" for row in (much, little)]
+    (much, narrow), (little, wide) = (told(rows(report, 0)[run]) for run in ("pahi-0.005", "pahi-0.02"))
     return [
-        f"On the {report['groups'][0]['prompts']} prompts of concepts that no prior saw, 0.005 has {told[0]} sd at a"
-        f" diversity of {at[0]}, and 0.02 has {told[1]} at {at[1]}."
+        f"On the {report['groups'][0]['prompts']} prompts of concepts that no prior saw, 0.005 has {much} sd at a"
+        f" diversity of {narrow}, and 0.02 has {little} at {wide}."
     ]
 
 
