@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +112,11 @@ def enter_runs(runs: Sequence[Run], stage: Timed, scorers: Sequence[str] = ()) -
 
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
-    """Names of the rows: HI and PAHI if there is at most one of each, else the names of the folders.
+    """Names of the rows: HI and PAHI if there is at most one of each, else the names of their folders, or of links.
 
     Raises PahiError if two names are the same.
     """
-    for names in ([run.kind.upper() for run in runs], [run.path.resolve().name for run in runs]):
+    for names in ([run.kind.upper() for run in runs], [os.path.basename(os.path.abspath(run.path)) for run in runs]):
         if len(set(names)) == len(runs):
             return names
     raise PahiError("two of the runs have the same name", fix="name each run once, and give their folders other names")

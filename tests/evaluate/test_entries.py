@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pahi_rt.errors import BundleError, PahiError
-from pahi_rt.evaluate.entries import OTHERS, TEST, enter, held_out_groups, training_specs
+from pahi_rt.evaluate.entries import OTHERS, TEST, enter, held_out_groups, name_runs, training_specs
 from pahi_rt.evaluate.measurements import Settings
 from pahi_rt.evaluate.table1 import evaluate, evaluate_targets
 from pahi_rt.models.priors import HI, save_prior
@@ -226,3 +226,13 @@ def test_runs_that_do_not_fit_into_one_table(run: Run, bundle: tuple[Path, Path]
     with pytest.raises(PahiError) as caught:
         enter([run.path, bundle[0]], None, untimed)
     assert caught.value.fix == "evaluate it alone, or name runs only"
+
+
+def test_rows_are_named_by_kind_or_by_what_was_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hi-0.02").symlink_to(run.path)
+    linked, here = replace(run, path=tmp_path / "hi-0.02"), replace(run, path=Path())
+    monkeypatch.chdir(run.path)
+    assert name_runs([run]) == ["HI"]
+    assert name_runs([here, linked]) == ["run", "hi-0.02"]
+    with pytest.raises(PahiError, match="the same name"):
+        name_runs([run, here])
