@@ -260,6 +260,7 @@ QUOTES: list[tuple[str, str, Quote]] = [
     ("docs/experiments.md", "emoji-356-frontier", frontier),
     ("docs/experiments.md", "emoji-frontier", frontier),
     ("docs/experiments.md", "emoji-frontier", frontier_of_unseen),
+    ("docs/experiments.md", "emoji-seeds", frontier),
     ("docs/experiments.md", "emoji-356-ceiling", ceiling),
     ("docs/experiments.md", "emoji-ceiling", ceiling),
     ("docs/experiments.md", "emoji-356-redness", redness),
