@@ -160,8 +160,8 @@ def frontier(report: Json) -> list[str]:
 
 def _run_line(row: Json) -> str:
     kind, which = re.split("-|, ", row["name"])
-    same_noise = [key for key in row["scores"]["emoji-a"] if key in ("win_rate_percent", "same_noise_win_rate_percent")]
-    measures = "independent_win_rate", same_noise[0].removesuffix("_percent")  # an older report calls it win_rate
+    is_older = "win_rate_percent" in row["scores"]["emoji-a"]
+    measures = "independent_win_rate", "win_rate" if is_older else "same_noise_win_rate"
     independent, same = ("{:.1f}, {:.1f} %".format(*wins(row, measure)) for measure in measures)
     effects = (f"{score['effect_size']:.2f}" for score in row["scores"].values())
     cells = (f"{kind.upper()}, {which}", f"{row['kl_nats']:.1f}", *effects, independent, same)

@@ -80,7 +80,7 @@ class Yardstick:
 
     ssim: NDArray[np.float64]
     distance: NDArray[np.float64]
-    """Of the features."""
+    """Euclidean distance of the features to those of the unaltered picture."""
 
 
 @dataclass

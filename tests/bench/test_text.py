@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pahi_rt.bench import text
-from tests.bench.test_reports import KINDS, RESULTS
-
-
-def read(path: Path) -> tuple[str, Any]:
-    """The name of the benchmark, and the report."""
-    ((name, kind),) = ((name, kind) for name, kind in KINDS.items() if f"-{name}" in path.stem)
-    return name, kind.from_dict(json.loads(path.read_text()))
+from tests.bench.test_reports import RESULTS, read
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: path.stem)
