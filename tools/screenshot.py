@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pahi_rt.bench.playground import find_tools
 from pahi_rt.bench.serve import serving
 
 ROOT = Path(__file__).parents[1]
@@ -18,13 +18,10 @@ CHOICES = "prompt=a+blue+frog&seed=7&count=4&compare=1"
 
 
 def shoot() -> Path:
-    """Write the picture. Raises SystemExit without Chromium."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        raise SystemExit("there is no Chromium: apt install chromium")
-    script = Path(__file__).with_suffix(".mjs")
+    """Write the picture. Raises PahiError without Node.js or Chromium."""
+    tools, script = find_tools(), Path(__file__).with_suffix(".mjs")
     with TemporaryDirectory() as folder, serving("emoji", 1, Path(folder) / "log") as service:
-        words: list[str | Path] = ["node", script, PACKAGES, browser, f"{service.url}/#{CHOICES}", PICTURE]
+        words: list[str | Path] = [tools.node, script, PACKAGES, tools.chromium, f"{service.url}/#{CHOICES}", PICTURE]
         subprocess.run(words, check=True)
     return PICTURE
 
