@@ -106,10 +106,10 @@ def table2(report: Table2Report) -> list[str]:
     limits = report.limits
     return [
         f"{report.bundle}, {report.precision}, {' x '.join(map(str, report.picture))} pixels, batch 1",
-        f"{_machine(report)}, {limits.threads} threads",
+        _machine(report),
         f"timed: {report.timed}",
         f"limit: {limits.fp32_gflop_per_s} GFLOP/s in 32 bits, {limits.int8_gop_per_s} in 8,"
-        f" {limits.copy_gb_per_s} GB/s",
+        f" {limits.copy_gb_per_s} GB/s, with {limits.threads} threads",
         *(line for runtime in report.runtimes for line in ("", *_runtime(runtime))),
     ]
 
